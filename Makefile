@@ -1,0 +1,60 @@
+# Every target installs what is missing, does what is not current, and nothing else. The work is done by tools/.
+#
+#   PYTHON=python3.12 make setup    another interpreter for .venv (default: python3)
+#   JOBS=4 make test                more compile and lint jobs (default: the processors there are)
+
+PYTHON ?= python3
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+export JOBS
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+# Empty unless the user chose the interpreter: then a .venv of another one is made anew.
+CHOSEN_PYTHON := $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build install demo test lint cpp asan python package-test bench clean distclean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+	  printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+setup: ## system packages and .venv with everything needed here
+	@tools/setup.sh "$(PYTHON)" "$(CHOSEN_PYTHON)"
+
+build: setup ## the C++ library and its tests (build/dev)
+	@tools/cmake_build.sh dev
+
+install: setup ## the Python package into .venv
+	@tools/install.sh
+
+demo: install ## NumPy data in torch and back, explained and timed
+	@$(VENV_PYTHON) -m halfway demo
+
+test: setup ## everything: lint, C++, sanitizers, package, Python
+	@MAKE="$(MAKE)" $(VENV_PYTHON) tools/run_lanes.py lint cpp asan package-test install python
+
+lint: setup ## formatting, static analysis, types
+	@$(VENV_PYTHON) tools/lint.py
+
+cpp: build ## C++ tests
+	@ctest --preset dev -j $(JOBS) --output-junit junit.xml
+
+asan: setup ## C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/cmake_build.sh asan
+	@ctest --preset asan -j $(JOBS) --output-junit junit.xml
+
+python: build install ## Python tests against the installed package
+	@tools/python_tests.sh
+
+package-test: setup ## consumers of the C++ install: find_package, add_subdirectory, pkg-config
+	@tools/package_test.sh
+
+bench: install ## benchmarks; results go to bench/results/
+	@$(VENV_PYTHON) bench/exchange.py
+
+clean: ## remove what was built
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV)

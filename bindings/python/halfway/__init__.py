@@ -1,0 +1,52 @@
+"""NumPy and torch meet halfway: zero-copy where the dtype agrees, exactly one pass where it does not.
+
+Example:
+    >>> import numpy as np, halfway
+    >>> tensor = halfway.to_torch(np.ones((2, 2), dtype=np.float32))
+    >>> halfway.to_numpy(tensor).dtype
+    dtype('float32')
+"""
+
+from __future__ import annotations
+
+from ._core import (
+    Cast,
+    Plan,
+    Report,
+    Step,
+    Tensor,
+    cast,
+    explain,
+    from_dlpack,
+    register_numpy_dtypes,
+    to_numpy,
+    to_torch,
+)
+from ._dtypes import DTypeRow, dtypes
+from ._errors import CastError, ExchangeError
+from ._fields import fields
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cast",
+    "CastError",
+    "DTypeRow",
+    "ExchangeError",
+    "Plan",
+    "Report",
+    "Step",
+    "Tensor",
+    "cast",
+    "dtypes",
+    "explain",
+    "fields",
+    "from_dlpack",
+    "register_numpy_dtypes",
+    "to_numpy",
+    "to_torch",
+]
+
+for _public in (Cast, CastError, ExchangeError, Plan, Report, Step, Tensor):
+    _public.__module__ = "halfway"
+del _public

@@ -1,0 +1,217 @@
+"""Types of the C++ core. The package `halfway` re-exports what is public."""
+
+from typing import Any, Literal, Protocol, TypeAlias, overload
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+from typing_extensions import Buffer, CapsuleType, TypedDict, Unpack
+
+_Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe", "same_value"]
+_Overflow: TypeAlias = Literal["default", "saturate", "raise"]
+_Library: TypeAlias = Literal["torch", "numpy", "halfway"]
+_Device: TypeAlias = str | torch.device | tuple[int, int] | None
+_DType: TypeAlias = DTypeLike | torch.dtype | Cast
+
+class _Producer(Protocol):
+    def __dlpack__(self) -> Any: ...
+
+_Source: TypeAlias = NDArray[Any] | np.generic | torch.Tensor | Tensor | _Producer | CapsuleType
+
+class _CastFields(TypedDict, total=False):
+    casting: _Casting
+    overflow: _Overflow
+
+class _DTypeRow(TypedDict):
+    name: str
+    aliases: tuple[str, ...]
+    kind: str
+    code: int
+    bits: int
+    castable: bool
+    numpy: str
+    torch: bool
+
+class Cast:
+    def __init__(self, dtype: _DType, *, casting: _Casting = "same_kind", overflow: _Overflow = "default") -> None: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def casting(self) -> _Casting: ...
+    @property
+    def overflow(self) -> _Overflow: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+class Report:
+    def __init__(self) -> None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def nan(self) -> int: ...
+    @property
+    def overflow(self) -> int: ...
+    @property
+    def underflow(self) -> int: ...
+    @property
+    def inexact(self) -> int: ...
+    def to_dict(self) -> dict[str, int]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+class Step:
+    @property
+    def kind(self) -> Literal["alias", "resolve", "copy", "cast"]: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+class Plan:
+    @property
+    def zero_copy(self) -> bool: ...
+    @property
+    def reasons(self) -> tuple[str, ...]: ...
+    @property
+    def steps(self) -> tuple[Step, ...]: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def target(self) -> _Library: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def bytes_written(self) -> int: ...
+    @property
+    def bytes_wire(self) -> int: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+class Tensor(Buffer):
+    __dlpack_c_exchange_api__: CapsuleType
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def readonly(self) -> bool: ...
+    @property
+    def data_ptr(self) -> int: ...
+    @property
+    def reasons(self) -> tuple[str, ...]: ...
+    def __len__(self) -> int: ...
+    def __array__(self, dtype: DTypeLike | None = None, /, *, copy: bool | None = None) -> NDArray[Any]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> CapsuleType: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+def to_torch(
+    x: _Source,
+    /,
+    dtype: _DType | None = None,
+    *,
+    device: _Device = None,
+    copy: bool | None = None,
+    out: torch.Tensor | None = None,
+    non_blocking: bool = False,
+    allow_readonly: bool = False,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> torch.Tensor: ...
+def to_numpy(
+    x: _Source,
+    /,
+    dtype: _DType | None = None,
+    *,
+    copy: bool | None = None,
+    out: NDArray[Any] | None = None,
+    non_blocking: bool = False,
+    lock_storage: bool = False,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> NDArray[Any]: ...
+@overload
+def cast(
+    x: NDArray[Any] | np.generic,
+    dtype: _DType,
+    /,
+    *,
+    device: _Device = None,
+    copy: bool | None = None,
+    out: NDArray[Any] | None = None,
+    non_blocking: bool = False,
+    allow_readonly: bool = False,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> NDArray[Any]: ...
+@overload
+def cast(
+    x: torch.Tensor,
+    dtype: _DType,
+    /,
+    *,
+    device: _Device = None,
+    copy: bool | None = None,
+    out: torch.Tensor | None = None,
+    non_blocking: bool = False,
+    allow_readonly: bool = False,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> torch.Tensor: ...
+@overload
+def cast(
+    x: Tensor | _Producer | CapsuleType,
+    dtype: _DType,
+    /,
+    *,
+    device: _Device = None,
+    copy: bool | None = None,
+    out: Tensor | None = None,
+    non_blocking: bool = False,
+    allow_readonly: bool = False,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> Tensor: ...
+def from_dlpack(x: _Source, /, *, device: _Device = None, copy: bool | None = None) -> Tensor: ...
+def explain(
+    x: _Source,
+    /,
+    dtype: _DType | None = None,
+    *,
+    to: _Library = "torch",
+    device: _Device = None,
+    copy: bool | None = None,
+    out: torch.Tensor | NDArray[Any] | Tensor | None = None,
+    non_blocking: bool = False,
+    allow_readonly: bool = False,
+    lock_storage: bool = False,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> Plan: ...
+def register_numpy_dtypes() -> int: ...
+def _dtype_rows() -> list[_DTypeRow]: ...
+def _pending_releases() -> int: ...
+def _set_torch_table_enabled(enabled: bool, /) -> None: ...

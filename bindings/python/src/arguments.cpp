@@ -1,0 +1,175 @@
+#include "arguments.h"
+
+#include <array>
+#include <string>
+
+namespace halfway::python {
+namespace {
+
+bool parse_flag(PyObject* value, const char* name) {
+  if (!PyBool_Check(value)) {
+    throw_type_error(std::string(name) + " must be True or False, not " + Py_TYPE(value)->tp_name);
+  }
+  return value == Py_True;
+}
+
+Copy parse_copy(PyObject* value) {
+  if (value == Py_None) {
+    return Copy::if_needed;
+  }
+  if (!PyBool_Check(value)) {
+    throw_type_error(std::string("copy must be True, False or None, not ") + Py_TYPE(value)->tp_name);
+  }
+  return value == Py_True ? Copy::always : Copy::never;
+}
+
+// None, "cpu", torch.device("cpu"), a DLPack (1, 0) pair.
+void parse_device(PyObject* value) {
+  if (value == Py_None) {
+    return;
+  }
+  std::string text;
+  if (PyTuple_Check(value)) {
+    int type = 0;
+    int id = 0;
+    if (PyArg_ParseTuple(value, "ii", &type, &id) == 0) {
+      PyErr_Clear();
+      throw_type_error("device must be a name, a torch.device or a (device_type, device_id) pair");
+    }
+    if (type == static_cast<int>(DeviceType::cpu)) {
+      return;
+    }
+    text = "(" + std::to_string(type) + ", " + std::to_string(id) + ")";
+  } else if (PyLong_Check(value) || PyFloat_Check(value)) {
+    throw_type_error("device must be a name, a torch.device or a (device_type, device_id) pair");
+  } else {
+    text = text_of(value);
+    if (text == "cpu" || text.starts_with("cpu:")) {
+      return;
+    }
+  }
+  throw Error(Reason::unavailable, "device " + text + " is not available: this version moves host memory only",
+              "leave device unset and move the result with its own library");
+}
+
+struct Call {
+  Arguments arguments;
+  PyObject* dtype = nullptr;
+  PyObject* report = nullptr;
+  PyObject* casting = nullptr;
+  PyObject* overflow = nullptr;
+  bool copy_given = false;
+};
+
+struct Row {
+  Keyword keyword;
+  const char* name;
+  void (*read)(Call& call, PyObject* value);
+};
+constexpr std::array<Row, 11> rows{{
+    {kw_dtype, "dtype", [](Call& call, PyObject* value) { call.dtype = value; }},
+    {kw_device, "device", [](Call&, PyObject* value) { parse_device(value); }},
+    {kw_copy, "copy",
+     [](Call& call, PyObject* value) {
+       call.arguments.copy = parse_copy(value);
+       call.copy_given = value != Py_None;
+     }},
+    {kw_out, "out", [](Call& call, PyObject* value) { call.arguments.out = value == Py_None ? nullptr : value; }},
+    // host work is done when the call returns, so there is nothing to wait for
+    {kw_non_blocking, "non_blocking", [](Call&, PyObject* value) { parse_flag(value, "non_blocking"); }},
+    {kw_allow_readonly, "allow_readonly",
+     [](Call& call, PyObject* value) { call.arguments.allow_readonly = parse_flag(value, "allow_readonly"); }},
+    {kw_lock_storage, "lock_storage",
+     [](Call& call, PyObject* value) { call.arguments.lock_storage = parse_flag(value, "lock_storage"); }},
+    {kw_report, "report", [](Call& call, PyObject* value) { call.report = value == Py_None ? nullptr : value; }},
+    {kw_casting, "casting", [](Call& call, PyObject* value) { call.casting = value; }},
+    {kw_overflow, "overflow", [](Call& call, PyObject* value) { call.overflow = value; }},
+    {kw_to, "to", [](Call& call, PyObject* value) { call.arguments.to = value; }},
+}};
+
+std::array<PyObject*, rows.size()> g_names;
+
+const Row* row_of(PyObject* name) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (g_names[i] == name) {
+      return &rows[i];
+    }
+  }
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (PyUnicode_Compare(g_names[i], name) == 0) {
+      return &rows[i];
+    }
+  }
+  return nullptr;
+}
+
+// dtype, the Cast fields and the report, once all are known.
+void read_recipe(Call& call) {
+  Arguments& arguments = call.arguments;
+  if (call.dtype != nullptr && call.dtype != Py_None) {
+    if (const Recipe* recipe = recipe_of(call.dtype); recipe != nullptr) {
+      if (call.casting != nullptr || call.overflow != nullptr) {
+        throw_type_error("dtype is a halfway.Cast, which already says casting and overflow: pass one or the other");
+      }
+      arguments.dtype = recipe->dtype;
+      arguments.options.casting = recipe->casting;
+      arguments.options.overflow = recipe->overflow;
+    } else {
+      arguments.dtype = parse_dtype(call.dtype);
+    }
+  }
+  if (call.casting != nullptr) {
+    arguments.options.casting = parse_casting(call.casting);
+  }
+  if (call.overflow != nullptr) {
+    arguments.options.overflow = parse_overflow(call.overflow);
+  }
+  if (call.report != nullptr) {
+    arguments.options.report = &report_of(call.report);
+  }
+}
+
+}  // namespace
+
+void init_arguments() {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    g_names[i] = checked(PyUnicode_InternFromString(rows[i].name)).release();
+  }
+}
+
+Arguments parse_arguments(const char* function, std::uint32_t accepted, Py_ssize_t required, Py_ssize_t positional,
+                          PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  if (count < required || count > positional) {
+    const Py_ssize_t wanted = count < required ? required : positional;
+    throw_type_error(std::string(function) + "() takes " +
+                     (required == positional ? "exactly "
+                      : count < required     ? "at least "
+                                             : "at most ") +
+                     std::to_string(wanted) + " positional argument" + (wanted == 1 ? "" : "s") + " (" +
+                     std::to_string(count) + " given)");
+  }
+  Call call;
+  call.arguments.x = args[0];
+  if (count > 1) {
+    call.dtype = args[1];
+  }
+  const Py_ssize_t keywords = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+  for (Py_ssize_t i = 0; i < keywords; ++i) {
+    PyObject* name = PyTuple_GET_ITEM(names, i);
+    const Row* row = row_of(name);
+    if (row == nullptr || (accepted & row->keyword) == 0) {
+      throw_type_error(std::string(function) + "() got an unexpected keyword argument '" + text_of(name) + "'");
+    }
+    if (row->keyword == kw_dtype && call.dtype != nullptr) {
+      throw_type_error(std::string(function) + "() got multiple values for argument 'dtype'");
+    }
+    row->read(call, args[count + i]);
+  }
+  read_recipe(call);
+  if (call.arguments.out != nullptr && call.copy_given) {
+    throw_type_error("out= and copy= exclude each other: the result is always written into out");
+  }
+  return call.arguments;
+}
+
+}  // namespace halfway::python

@@ -1,0 +1,49 @@
+// The arguments of the exchange functions, read from a vectorcall.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "halfway/plan.h"
+#include "py.h"
+#include "recipe.h"
+
+namespace halfway::python {
+
+// Keywords, as bits: each function names those it takes.
+enum Keyword : std::uint32_t {
+  kw_dtype = 1U << 0U,
+  kw_device = 1U << 1U,
+  kw_copy = 1U << 2U,
+  kw_out = 1U << 3U,
+  kw_non_blocking = 1U << 4U,
+  kw_allow_readonly = 1U << 5U,
+  kw_lock_storage = 1U << 6U,
+  kw_report = 1U << 7U,
+  kw_casting = 1U << 8U,
+  kw_overflow = 1U << 9U,
+  kw_to = 1U << 10U,
+};
+
+struct Arguments {
+  PyObject* x = nullptr;  // borrowed, as everything here
+  std::optional<DType> dtype;
+  CastOptions options{};
+  Copy copy = Copy::if_needed;
+  PyObject* out = nullptr;
+  PyObject* to = nullptr;
+  bool allow_readonly = false;
+  bool lock_storage = false;
+};
+
+// Reads a call of `function` with at most `positional` positional arguments (x, then dtype), `required` of them
+// required, and the keywords in `accepted`. throws: PythonError (TypeError, ValueError), Error (unavailable: a device
+// other than the CPU; unsupported_dtype)
+[[nodiscard]] Arguments parse_arguments(const char* function, std::uint32_t accepted, Py_ssize_t required,
+                                        Py_ssize_t positional, PyObject* const* args, Py_ssize_t count,
+                                        PyObject* names);
+
+// Interns the keyword names.
+void init_arguments();
+
+}  // namespace halfway::python

@@ -1,0 +1,266 @@
+// Docstrings of the module. The examples in them run as tests.
+#pragma once
+
+namespace halfway::python::docs {
+
+inline constexpr const char* to_torch =
+    R"doc(to_torch(x, /, dtype=None, *, device=None, copy=None, out=None, non_blocking=False, allow_readonly=False, report=None, **cast)
+--
+
+A torch tensor of x: the same memory where torch can express it, else one pass.
+
+Args:
+    x: a NumPy array (plain subclasses and memmaps too), a torch tensor, a halfway.Tensor, anything with
+        ``__dlpack__`` or ``__dlpack_c_exchange_api__``, or a DLPack capsule (which is consumed). Any shape of at
+        most 64 dimensions.
+    dtype: what the result should hold; None keeps the source's dtype. A name, a NumPy, torch or ml_dtypes dtype, a
+        Python type as NumPy reads it, or a Cast.
+    device: None or the CPU; any other raises ExchangeError("unavailable").
+    copy: None copies only where it must, False raises ExchangeError naming every reason, True always copies.
+    out: a torch tensor of x's shape to write into; it is returned. Its dtype is the default. Excludes copy=.
+    non_blocking: no effect on the host.
+    allow_readonly: alias read-only memory although torch will let you write to it.
+    report: a Report to fill with what the cast lost; zeroed when nothing is cast or copied.
+    **cast: casting= and overflow=, the fields of Cast.
+
+Returns:
+    torch.Tensor of the same shape. A torch tensor with nothing to do is returned itself.
+
+Raises:
+    ExchangeError: the exchange is impossible or copy=False forbids it; x is released.
+    CastError: the casting level forbids the cast, or a value was lost that must not be; out= is untouched.
+    TypeError, ValueError: wrong arguments.
+
+The memory stays alive as long as the tensor, on whatever thread it dies. Large casts release the GIL.
+
+Example:
+    >>> import numpy as np, halfway
+    >>> a = np.arange(4, dtype=np.float32)
+    >>> t = halfway.to_torch(a)
+    >>> t[0] = 7.0                      # one memory, two libraries
+    >>> a
+    array([7., 1., 2., 3.], dtype=float32)
+    >>> halfway.to_torch(a, "bfloat16")
+    tensor([7., 1., 2., 3.], dtype=torch.bfloat16)
+)doc";
+
+inline constexpr const char* to_numpy =
+    R"doc(to_numpy(x, /, dtype=None, *, copy=None, out=None, non_blocking=False, lock_storage=False, report=None, **cast)
+--
+
+A NumPy array of x: the same memory where NumPy can express it, else one pass.
+
+bfloat16 and the fp8 formats arrive as ml_dtypes dtypes.
+
+Args:
+    x: as in to_torch.
+    dtype: as in to_torch.
+    copy: None copies only where it must, False raises ExchangeError naming every reason, True always copies.
+    out: a NumPy array of x's shape to write into, of any strides and byte order; it is returned. Excludes copy=.
+    non_blocking: no effect on the host.
+    lock_storage: for torch tensors, forbid resizing the storage while the array lives, as Tensor.numpy() does.
+        Without it the array is valid until the storage is resized or replaced (resize_, set_).
+    report: a Report to fill with what the cast lost; zeroed when nothing is cast or copied.
+    **cast: casting= and overflow=, the fields of Cast.
+
+Returns:
+    numpy.ndarray of the same shape; read-only where the producer says so. An array with nothing to do is returned
+    itself. Tensors that require grad are copied (the copy is detached).
+
+Raises:
+    ExchangeError, CastError, TypeError, ValueError: as to_torch.
+
+Example:
+    >>> import torch, halfway
+    >>> t = torch.tensor([1.5, 2.5], dtype=torch.bfloat16)
+    >>> a = halfway.to_numpy(t)
+    >>> a.dtype
+    dtype(bfloat16)
+    >>> a[0] = 9
+    >>> t
+    tensor([9.0000, 2.5000], dtype=torch.bfloat16)
+)doc";
+
+inline constexpr const char* cast =
+    R"doc(cast(x, dtype, /, *, device=None, copy=None, out=None, non_blocking=False, allow_readonly=False, report=None, **cast)
+--
+
+x with another dtype, in x's own library: one pass, one rounding.
+
+Args:
+    x, dtype: as in to_torch.
+    device, copy, out, non_blocking, allow_readonly, report, **cast: as in to_torch; out= is an array of x's library.
+
+Returns:
+    A NumPy array for NumPy, a torch tensor for torch, else a halfway.Tensor. x itself if it has the dtype already.
+
+Raises:
+    As to_torch.
+
+Example:
+    >>> import numpy as np, halfway
+    >>> report = halfway.Report()
+    >>> halfway.cast(np.array([0.1, 70000.0, -0.5]), "float16", report=report)
+    array([ 0.1,  inf, -0.5], dtype=float16)
+    >>> report
+    Report(count=3, nan=0, overflow=1, underflow=0, inexact=1)
+)doc";
+
+inline constexpr const char* from_dlpack =
+    R"doc(from_dlpack(x, /, *, device=None, copy=None)
+--
+
+A halfway.Tensor of x's memory.
+
+Args:
+    x: as in to_torch.
+    device: None or the CPU; any other raises ExchangeError("unavailable").
+    copy: None copies only where it must (byte order, fractional strides, lazily conjugated or negated tensors), False
+        raises ExchangeError naming every reason, True always copies.
+
+Returns:
+    halfway.Tensor; its ``reasons`` say why memory was copied. Read-only sources give read-only tensors, as do legacy
+    capsules, which cannot say.
+
+Raises:
+    ExchangeError, TypeError: as to_torch. What x exported is released exactly once.
+
+Example:
+    >>> import numpy as np, halfway
+    >>> halfway.from_dlpack(np.zeros((2, 3), dtype=np.int16))
+    halfway.Tensor(shape=(2, 3), dtype=int16)
+)doc";
+
+inline constexpr const char* explain =
+    R"doc(explain(x, /, dtype=None, *, to="torch", device=None, copy=None, out=None, non_blocking=False, allow_readonly=False, lock_storage=False, report=None, **cast)
+--
+
+What to_torch, to_numpy or from_dlpack would do with the same arguments, and why; nothing is done.
+
+Args:
+    x: as in to_torch; a capsule is not consumed.
+    to: "torch", "numpy" or "halfway".
+    dtype, device, copy, out, non_blocking, allow_readonly, lock_storage, report, **cast: as in those functions.
+
+Returns:
+    Plan: str() of it for people, to_dict() for programs.
+
+Raises:
+    The same errors as the exchange itself.
+
+Example:
+    >>> import numpy as np, halfway
+    >>> plan = halfway.explain(np.zeros(4), "float32")
+    >>> plan.zero_copy, plan.reasons
+    (False, ('dtype',))
+    >>> plan.bytes_read, plan.bytes_written
+    (32, 16)
+)doc";
+
+inline constexpr const char* register_numpy_dtypes =
+    R"doc(Teaches numpy.from_dlpack the bfloat16 and fp8 dtypes of ml_dtypes, for every library.
+
+Needs NumPy >= 2.5; called by itself when ml_dtypes is loaded at import, else at the first use of such a dtype, unless
+the environment has HALFWAY_REGISTER=0.
+
+Returns:
+    int: how many dtypes NumPy now knows; 0 where it is too old.
+
+Example:
+    >>> import halfway
+    >>> halfway.register_numpy_dtypes() >= 0
+    True
+)doc";
+
+inline constexpr const char* cast_recipe =
+    R"doc(The recipe of a cast: checked once, immutable, hashable, picklable, accepted wherever a dtype is.
+
+Args:
+    dtype: the target; as in to_torch.
+    casting: what may be asked: "no", "equiv", "safe", "same_kind", "unsafe" in NumPy's sense, or "same_value": any pair,
+        but every value must survive.
+    overflow: what finite values out of range become: "default" (the format's own answer: infinity, or NaN where there is
+        none; int -> int wraps; float -> int saturates), "saturate" (the nearest finite value, for infinities too) or
+        "raise" (CastError).
+
+Raises:
+    ExchangeError: the dtype cannot be exchanged.
+    TypeError, ValueError: wrong arguments.
+
+Example:
+    >>> import numpy as np, halfway
+    >>> to_fp8 = halfway.Cast("float8_e4m3fn", overflow="saturate")
+    >>> halfway.cast(np.array([1.0, 1000.0], dtype=np.float32), to_fp8)
+    array([1, 448], dtype=float8_e4m3fn)
+)doc";
+
+inline constexpr const char* report =
+    R"doc(What a cast lost, counted in the same pass. A report that is used again starts from zero.
+
+A complex element counts once in each column that either part sets.
+
+Example:
+    >>> import numpy as np, halfway
+    >>> report = halfway.Report()
+    >>> _ = halfway.cast(np.array([1.0, np.nan, 1e-9]), "float16", report=report)
+    >>> report.nan, report.underflow, report.inexact
+    (1, 1, 1)
+)doc";
+
+inline constexpr const char* plan =
+    R"doc(What an exchange does and why; made by explain().
+
+Example:
+    >>> import numpy as np, halfway
+    >>> halfway.explain(np.zeros(4, dtype=np.float32)).zero_copy
+    True
+)doc";
+
+inline constexpr const char* step =
+    R"doc(One step of a Plan: "alias" hands out memory, "resolve" lets torch materialise conjugated or negated values, "copy" and
+"cast" are one pass each.
+
+Example:
+    >>> import numpy as np, halfway
+    >>> halfway.explain(np.zeros(4), "float32").steps
+    (Step(cast, float64 -> float32),)
+)doc";
+
+inline constexpr const char* tensor =
+    R"doc(An owning DLPack tensor. Made by from_dlpack, fields and cast; read by every DLPack library, by NumPy and, where the
+dtype has a format, through the buffer protocol.
+
+The producer's memory is released exactly once, when the last share of it goes, on any thread.
+
+Example:
+    >>> import numpy as np, halfway
+    >>> tensor = halfway.from_dlpack(np.arange(3.0))
+    >>> tensor.shape, tensor.dtype, tensor.readonly
+    ((3,), 'float64', False)
+    >>> np.asarray(tensor)
+    array([0., 1., 2.])
+)doc";
+
+inline constexpr const char* tensor_dlpack =
+    R"doc(__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)
+--
+
+A DLPack capsule (array API standard 2024.12). Versioned if max_version is at least (1, 0), else the legacy struct, which
+a read-only tensor refuses. copy=True gives fresh memory, marked as copied.
+)doc";
+
+inline constexpr const char* tensor_dlpack_device =
+    R"doc(__dlpack_device__($self, /)
+--
+
+The (device_type, device_id) pair; (1, 0) is host memory.
+)doc";
+
+inline constexpr const char* tensor_array =
+    R"doc(__array__($self, dtype=None, /, *, copy=None)
+--
+
+A NumPy array over the same memory, or of another dtype by NumPy's rules.
+)doc";
+
+}  // namespace halfway::python::docs

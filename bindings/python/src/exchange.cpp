@@ -1,0 +1,283 @@
+#include "exchange.h"
+
+#include <array>
+#include <string>
+
+#include "arguments.h"
+#include "box.h"
+#include "docs.h"
+#include "gil.h"
+#include "halfway/layout.h"
+#include "libraries.h"
+#include "numpy_api.h"
+#include "plan_object.h"
+#include "release.h"
+#include "tensor_type.h"
+#include "torch_api.h"
+
+namespace halfway::python {
+namespace {
+
+constexpr std::uint32_t cast_keywords = kw_casting | kw_overflow | kw_report;
+constexpr std::uint32_t to_torch_keywords =
+    kw_dtype | kw_device | kw_copy | kw_out | kw_non_blocking | kw_allow_readonly | cast_keywords;
+constexpr std::uint32_t to_numpy_keywords =
+    kw_dtype | kw_copy | kw_out | kw_non_blocking | kw_lock_storage | cast_keywords;
+constexpr std::uint32_t explain_keywords = to_torch_keywords | kw_lock_storage | kw_to;
+
+// An exchange, thought through but not begun.
+struct Exchange {
+  const Library* target;
+  Arguments arguments;
+  Source source;
+  std::optional<Source> out;
+  Plan plan;
+};
+
+Source open_out(const Library& target, PyObject* object) {
+  if (!target.owns(object)) {
+    throw_type_error("out must be an array of " + std::string(target.target.name) + ", not " +
+                     Py_TYPE(object)->tp_name);
+  }
+  Source out = target.open(object);
+  const SourceTraits& traits = out.traits;
+  if (traits.requires_grad || traits.conj || traits.neg) {
+    const Reason reason = traits.requires_grad ? Reason::requires_grad : traits.conj ? Reason::conj : Reason::neg;
+    throw Error(reason, "out cannot be written: " + std::string(describe(reason)),
+                traits.requires_grad ? "pass out.detach()" : "pass a plain tensor");
+  }
+  if (out.view.readonly) {
+    throw Error(Reason::readonly, "out is read-only", "pass a writable array");
+  }
+  return out;
+}
+
+// Same library, same dtype: the object itself, whatever it is.
+bool is_identity(const Exchange& exchange) {
+  const Arguments& arguments = exchange.arguments;
+  const Source& source = exchange.source;
+  return source.library == exchange.target && arguments.out == nullptr && arguments.copy != Copy::always &&
+         (!arguments.dtype || (*arguments.dtype == source.view.dtype && !source.view.swapped));
+}
+
+// `keep_capsule`: only to be explained.
+Exchange prepare(const Library& target, const Arguments& arguments, bool keep_capsule = false) {
+  Exchange exchange{&target, arguments, {}, std::nullopt, {}};
+  Wish wish;
+  wish.target = target.target;
+  if (arguments.out != nullptr) {
+    exchange.out = open_out(target, arguments.out);
+    const DType dtype = exchange.out->view.dtype;
+    if (arguments.dtype && *arguments.dtype != dtype) {
+      throw Error(Reason::out_mismatch,
+                  "dtype=" + to_string(*arguments.dtype) + " was asked for, but out is " + to_string(dtype),
+                  "leave dtype unset: out's own is the default");
+    }
+    exchange.arguments.dtype = dtype;
+  }
+  exchange.source = open_source(arguments.x, keep_capsule);
+  Source& source = exchange.source;
+  if (is_identity(exchange)) {
+    source.traits = {};
+  }
+  wish.dtype = exchange.arguments.dtype;
+  wish.target.swapped = wish.target.swapped && !wish.dtype;
+  wish.copy = arguments.copy;
+  wish.allow_readonly = arguments.allow_readonly;
+  wish.into_out = arguments.out != nullptr;
+  wish.options = arguments.options;
+  if (target.target.name == numpy_library().target.name && source.view.element_size() == 0) {
+    throw Error(Reason::unsupported_dtype, "NumPy has no packed " + to_string(source.view.dtype),
+                "keep it a halfway.Tensor");
+  }
+  exchange.plan = plan(source.view, source.traits, wish);
+  return exchange;
+}
+
+PyObject* write_into_out(Exchange& exchange) {
+  Source& out = *exchange.out;
+  const TensorView& view = out.view;
+  const MutableView destination{
+      const_cast<void*>(view.data), view.dtype, view.device, view.shape, view.strides, view.readonly, view.swapped,
+      view.strides_in_bytes,        view.padded};
+  {
+    const WithoutGil nothing(static_cast<std::int64_t>(exchange.plan.bytes_read));
+    cast_into(exchange.source.view, destination, exchange.arguments.options);
+  }
+  if (out.library == &torch_library()) {
+    mark_written(torch(), exchange.arguments.out);
+  }
+  return Ref::borrow(exchange.arguments.out).release();
+}
+
+PyObject* write_fresh(Exchange& exchange) {
+  Tensor fresh;
+  {
+    const WithoutGil nothing(static_cast<std::int64_t>(exchange.plan.bytes_read));
+    fresh = cast(exchange.source.view, exchange.plan.to, exchange.arguments.options);
+  }
+  return exchange.target->adopt(std::move(fresh), exchange.plan);
+}
+
+// torch's own .numpy(), which forbids resizing the storage while the array lives.
+PyObject* lock_and_alias(Exchange& exchange) {
+  PyObject* tensor = exchange.source.object.get();
+  const TorchApi& api = torch();
+  Ref viewed = Ref::borrow(tensor);
+  const DType dtype = exchange.source.view.dtype;
+  PyArray_Descr* descr = descr_for(dtype);
+  const Ref owned = Ref::steal(reinterpret_cast<PyObject*>(descr));
+  const bool foreign = descr->type_num >= NPY_USERDEF;  // torch's .numpy() knows NumPy's own dtypes alone
+  if (foreign) {
+    const Ref integer = checked(PyObject_GetAttrString(api.module, dtype.bits == 8 ? "uint8" : "int16"));
+    viewed = checked(PyObject_CallMethod(tensor, "view", "O", integer.get()));
+  }
+  Ref array = checked(PyObject_CallMethod(viewed.get(), "numpy", nullptr));
+  if (foreign) {
+    array = checked(PyObject_CallMethod(array.get(), "view", "O", owned.get()));
+  }
+  return array.release();
+}
+
+// Runs the plan, step by step.
+PyObject* execute(Exchange& exchange) {
+  if (exchange.arguments.options.report != nullptr) {
+    *exchange.arguments.options.report = Report{};
+  }
+  for (const Step& step : exchange.plan.steps) {
+    switch (step.kind) {
+      case StepKind::resolve: {
+        const Ref plain = resolve_torch(exchange.source.object.get());
+        exchange.source = torch_library().open(plain.get());
+        break;
+      }
+      case StepKind::copy:
+      case StepKind::cast:
+        return exchange.out ? write_into_out(exchange) : write_fresh(exchange);
+      case StepKind::alias:
+        break;
+    }
+  }
+  if (exchange.arguments.lock_storage && exchange.source.library == &torch_library() &&
+      exchange.target == &numpy_library()) {
+    return lock_and_alias(exchange);
+  }
+  return exchange.target->alias(exchange.source, exchange.plan);
+}
+
+PyObject* run(const Library& target, const Arguments& arguments) {
+  // nothing to do, whatever the array holds
+  if (!arguments.dtype && arguments.out == nullptr && arguments.copy != Copy::always && target.owns(arguments.x)) {
+    if (target.owns == numpy_library().owns && is_masked(arguments.x)) {
+      throw Error(Reason::masked, "a masked array's mask cannot travel",
+                  "pass x.filled(value) for the values, and x.mask on its own");
+    }
+    if (arguments.options.report != nullptr) {
+      *arguments.options.report = Report{};
+    }
+    return Ref::borrow(arguments.x).release();
+  }
+  Exchange exchange = prepare(target, arguments);
+  return execute(exchange);
+}
+
+// --- the functions
+
+PyObject* to_torch(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  drain();
+  return guarded([&]() -> PyObject* {
+    if (count == 1 && names == nullptr && PyArray_CheckExact(args[0])) {
+      const TorchApi& api = torch();
+      if (api.table != nullptr) {
+        if (detail::Box* box = box_of_plain_array(args[0]); box != nullptr) {
+          if (torch_takes(api, box->tensor().dtype)) {
+            return torch_from_box(api, box);
+          }
+          box->drop();
+        }
+      }
+    }
+    return run(torch_library(), parse_arguments("to_torch", to_torch_keywords, 1, 2, args, count, names));
+  });
+}
+
+PyObject* to_numpy(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  drain();
+  return guarded([&]() -> PyObject* {
+    if (count == 1 && names == nullptr) {
+      const TorchApi* api = torch_if_loaded();
+      DLTensor dl;
+      if (api != nullptr && Py_IS_TYPE(args[0], api->tensor_type) && open_torch_fast(*api, args[0], dl)) {
+        const DType dtype{dl.dtype.code, dl.dtype.bits, dl.dtype.lanes};
+        if (known_descr(dtype) != nullptr || numpy_has_dtype(dtype)) {
+          TensorView view;
+          view.data = static_cast<const std::byte*>(dl.data) + dl.byte_offset;
+          view.dtype = dtype;
+          view.shape = {dl.shape, static_cast<std::size_t>(dl.ndim)};
+          view.strides = {dl.strides, static_cast<std::size_t>(dl.ndim)};
+          return array_over(view, true, Ref::borrow(args[0]).release());
+        }
+      }
+    }
+    return run(numpy_library(), parse_arguments("to_numpy", to_numpy_keywords, 1, 2, args, count, names));
+  });
+}
+
+PyObject* cast_function(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  drain();
+  return guarded([&]() -> PyObject* {
+    const Arguments arguments =
+        parse_arguments("cast", to_torch_keywords & ~std::uint32_t{kw_dtype}, 2, 2, args, count, names);
+    if (!arguments.dtype) {
+      throw_type_error("cast() needs a dtype, not None");
+    }
+    const Library* own = PyArray_IsScalar(arguments.x, Generic) ? &numpy_library() : library_of(arguments.x);
+    return run(own != nullptr ? *own : halfway_library(), arguments);
+  });
+}
+
+PyObject* from_dlpack_function(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  drain();
+  return guarded([&]() -> PyObject* {
+    if (count == 1 && names == nullptr && PyArray_CheckExact(args[0])) {
+      if (detail::Box* box = box_of_plain_array(args[0]); box != nullptr) {
+        return wrap_tensor(detail::Box::wrap(box));
+      }
+    }
+    return run(halfway_library(), parse_arguments("from_dlpack", kw_device | kw_copy, 1, 1, args, count, names));
+  });
+}
+
+PyObject* explain(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  drain();
+  return guarded([&]() -> PyObject* {
+    const Arguments arguments = parse_arguments("explain", explain_keywords, 1, 2, args, count, names);
+    const Library& target = arguments.to == nullptr ? torch_library() : library_named(arguments.to);
+    return plan_object(prepare(target, arguments, /*keep_capsule=*/true).plan);
+  });
+}
+
+template <auto Function>
+constexpr PyCFunction as_c_function() {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(Function));
+}
+
+PyMethodDef functions[] = {
+    {"to_torch", as_c_function<to_torch>(), METH_FASTCALL | METH_KEYWORDS, docs::to_torch},
+    {"to_numpy", as_c_function<to_numpy>(), METH_FASTCALL | METH_KEYWORDS, docs::to_numpy},
+    {"cast", as_c_function<cast_function>(), METH_FASTCALL | METH_KEYWORDS, docs::cast},
+    {"from_dlpack", as_c_function<from_dlpack_function>(), METH_FASTCALL | METH_KEYWORDS, docs::from_dlpack},
+    {"explain", as_c_function<explain>(), METH_FASTCALL | METH_KEYWORDS, docs::explain},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace
+
+void init_exchange(PyObject* module) {
+  init_arguments();
+  if (PyModule_AddFunctions(module, functions) < 0) {
+    throw PythonError{};
+  }
+}
+
+}  // namespace halfway::python

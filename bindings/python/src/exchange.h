@@ -1,0 +1,12 @@
+// The Python functions that exchange: to_torch, to_numpy, cast, from_dlpack, explain.
+#pragma once
+
+#include "py.h"
+
+namespace halfway::python {
+
+// Adds the functions and the Plan and Step classes to the module.
+void init_exchange(PyObject* module);
+void init_plan(PyObject* module);
+
+}  // namespace halfway::python

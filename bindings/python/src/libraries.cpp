@@ -1,0 +1,329 @@
+#include "libraries.h"
+
+#include <array>
+#include <bit>
+
+#include "box.h"
+#include "capsule.h"
+#include "halfway/dlpack.h"
+#include "halfway/layout.h"
+#include "numpy_api.h"
+#include "release.h"
+#include "tensor_type.h"
+#include "torch_api.h"
+
+namespace halfway::python {
+namespace {
+
+// Strides that nobody may rely on (dimensions of size one, empty arrays), made row-major: consumers disagree about
+// negative or odd values there.
+void normalise_strides(DLTensor& tensor) noexcept {
+  const std::span<const std::int64_t> shape(tensor.shape, static_cast<std::size_t>(tensor.ndim));
+  bool empty = false;
+  for (const std::int64_t dim : shape) {
+    empty = empty || dim == 0;
+  }
+  if (empty) {
+    row_major_strides(shape, {tensor.strides, shape.size()});
+    return;
+  }
+  std::int64_t stride = 1;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    if (shape[i] == 1) {
+      tensor.strides[i] = stride;
+    }
+    stride = tensor.strides[i] * shape[i];
+  }
+}
+
+void fill(detail::Box& box, const TensorView& view, std::int64_t unit) noexcept {
+  DLTensor& tensor = box.tensor();
+  tensor.data = const_cast<void*>(view.data);
+  tensor.dtype = {view.dtype.code, view.dtype.bits, view.dtype.lanes};
+  for (std::size_t i = 0; i < view.shape.size(); ++i) {
+    tensor.shape[i] = view.shape[i];
+    tensor.strides[i] = view.strides[i] / unit;
+  }
+  box.managed.flags = (view.readonly ? DLPACK_FLAG_BITMASK_READ_ONLY : 0) |
+                      (view.padded ? DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED : 0);
+  normalise_strides(tensor);
+}
+
+// --- NumPy
+
+bool is_array(PyObject* object) noexcept { return PyArray_Check(object) != 0; }
+
+Source open_array(PyObject* object) {
+  Source source;
+  source.library = &numpy_library();
+  source.view = view_of_array(reinterpret_cast<PyArrayObject*>(object));
+  source.object = Ref::borrow(object);
+  return source;
+}
+
+PyObject* alias_in_numpy(Source& source, const Plan& /*plan*/) {
+  if (source.library == &numpy_library()) {
+    return Ref::borrow(source.object.get()).release();
+  }
+  PyObject* base = source.object ? Ref::borrow(source.object.get()).release() : wrap_tensor(source.tensor.share());
+  return array_over(source.view, !source.view.readonly, base);
+}
+
+PyObject* adopt_in_numpy(Tensor&& fresh, const Plan& /*plan*/) {
+  const TensorView view = fresh.view();
+  return array_over(view, true, wrap_tensor(std::move(fresh)));
+}
+
+// --- torch
+
+Source open_tensor_of_torch(PyObject* object) {
+  TorchSource opened = open_torch(torch(), object);
+  Source source;
+  source.library = &torch_library();
+  source.view = opened.view;
+  source.traits = opened.traits;
+  source.object = Ref::borrow(object);
+  source.tensor = std::move(opened.held);
+  return source;
+}
+
+// A box of its own for the source's memory.
+detail::Box* box_of(Source& source) {
+  if (source.library == &numpy_library()) {
+    return box_of_array(source.object.get(), source.view);
+  }
+  if (source.library == &torch_library()) {
+    Tensor tensor = import_managed(managed_from_torch(torch(), source.object.get()));
+    return reinterpret_cast<detail::Box*>(std::move(tensor).to_dlpack());
+  }
+  // `source.tensor` stays a share, so this is a box of its own: flags and strides may be changed in it
+  auto* box = reinterpret_cast<detail::Box*>(source.tensor.share().to_dlpack());
+  normalise_strides(box->tensor());
+  return box;
+}
+
+PyObject* alias_in_torch(Source& source, const Plan& /*plan*/) {
+  if (source.library == &torch_library()) {
+    return Ref::borrow(source.object.get()).release();
+  }
+  const TorchApi& api = torch();
+  detail::Box* box = box_of(source);
+  // torch has no read-only tensors; that the plan allows the alias was the caller's wish
+  box->managed.flags &= ~std::uint64_t{DLPACK_FLAG_BITMASK_READ_ONLY};
+  return torch_from_box(api, box);
+}
+
+PyObject* adopt_in_torch(Tensor&& fresh, const Plan& /*plan*/) {
+  const TorchApi& api = torch();
+  return torch_from_box(api, reinterpret_cast<detail::Box*>(std::move(fresh).to_dlpack()));
+}
+
+// --- halfway
+
+bool is_own(PyObject* object) noexcept { return is_tensor(object); }
+
+Source source_of(Tensor&& tensor) {
+  Source source;
+  source.tensor = std::move(tensor);
+  source.view = source.tensor.view();
+  return source;
+}
+
+Source open_own(PyObject* object) {
+  Source source = source_of(tensor_object(object).tensor.share());
+  source.library = &halfway_library();
+  source.object = Ref::borrow(object);
+  return source;
+}
+
+PyObject* alias_in_halfway(Source& source, const Plan& plan) {
+  if (source.library == &halfway_library()) {
+    return Ref::borrow(source.object.get()).release();
+  }
+  Tensor tensor = source.library == nullptr ? source.tensor.share() : detail::Box::wrap(box_of(source));
+  return wrap_tensor(std::move(tensor), plan.reasons);
+}
+
+PyObject* adopt_in_halfway(Tensor&& fresh, const Plan& plan) { return wrap_tensor(std::move(fresh), plan.reasons); }
+
+constexpr Library numpy_row{
+    .target = {.name = "numpy", .has_dtype = numpy_has_dtype, .fractional_strides = true, .swapped = true},
+    .owns = is_array,
+    .open = open_array,
+    .alias = alias_in_numpy,
+    .adopt = adopt_in_numpy,
+};
+constexpr Library torch_row{
+    .target = {.name = "torch",
+               .has_dtype = torch_has_dtype,
+               .negative_strides = false,
+               .readonly = false,
+               .misaligned = false},
+    .owns = is_torch_tensor,
+    .open = open_tensor_of_torch,
+    .alias = alias_in_torch,
+    .adopt = adopt_in_torch,
+};
+constexpr Library halfway_row{
+    .target = {.name = "halfway"},
+    .owns = is_own,
+    .open = open_own,
+    .alias = alias_in_halfway,
+    .adopt = adopt_in_halfway,
+};
+constexpr std::array<const Library*, 3> libraries{&numpy_row, &torch_row, &halfway_row};
+
+// --- foreign producers
+
+// Only host memory for now: nothing here synchronises streams.
+void require_host(PyObject* producer) {
+  const Ref device = Ref::steal(PyObject_CallMethod(producer, "__dlpack_device__", nullptr));
+  int type = 0;
+  int id = 0;
+  if (!device) {
+    PyErr_Clear();  // a producer without the method: its struct will say
+    return;
+  }
+  if (!PyTuple_Check(device.get()) || PyArg_ParseTuple(device.get(), "ii", &type, &id) == 0) {
+    PyErr_Clear();
+    throw Error(Reason::malformed, "__dlpack_device__ did not return a (device_type, device_id) tuple");
+  }
+  if (!is_host({static_cast<DeviceType>(type), id})) {
+    throw Error(
+        Reason::device,
+        "the array is on DLPack device (" + std::to_string(type) + ", " + std::to_string(id) + "), not in host memory",
+        "copy it to the host with its own library first");
+  }
+}
+
+Tensor import_by_table(const DLPackExchangeAPI& table, PyObject* producer) {
+  DLManagedTensorVersioned* managed = nullptr;
+  if (table.managed_tensor_from_py_object_no_sync(producer, &managed) != 0) {
+    throw PythonError{};
+  }
+  return import_managed(managed);
+}
+
+Tensor import_by_method(PyObject* producer) {
+  const Ref method = checked(PyObject_GetAttrString(producer, "__dlpack__"));
+  const Ref nothing = checked(PyTuple_New(0));
+  const Ref keywords = checked(Py_BuildValue("{s(ii)}", "max_version", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION));
+  Ref capsule = Ref::steal(PyObject_Call(method.get(), nothing.get(), keywords.get()));
+  if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError) != 0) {
+    PyErr_Clear();  // a producer from before DLPack 1.0
+    capsule = Ref::steal(PyObject_CallNoArgs(method.get()));
+  }
+  if (!capsule) {
+    throw PythonError{};
+  }
+  if (!is_dlpack_capsule(capsule.get())) {
+    throw Error(Reason::malformed,
+                std::string("__dlpack__ returned ") + Py_TYPE(capsule.get())->tp_name + ", not a DLPack capsule");
+  }
+  return tensor_from_capsule(capsule.get());
+}
+
+}  // namespace
+
+const Library& numpy_library() noexcept { return numpy_row; }
+const Library& torch_library() noexcept { return torch_row; }
+const Library& halfway_library() noexcept { return halfway_row; }
+
+const Library* library_of(PyObject* object) noexcept {
+  for (const Library* library : libraries) {
+    if (library->owns(object)) {
+      return library;
+    }
+  }
+  return nullptr;
+}
+
+const Library& library_named(PyObject* name) {
+  if (!PyUnicode_Check(name)) {
+    throw_type_error(std::string("to must be a string, not ") + Py_TYPE(name)->tp_name);
+  }
+  const std::string text = text_of(name);
+  for (const Library* library : libraries) {
+    if (library->target.name == text) {
+      return *library;
+    }
+  }
+  throw_value_error("to='" + text + "' is not one of 'numpy', 'torch', 'halfway'");
+}
+
+Source open_source(PyObject* object, bool keep_capsule) {
+  if (const Library* library = library_of(object); library != nullptr) {
+    return library->open(object);
+  }
+  if (PyArray_IsScalar(object, Generic)) {
+    const Ref array = checked(PyArray_FromScalar(object, nullptr));
+    return open_array(array.get());
+  }
+  if (is_dlpack_capsule(object)) {
+    return source_of(keep_capsule ? peek_capsule(object) : tensor_from_capsule(object));
+  }
+  if (!PyType_Check(object)) {
+    if (const DLPackExchangeAPI* table = exchange_table_of(Py_TYPE(object)); table != nullptr) {
+      require_host(object);
+      return source_of(import_by_table(*table, object));
+    }
+    if (PyObject_HasAttrString(object, "__dlpack__") != 0) {
+      require_host(object);
+      return source_of(import_by_method(object));
+    }
+  }
+  throw_type_error(
+      std::string("expected a NumPy array, a torch tensor, a halfway.Tensor, a DLPack producer or capsule, "
+                  "not ") +
+      Py_TYPE(object)->tp_name + "; numpy.asarray(x) makes an array of most things");
+}
+
+detail::Box* box_of_array(PyObject* array, const TensorView& view) {
+  detail::Box* box = detail::Box::make(view.ndim(), release_object, array);
+  Py_INCREF(array);
+  const auto unit = view.strides_in_bytes ? static_cast<std::int64_t>(view.element_size()) : 1;
+  fill(*box, view, unit);
+  return box;
+}
+
+detail::Box* box_of_plain_array(PyObject* object) {
+  auto* array = reinterpret_cast<PyArrayObject*>(object);
+  PyArray_Descr* descr = PyArray_DESCR(array);
+  constexpr int wanted = NPY_ARRAY_ALIGNED | NPY_ARRAY_WRITEABLE;
+  if ((PyArray_FLAGS(array) & wanted) != wanted || !PyArray_ISNBO(descr->byteorder)) {
+    return nullptr;
+  }
+  const std::optional<DType> dtype = dtype_of(descr);
+  if (!dtype || dtype->bits < 8) {
+    return nullptr;
+  }
+  // item sizes are powers of two, so strides divide by shifting
+  const auto shift = std::countr_zero(static_cast<std::uint64_t>(item_size(*dtype)));
+  const std::int64_t fraction = static_cast<std::int64_t>(item_size(*dtype)) - 1;
+  const int ndim = PyArray_NDIM(array);
+  const npy_intp* shape = PyArray_DIMS(array);
+  const npy_intp* strides = PyArray_STRIDES(array);
+  detail::Box* box = detail::Box::make(ndim, release_object, object);
+  DLTensor& tensor = box->tensor();
+  tensor.data = PyArray_DATA(array);
+  tensor.dtype = {dtype->code, dtype->bits, 1};
+  bool plain = true;
+  bool normal = true;
+  for (int i = 0; i < ndim; ++i) {
+    tensor.shape[i] = shape[i];
+    tensor.strides[i] = strides[i] >> shift;
+    plain = plain && (shape[i] == 1 || (strides[i] >= 0 && (strides[i] & fraction) == 0));
+    normal = normal && shape[i] > 1;
+  }
+  if (!plain) {
+    detail::Box::free(box);
+    return nullptr;
+  }
+  if (!normal) {
+    normalise_strides(tensor);
+  }
+  Py_INCREF(object);
+  return box;
+}
+
+}  // namespace halfway::python

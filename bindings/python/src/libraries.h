@@ -1,0 +1,57 @@
+// The libraries that arrays come from and go to, one table row each, and sources opened for reading.
+#pragma once
+
+#include <optional>
+
+#include "halfway/plan.h"
+#include "halfway/tensor.h"
+#include "py.h"
+
+namespace halfway::python {
+
+struct Library;
+
+// An array opened for an exchange: a view of its memory and what keeps it alive. The view is valid while this lives.
+struct Source {
+  const Library* library = nullptr;  // nullptr: a foreign producer, a capsule
+  TensorView view;
+  SourceTraits traits;
+  Ref object;     // the array itself; keeps the memory alive where `tensor` is empty
+  Tensor tensor;  // the memory, for halfway and foreign sources
+};
+
+struct Library {
+  Target target;
+  // Whether an object is this library's array.
+  bool (*owns)(PyObject* object) noexcept;
+  // Opens such an object. throws Error, PythonError
+  Source (*open)(PyObject* object);
+  // An array of this library over the source's memory, as the plan allowed.
+  PyObject* (*alias)(Source& source, const Plan& plan);
+  // An array of this library over fresh memory.
+  PyObject* (*adopt)(Tensor&& fresh, const Plan& plan);
+};
+
+[[nodiscard]] const Library& numpy_library() noexcept;
+[[nodiscard]] const Library& torch_library() noexcept;
+[[nodiscard]] const Library& halfway_library() noexcept;
+
+// The row whose array `object` is, or nullptr.
+[[nodiscard]] const Library* library_of(PyObject* object) noexcept;
+
+// The row of that name. throws PythonError (ValueError naming the choices, TypeError)
+[[nodiscard]] const Library& library_named(PyObject* name);
+
+// Opens any object: the libraries' arrays, NumPy scalars, DLPack capsules, exchange tables and __dlpack__ producers.
+// A capsule is consumed unless `keep_capsule`. throws Error, PythonError (TypeError for anything else)
+[[nodiscard]] Source open_source(PyObject* object, bool keep_capsule = false);
+
+// A box for NumPy's memory that owns a reference to the array, in DLPack's terms: whole-element strides, those of
+// dimensions of size one and of empty arrays made row-major. Requires: strides are whole elements.
+[[nodiscard]] detail::Box* box_of_array(PyObject* array, const TensorView& view);
+
+// A box for an ndarray that every DLPack library understands as it stands (native byte order, aligned, writable, whole
+// non-negative strides, whole-byte elements), or nullptr when the slow path has to decide. Never sets a Python error.
+[[nodiscard]] detail::Box* box_of_plain_array(PyObject* array);
+
+}  // namespace halfway::python

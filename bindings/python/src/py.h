@@ -1,0 +1,103 @@
+// The few CPython helpers that the bindings share: owned references, and the way errors cross between C++ and Python.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+#include "halfway/cast.h"
+#include "halfway/error.h"
+
+namespace halfway::python {
+
+// An owned reference, or nothing.
+class Ref {
+ public:
+  Ref() noexcept = default;
+  [[nodiscard]] static Ref steal(PyObject* object) noexcept { return Ref(object); }
+  [[nodiscard]] static Ref borrow(PyObject* object) noexcept {
+    Py_XINCREF(object);
+    return Ref(object);
+  }
+  Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+  Ref& operator=(Ref&& other) noexcept {
+    if (this != &other) {
+      Py_XDECREF(std::exchange(object_, std::exchange(other.object_, nullptr)));
+    }
+    return *this;
+  }
+  Ref(const Ref&) = delete;
+  Ref& operator=(const Ref&) = delete;
+  ~Ref() { Py_XDECREF(object_); }
+
+  [[nodiscard]] PyObject* get() const noexcept { return object_; }
+  [[nodiscard]] PyObject* release() noexcept { return std::exchange(object_, nullptr); }
+  explicit operator bool() const noexcept { return object_ != nullptr; }
+
+ private:
+  explicit Ref(PyObject* object) noexcept : object_(object) {}
+  PyObject* object_ = nullptr;
+};
+
+// Thrown when a Python error is already set; `guarded` lets it through to the interpreter.
+struct PythonError {};
+
+// The reference, or PythonError when it is NULL.
+[[nodiscard]] inline Ref checked(PyObject* object) {
+  if (object == nullptr) {
+    throw PythonError{};
+  }
+  return Ref::steal(object);
+}
+
+[[noreturn]] void throw_type_error(const std::string& message);
+[[noreturn]] void throw_value_error(const std::string& message);
+
+// Drops the Python error that is set (a foreign library's, whose text must not reach the user).
+inline void clear_foreign_error() noexcept { PyErr_Clear(); }
+
+// ExchangeError and CastError, defined in halfway/_errors.py; set by `init_errors`.
+[[nodiscard]] PyObject* exchange_error_type() noexcept;
+
+// Turns the C++ exception being handled into a Python error. To be called inside a catch block.
+void translate_current_exception() noexcept;
+
+// Runs `body` as the inside of a C callback: whatever it throws becomes a Python error and `failure` is returned.
+template <class Body, class Result = PyObject*>
+Result guarded(Body&& body, Result failure = Result{}) noexcept {
+  try {
+    return std::forward<Body>(body)();
+  } catch (...) {
+    translate_current_exception();
+    return failure;
+  }
+}
+
+// Imports halfway._errors. Must run before anything can fail.
+void init_errors();
+
+// Keeps a Python exception that is set out of the way of code that must not see it.
+class SavedException {
+ public:
+  SavedException() noexcept;
+  ~SavedException();
+  SavedException(const SavedException&) = delete;
+  SavedException& operator=(const SavedException&) = delete;
+
+ private:
+#if PY_VERSION_HEX >= 0x030C0000
+  PyObject* exception_;
+#else
+  PyObject* type_;
+  PyObject* value_;
+  PyObject* traceback_;
+#endif
+};
+
+// `str(object)` or its type's name when that fails; for messages only.
+[[nodiscard]] std::string text_of(PyObject* object) noexcept;
+
+}  // namespace halfway::python

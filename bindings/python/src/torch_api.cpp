@@ -1,0 +1,443 @@
+#include "torch_api.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "box.h"
+#include "capsule.h"
+#include "halfway/dlpack.h"
+#include "halfway/layout.h"
+#include "release.h"
+
+namespace halfway::python {
+namespace {
+
+TorchApi g_torch;
+bool g_loaded = false;
+const DLPackExchangeAPI* g_table = nullptr;
+
+struct NameRow {
+  const char* name;
+  DType dtype;
+};
+// What torch takes through DLPack. Not here: the quantized and bits dtypes, int1-7 and uint1-7 (exported as whole bytes
+// of another dtype), float4_e2m1fn_x2, and the fp8 formats that torch lacks.
+constexpr std::array<NameRow, 21> rows{{
+    {"bool", boolean},
+    {"uint8", uint8},
+    {"int8", int8},
+    {"uint16", uint16},
+    {"int16", int16},
+    {"uint32", uint32},
+    {"int32", int32},
+    {"uint64", uint64},
+    {"int64", int64},
+    {"float16", float16},
+    {"bfloat16", bfloat16},
+    {"float32", float32},
+    {"float64", float64},
+    {"complex32", complex32},
+    {"complex64", complex64},
+    {"complex128", complex128},
+    {"float8_e4m3fn", float8_e4m3fn},
+    {"float8_e4m3fnuz", float8_e4m3fnuz},
+    {"float8_e5m2", float8_e5m2},
+    {"float8_e5m2fnuz", float8_e5m2fnuz},
+    {"float8_e8m0fnu", float8_e8m0fnu},
+}};
+
+PyGetSetDef* getset(PyTypeObject* type, const char* name) {
+  const Ref descriptor = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
+  if (!descriptor || !Py_IS_TYPE(descriptor.get(), &PyGetSetDescr_Type)) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  return reinterpret_cast<PyGetSetDescrObject*>(descriptor.get())->d_getset;
+}
+
+PyCFunction method(PyTypeObject* type, const char* name) {
+  const Ref descriptor = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
+  if (!descriptor || !Py_IS_TYPE(descriptor.get(), &PyMethodDescr_Type)) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  const PyMethodDef* definition = reinterpret_cast<PyMethodDescrObject*>(descriptor.get())->d_method;
+  return definition->ml_flags == METH_NOARGS ? definition->ml_meth : nullptr;
+}
+
+// A table of a version we know: the newest with major 1, down the chain of older ones.
+const DLPackExchangeAPI* usable(const DLPackExchangeAPIHeader* header) noexcept {
+  while (header != nullptr && header->version.major != DLPACK_MAJOR_VERSION) {
+    header = header->prev_api;
+  }
+  return reinterpret_cast<const DLPackExchangeAPI*>(header);
+}
+
+bool load(PyObject* module) {
+  TorchApi api;
+  const Ref tensor = Ref::steal(PyObject_GetAttrString(module, "Tensor"));
+  const Ref dtype = Ref::steal(PyObject_GetAttrString(module, "dtype"));
+  const Ref native = Ref::steal(PyObject_GetAttrString(module, "_C"));
+  if (!tensor || !dtype || !native || !PyType_Check(tensor.get()) || !PyType_Check(dtype.get())) {
+    PyErr_Clear();
+    return false;  // still being imported, or not torch
+  }
+  for (const NameRow& row : rows) {
+    PyObject* object = PyObject_GetAttrString(module, row.name);
+    if (object == nullptr) {
+      PyErr_Clear();  // an older torch
+    } else {
+      api.dtypes.push_back({row.dtype, object});
+      api.takes.set(row.dtype.code * 8U + static_cast<unsigned>(std::countr_zero(row.dtype.bits)));
+    }
+  }
+  api.module = Ref::borrow(module).release();
+  api.tensor_type = reinterpret_cast<PyTypeObject*>(Ref::borrow(tensor.get()).release());
+  api.dtype_type = reinterpret_cast<PyTypeObject*>(Ref::borrow(dtype.get()).release());
+  api.table = exchange_table_of(api.tensor_type);
+  api.versioned_capsules = PyObject_HasAttrString(native.get(), "_to_dlpack_versioned") != 0;
+  api.requires_grad = getset(api.tensor_type, "requires_grad");
+  api.dtype = getset(api.tensor_type, "dtype");
+  api.is_neg = method(api.tensor_type, "is_neg");
+  api.is_conj = method(api.tensor_type, "is_conj");
+  api.increment_version = PyObject_GetAttrString(native.get(), "_increment_version");
+  if (api.increment_version == nullptr) {
+    PyErr_Clear();
+  }
+  g_torch = std::move(api);
+  g_table = g_torch.table;
+  g_loaded = true;
+  return true;
+}
+
+// 1, 0, or -1 with a Python error
+int truth(PyObject* result) noexcept {
+  if (result == nullptr) {
+    return -1;
+  }
+  const Ref owned = Ref::steal(result);
+  return owned.get() == Py_True ? 1 : owned.get() == Py_False ? 0 : PyObject_IsTrue(owned.get());
+}
+
+bool attribute_is_true(PyObject* object, const char* name) {
+  const int answer = truth(PyObject_GetAttrString(object, name));
+  if (answer < 0) {
+    PyErr_Clear();
+  }
+  return answer > 0;
+}
+
+bool call_is_true(PyObject* object, const char* name) {
+  const int answer = truth(PyObject_CallMethod(object, name, nullptr));
+  if (answer < 0) {
+    PyErr_Clear();
+  }
+  return answer > 0;
+}
+
+// Whether `type` replaces torch's dispatch: then a tensor's memory need not be its value. Parameters switch
+// __torch_function__ off, which changes nothing about the memory.
+bool has_own_dispatch(const TorchApi& api, PyTypeObject* type) {
+  if (type == api.tensor_type) {
+    return false;
+  }
+  const Ref native = checked(PyObject_GetAttrString(api.module, "_C"));
+  const auto differs = [&](const char* name, const char* disabled_name) {
+    const Ref own = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
+    const Ref base = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(api.tensor_type), name));
+    const Ref disabled = Ref::steal(PyObject_GetAttrString(native.get(), disabled_name));
+    PyErr_Clear();
+    if (!own || !base || own.get() == base.get() || own.get() == disabled.get()) {
+      return false;
+    }
+    // bound class methods are made anew at each look-up: compare what they are bound from
+    const Ref own_function = Ref::steal(PyObject_GetAttrString(own.get(), "__func__"));
+    const Ref base_function = Ref::steal(PyObject_GetAttrString(base.get(), "__func__"));
+    PyErr_Clear();
+    return !own_function || !base_function || own_function.get() != base_function.get();
+  };
+  return differs("__torch_function__", "_disabled_torch_function_impl") ||
+         differs("__torch_dispatch__", "_disabled_torch_dispatch_impl");
+}
+
+[[noreturn]] void throw_no_storage(const std::string& what) {
+  throw Error(Reason::no_storage, what + " has no memory of its own",
+              "materialise it first; meta, fake and transformed tensors (torch.func, vmap) hold no values to exchange");
+}
+
+// The refusals that a tensor's attributes name.
+void refuse_by_attributes(const TorchApi& api, PyObject* tensor) {
+  if (has_own_dispatch(api, Py_TYPE(tensor))) {
+    throw Error(Reason::subclass,
+                std::string("torch subclass ") + Py_TYPE(tensor)->tp_name +
+                    " has its own dispatch, its memory need not be "
+                    "its value",
+                "convert it to a plain tensor first (its own method, or .as_subclass(torch.Tensor) if it is one)");
+  }
+  if (attribute_is_true(tensor, "is_nested")) {
+    throw Error(Reason::nested, "a nested tensor is no single array", "exchange the tensors of .unbind() one by one");
+  }
+  if (attribute_is_true(tensor, "is_quantized")) {
+    throw Error(Reason::quantized, "a quantized tensor's memory is not its value",
+                "pass x.dequantize(), or x.int_repr() for the raw integers");
+  }
+  const Ref layout = Ref::steal(PyObject_GetAttrString(tensor, "layout"));
+  const Ref strided = Ref::steal(PyObject_GetAttrString(api.module, "strided"));
+  if (layout && layout.get() != strided.get()) {
+    throw Error(Reason::sparse, "a tensor of layout " + text_of(layout.get()) + " is no strided array",
+                "pass x.to_dense(), or its indices() and values() one by one");
+  }
+  PyErr_Clear();
+  if (attribute_is_true(tensor, "is_meta")) {
+    throw_no_storage("a meta tensor");
+  }
+  const Ref device = Ref::steal(PyObject_GetAttrString(tensor, "device"));
+  const Ref type = device ? Ref::steal(PyObject_GetAttrString(device.get(), "type")) : Ref{};
+  if (type && PyUnicode_CompareWithASCIIString(type.get(), "cpu") != 0) {
+    throw Error(Reason::device, "the tensor is on device " + text_of(device.get()) + ", not in host memory",
+                "pass x.cpu()");
+  }
+  PyErr_Clear();
+}
+
+}  // namespace
+
+const DLPackExchangeAPI* exchange_table_of(PyTypeObject* type) noexcept {
+  // the standard's spelling first, then the one that early adopters shipped
+  for (const char* name : {"__dlpack_c_exchange_api__", "__c_dlpack_exchange_api__"}) {
+    const Ref attribute = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
+    if (!attribute) {
+      PyErr_Clear();
+      continue;
+    }
+    const void* pointer = nullptr;
+    if (PyCapsule_IsValid(attribute.get(), "dlpack_exchange_api") != 0) {
+      pointer = PyCapsule_GetPointer(attribute.get(), "dlpack_exchange_api");
+    }
+    if (const DLPackExchangeAPI* table = usable(static_cast<const DLPackExchangeAPIHeader*>(pointer));
+        table != nullptr && table->managed_tensor_from_py_object_no_sync != nullptr &&
+        table->managed_tensor_to_py_object_no_sync != nullptr) {
+      return table;
+    }
+  }
+  return nullptr;
+}
+
+const TorchApi& torch() {
+  if (g_loaded) {
+    return g_torch;
+  }
+  const Ref module = Ref::steal(PyImport_ImportModule("torch"));
+  if (!module) {
+    if (PyErr_ExceptionMatches(PyExc_ImportError) == 0) {
+      throw PythonError{};
+    }
+    const bool absent = PyErr_ExceptionMatches(PyExc_ModuleNotFoundError) != 0;
+    PyErr_Clear();
+    throw Error(
+        Reason::unavailable, absent ? "torch is not installed" : "torch is installed but cannot be imported",
+        absent ? "pip install torch; NumPy and DLPack exchange work without it" : "try: python -c 'import torch'");
+  }
+  if (!load(module.get())) {
+    throw Error(Reason::unavailable, "torch is still being imported, or the module named torch is not PyTorch");
+  }
+  return g_torch;
+}
+
+const TorchApi* torch_if_loaded() noexcept {
+  if (g_loaded) {
+    return &g_torch;
+  }
+  static PyObject* const name = PyUnicode_InternFromString("torch");
+  PyObject* module = name == nullptr ? nullptr : PyDict_GetItemWithError(PyImport_GetModuleDict(), name);
+  if (module == nullptr) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  try {
+    return load(module) ? &g_torch : nullptr;
+  } catch (...) {
+    PyErr_Clear();
+    return nullptr;
+  }
+}
+
+bool is_torch_tensor(PyObject* object) noexcept {
+  const TorchApi* api = torch_if_loaded();
+  return api != nullptr && PyObject_TypeCheck(object, api->tensor_type) != 0;
+}
+
+bool torch_has_dtype(DType dtype) noexcept {
+  return std::any_of(rows.begin(), rows.end(), [&](const NameRow& row) { return row.dtype == dtype; });
+}
+
+bool torch_takes(const TorchApi& api, const DLDataType& dtype) noexcept {
+  // bit (code, log2 bits): a look-up on the path where it counts
+  const unsigned bit = dtype.code * 8U + static_cast<unsigned>(std::countr_zero(dtype.bits));
+  return dtype.lanes == 1 && bit < api.takes.size() && api.takes[bit];
+}
+
+std::optional<DType> dtype_of_torch(const TorchApi& api, PyObject* dtype) noexcept {
+  for (const TorchApi::DTypeRow& row : api.dtypes) {
+    if (row.object == dtype) {
+      return row.dtype;
+    }
+  }
+  return std::nullopt;
+}
+
+bool open_torch_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexcept {
+  if (api.table == nullptr || api.table->dltensor_from_py_object_no_sync == nullptr || api.requires_grad == nullptr ||
+      api.is_neg == nullptr || api.is_conj == nullptr || api.dtype == nullptr) {
+    return false;
+  }
+  // The table exports tensors that require grad and that are lazily negated or conjugated as if they were plain.
+  if (truth(api.requires_grad->get(tensor, api.requires_grad->closure)) != 0 ||
+      truth(api.is_neg(tensor, nullptr)) != 0 || api.table->dltensor_from_py_object_no_sync(tensor, &out) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  if (out.device.device_type != kDLCPU || out.dtype.lanes != 1) {
+    return false;
+  }
+  if (out.dtype.code == kDLComplex && truth(api.is_conj(tensor, nullptr)) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  if (out.dtype.bits == 8 && out.dtype.code <= kDLUInt) {
+    // int1-7 and uint1-7 are exported as if they were 8-bit integers
+    const Ref dtype = Ref::steal(api.dtype->get(tensor, api.dtype->closure));
+    const std::optional<DType> known = dtype ? dtype_of_torch(api, dtype.get()) : std::nullopt;
+    if (!known || known->code != out.dtype.code) {
+      PyErr_Clear();
+      return false;
+    }
+  }
+  if (out.data == nullptr) {
+    // zero, functional and fake tensors: elements without memory
+    for (int i = 0; i < out.ndim; ++i) {
+      if (out.shape[i] == 0) {
+        return true;
+      }
+    }
+    return false;
+  }
+  return true;
+}
+
+TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
+  refuse_by_attributes(api, tensor);
+  const Ref dtype_object = Ref::steal(PyObject_GetAttrString(tensor, "dtype"));
+  PyErr_Clear();
+  const std::optional<DType> dtype = dtype_object ? dtype_of_torch(api, dtype_object.get()) : std::nullopt;
+  if (!dtype) {
+    throw Error(
+        Reason::unsupported_dtype,
+        "torch dtype " + (dtype_object ? text_of(dtype_object.get()) : std::string("?")) + " cannot be exchanged",
+        "see halfway.dtypes(); shell dtypes hold raw bytes: x.view(torch.uint8)");
+  }
+  TorchSource source;
+  source.traits.requires_grad = attribute_is_true(tensor, "requires_grad");
+  source.traits.neg = call_is_true(tensor, "is_neg");
+  source.traits.conj = call_is_true(tensor, "is_conj");
+  if (call_is_true(tensor, "_is_zerotensor")) {
+    throw_no_storage("a zero tensor of automatic differentiation");
+  }
+  DLTensor described{};
+  if (api.table != nullptr && api.table->dltensor_from_py_object_no_sync != nullptr) {
+    if (api.table->dltensor_from_py_object_no_sync(tensor, &described) != 0) {
+      clear_foreign_error();
+      throw_no_storage("the tensor");
+    }
+  } else {
+    const Ref bare = Ref::steal(PyObject_CallMethod(tensor, "detach", nullptr));
+    if (!bare) {
+      clear_foreign_error();
+      throw_no_storage("the tensor");
+    }
+    source.held = import_managed(managed_from_torch(api, bare.get()));
+    described = detail::Box::of(source.held)->tensor();
+  }
+  const auto ndim = static_cast<std::size_t>(described.ndim);
+  source.view.data = static_cast<const std::byte*>(described.data) + described.byte_offset;
+  source.view.dtype = *dtype;
+  source.view.shape = {described.shape, ndim};
+  source.view.strides = {described.strides, ndim};
+  source.view.readonly = false;
+  if (described.data == nullptr && element_count(source.view.shape).value_or(1) != 0) {
+    throw_no_storage("the tensor");
+  }
+  if (described.dtype.code != dtype->code || described.dtype.bits != dtype->bits || described.dtype.lanes != 1) {
+    throw Error(Reason::unsupported_dtype,
+                "torch describes its " + text_of(dtype_object.get()) + " memory as " +
+                    to_string(DType{described.dtype.code, described.dtype.bits, described.dtype.lanes}));
+  }
+  return source;
+}
+
+PyObject* torch_from_box(const TorchApi& api, detail::Box* box) {
+  PyObject* result = nullptr;
+  if (api.table != nullptr) {
+    if (api.table->managed_tensor_to_py_object_no_sync(&box->managed, reinterpret_cast<void**>(&result)) == 0) {
+      return result;
+    }
+    box->drop();  // a failed import has not consumed its argument
+    const std::string text = "torch refused the tensor";
+    clear_foreign_error();
+    throw Error(Reason::malformed, text);
+  }
+  const Ref capsule = capsule_of(detail::Box::wrap(box), api.versioned_capsules);
+  const Ref native = checked(PyObject_GetAttrString(api.module, "_C"));
+  result = PyObject_CallMethod(native.get(), "_from_dlpack", "O", capsule.get());
+  if (result == nullptr) {
+    clear_foreign_error();
+    throw Error(Reason::unsupported_dtype, "this torch does not take the tensor through DLPack",
+                "a newer torch may; or pass dtype= to convert");
+  }
+  return result;
+}
+
+DLManagedTensorVersioned* managed_from_torch(const TorchApi& api, PyObject* tensor) {
+  if (api.table != nullptr) {
+    DLManagedTensorVersioned* managed = nullptr;
+    if (api.table->managed_tensor_from_py_object_no_sync(tensor, &managed) != 0) {
+      clear_foreign_error();
+      throw_no_storage("the tensor");
+    }
+    return managed;
+  }
+  const Ref native = checked(PyObject_GetAttrString(api.module, "_C"));
+  const Ref capsule = Ref::steal(
+      PyObject_CallMethod(native.get(), api.versioned_capsules ? "_to_dlpack_versioned" : "_to_dlpack", "O", tensor));
+  if (!capsule) {
+    clear_foreign_error();
+    throw_no_storage("the tensor");
+  }
+  Tensor held = tensor_from_capsule(capsule.get(), /*legacy_is_readonly=*/false);
+  return std::move(held).to_dlpack();
+}
+
+Ref resolve_torch(PyObject* tensor) {
+  Ref result = checked(PyObject_CallMethod(tensor, "detach", nullptr));
+  result = checked(PyObject_CallMethod(result.get(), "resolve_conj", nullptr));
+  return checked(PyObject_CallMethod(result.get(), "resolve_neg", nullptr));
+}
+
+void mark_written(const TorchApi& api, PyObject* tensor) {
+  if (api.increment_version == nullptr) {
+    return;
+  }
+  const Ref tensors = checked(PyTuple_Pack(1, tensor));
+  if (!Ref::steal(PyObject_CallOneArg(api.increment_version, tensors.get()))) {
+    PyErr_Clear();  // inference tensors keep no version
+  }
+}
+
+void set_torch_table_enabled(bool enabled) {
+  static_cast<void>(torch());
+  g_torch.table = enabled ? g_table : nullptr;
+}
+
+}  // namespace halfway::python

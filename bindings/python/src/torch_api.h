@@ -1,0 +1,90 @@
+// torch on the other side: found when it is first needed, never linked.
+//
+// With torch >= 2.9's C exchange table an exchange is one C call; without it the capsule protocol is used.
+#pragma once
+
+#include <dlpack/dlpack.h>
+
+#include <bitset>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "halfway/plan.h"
+#include "halfway/tensor.h"
+#include "py.h"
+
+namespace halfway::python {
+
+struct TorchApi {
+  PyObject* module = nullptr;
+  PyTypeObject* tensor_type = nullptr;
+  PyTypeObject* dtype_type = nullptr;
+  const DLPackExchangeAPI* table = nullptr;  // nullptr: capsules only
+  bool versioned_capsules = false;           // torch._C._from_dlpack understands "dltensor_versioned"
+
+  struct DTypeRow {
+    DType dtype;
+    PyObject* object;  // torch.float32, ...; owned for the life of the process
+  };
+  std::vector<DTypeRow> dtypes;
+  std::bitset<18 * 8> takes;  // by (type code, log2 of bits): for torch_takes
+
+  // Getters of Tensor, as C functions where torch implements them in C.
+  PyGetSetDef* requires_grad = nullptr;
+  PyGetSetDef* dtype = nullptr;
+  PyCFunction is_neg = nullptr;
+  PyCFunction is_conj = nullptr;
+  PyObject* increment_version = nullptr;  // torch._C._increment_version, or nullptr
+};
+
+// torch, imported if need be. throws Error(unavailable) when it is not installed.
+[[nodiscard]] const TorchApi& torch();
+
+// torch if it has been imported by anybody, else nullptr. Cheap.
+[[nodiscard]] const TorchApi* torch_if_loaded() noexcept;
+
+// torch.Tensor or a subclass; false while torch is not loaded.
+[[nodiscard]] bool is_torch_tensor(PyObject* object) noexcept;
+
+// Whether torch, as such, has the dtype and takes it through DLPack; needs no torch.
+[[nodiscard]] bool torch_has_dtype(DType dtype) noexcept;
+
+// Whether this torch takes the dtype (of whole power-of-two bits) through DLPack.
+[[nodiscard]] bool torch_takes(const TorchApi& api, const DLDataType& dtype) noexcept;
+
+// The dtype of a torch.dtype object. nullopt: quantized, bits, sub-byte shell dtypes.
+[[nodiscard]] std::optional<DType> dtype_of_torch(const TorchApi& api, PyObject* dtype) noexcept;
+
+// What a tensor's memory is, found without touching it. The view borrows shape and strides from the tensor.
+struct TorchSource {
+  TensorView view;
+  SourceTraits traits;
+  Tensor held;  // backs the view where the exchange table is missing
+};
+
+// throws: Error (sparse, nested, quantized, subclass, no_storage, device, unsupported_dtype)
+[[nodiscard]] TorchSource open_torch(const TorchApi& api, PyObject* tensor);
+
+// The fast path: exact type, host memory, a plain tensor whose bytes are its values. False: take the slow path, no
+// Python error is set.
+[[nodiscard]] bool open_torch_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexcept;
+
+// A tensor over `box`'s memory, consuming one reference to the box whether or not this succeeds.
+// throws: Error, PythonError
+[[nodiscard]] PyObject* torch_from_box(const TorchApi& api, detail::Box* box);
+
+// A DLPack struct that shares the tensor's storage (not the tensor object).
+// throws: Error (malformed) when torch refuses
+[[nodiscard]] DLManagedTensorVersioned* managed_from_torch(const TorchApi& api, PyObject* tensor);
+
+// tensor.detach().resolve_conj().resolve_neg(): a new tensor whose bytes are the values.
+[[nodiscard]] Ref resolve_torch(PyObject* tensor);
+
+// Tells torch's automatic differentiation that the memory of `tensor` was written.
+void mark_written(const TorchApi& api, PyObject* tensor);
+
+// For tests: use capsules even where the table is there.
+void set_torch_table_enabled(bool enabled);
+
+}  // namespace halfway::python

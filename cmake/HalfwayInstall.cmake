@@ -1,0 +1,57 @@
+# Install rules of the C++ part (component `development`), relocatable and DESTDIR-safe.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(halfway_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/halfway")
+
+install(TARGETS halfway_runtime EXPORT halfway-runtime
+  ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development
+  LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development
+  RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT development)
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/runtime/include/halfway"
+  DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development
+  FILES_MATCHING PATTERN "*.h")
+install(EXPORT halfway-runtime
+  FILE halfway-runtime-targets.cmake NAMESPACE halfway::
+  DESTINATION "${halfway_cmake_dir}" COMPONENT development)
+
+configure_package_config_file(
+  "${PROJECT_SOURCE_DIR}/cmake/halfwayConfig.cmake.in" "${PROJECT_BINARY_DIR}/halfwayConfig.cmake"
+  INSTALL_DESTINATION "${halfway_cmake_dir}"
+  NO_SET_AND_CHECK_MACRO NO_CHECK_REQUIRED_COMPONENTS_MACRO)
+# Before 1.0 a minor release may break: SameMinorVersion.
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/halfwayConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES
+  "${PROJECT_BINARY_DIR}/halfwayConfig.cmake" "${PROJECT_BINARY_DIR}/halfwayConfigVersion.cmake"
+  DESTINATION "${halfway_cmake_dir}" COMPONENT development)
+
+# pkg-config: the prefix is told relative to the file, so that a moved tree still works.
+set(halfway_pkgconfig_dir "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+  set(halfway_pkgconfig_prefix "${CMAKE_INSTALL_PREFIX}")
+else()
+  file(RELATIVE_PATH halfway_pkgconfig_up "/${halfway_pkgconfig_dir}" "/")
+  string(REGEX REPLACE "/$" "" halfway_pkgconfig_up "${halfway_pkgconfig_up}")
+  set(halfway_pkgconfig_prefix "\${pcfiledir}/${halfway_pkgconfig_up}")
+endif()
+if(IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+  set(halfway_pkgconfig_includedir "${CMAKE_INSTALL_INCLUDEDIR}")
+else()
+  set(halfway_pkgconfig_includedir "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
+endif()
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+  set(halfway_pkgconfig_libdir "${CMAKE_INSTALL_LIBDIR}")
+else()
+  set(halfway_pkgconfig_libdir "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
+endif()
+# A static archive leaves the C++ library and threads to whoever links it.
+if(BUILD_SHARED_LIBS)
+  set(halfway_pkgconfig_libs "-L\${libdir} -lhalfway_runtime")
+  set(halfway_pkgconfig_libs_private "")
+else()
+  set(halfway_pkgconfig_libs "-L\${libdir} -lhalfway_runtime -pthread")
+  set(halfway_pkgconfig_libs_private "-lstdc++ -lm")
+endif()
+configure_file("${PROJECT_SOURCE_DIR}/cmake/halfway-runtime.pc.in" "${PROJECT_BINARY_DIR}/halfway-runtime.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/halfway-runtime.pc"
+  DESTINATION "${halfway_pkgconfig_dir}" COMPONENT development)

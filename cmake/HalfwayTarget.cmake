@@ -1,0 +1,41 @@
+# What every target of this project is compiled with. Nothing here reaches a consumer of the library.
+include_guard(GLOBAL)
+
+# halfway_target(<target> [DLPACK]): language level, visibility, warnings, sanitizers and reproducible floating point.
+# DLPACK: the target's sources include <dlpack/dlpack.h>.
+function(halfway_target target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "DLPACK" "" "")
+
+  target_compile_features(${target} PRIVATE cxx_std_20)
+  set_target_properties(${target} PROPERTIES
+    CXX_EXTENSIONS OFF
+    POSITION_INDEPENDENT_CODE ON
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON)
+
+  if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    target_compile_options(${target} PRIVATE
+      -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+      # A fused multiply-add that the source does not ask for changes bits between machines.
+      -ffp-contract=off)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+      # GCC 12 warns of overlapping copies inside its own std::string concatenation (GCC bug 105651).
+      target_compile_options(${target} PRIVATE -Wno-restrict)
+    endif()
+    if(HALFWAY_WERROR)
+      target_compile_options(${target} PRIVATE -Werror)
+    endif()
+    if(HALFWAY_SANITIZE)
+      target_compile_options(${target} PRIVATE
+        -fsanitize=${HALFWAY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+      target_link_options(${target} PRIVATE -fsanitize=${HALFWAY_SANITIZE})
+    endif()
+  elseif(MSVC)
+    target_compile_options(${target} PRIVATE /W4 /permissive- /fp:precise $<$<BOOL:${HALFWAY_WERROR}>:/WX>)
+  endif()
+
+  if(arg_DLPACK)
+    # A plain directory and not a target: a private link of a static library would be exported with it.
+    target_include_directories(${target} SYSTEM PRIVATE "$<BUILD_INTERFACE:${DLPackHeader_INCLUDE_DIR}>")
+  endif()
+endfunction()

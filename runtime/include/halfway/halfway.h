@@ -1,0 +1,13 @@
+// Everything of the runtime.
+#pragma once
+
+#include "halfway/allocator.h"
+#include "halfway/cast.h"
+#include "halfway/convert.h"
+#include "halfway/dlpack.h"
+#include "halfway/dtype.h"
+#include "halfway/error.h"
+#include "halfway/layout.h"
+#include "halfway/plan.h"
+#include "halfway/tensor.h"
+#include "halfway/validate.h"

@@ -1,0 +1,110 @@
+#include "loss.h"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+namespace {
+
+template <class T>
+std::string digits(T value) {
+  std::array<char, 64> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+  return {text.data(), end};
+}
+
+template <class T>
+std::string float_text(T value) {
+  return std::isnan(value) ? "nan" : digits(value);  // without the sign of a NaN
+}
+
+template <class T>
+T component(const std::byte* wide, std::size_t which) {
+  T value;
+  std::memcpy(&value, wide + which * sizeof(T), sizeof(T));
+  return value;
+}
+
+std::string component_text(WideType type, const std::byte* wide, std::size_t which) {
+  switch (type) {
+    case WideType::float32:
+      return float_text(component<float>(wide, which));
+    case WideType::float64:
+      return float_text(component<double>(wide, which));
+    case WideType::int64:
+      return digits(component<std::int64_t>(wide, which));
+    case WideType::uint64:
+      return digits(component<std::uint64_t>(wide, which));
+  }
+  return {};
+}
+
+std::vector<std::int64_t> unravel(std::span<const std::int64_t> shape, std::int64_t position) {
+  std::vector<std::int64_t> index(shape.size());
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    index[i] = position % shape[i];
+    position /= shape[i];
+  }
+  return index;
+}
+
+// As Python writes a tuple.
+std::string tuple_text(const std::vector<std::int64_t>& index) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < index.size(); ++i) {
+    if (i > 0) text += ", ";
+    text += std::to_string(index[i]);
+  }
+  return text + (index.size() == 1 ? ",)" : ")");
+}
+
+}  // namespace
+
+std::string value_text(const TensorView& source, const Elements& elements, std::int64_t position) {
+  const std::vector<std::int64_t> index = unravel(source.shape, position);
+  const auto* place = static_cast<const std::byte*>(source.data);
+  for (std::size_t i = 0; i < index.size(); ++i) {
+    if (index[i] != 0) place += index[i] * source.byte_stride(i);
+  }
+  std::array<std::byte, 16> element{};
+  std::memcpy(element.data(), place, elements.size);
+  const auto size = static_cast<std::int64_t>(elements.size);
+  if (elements.swap_unit > 1) swap_run(element.data(), size, 1, elements.size, elements.swap_unit);
+
+  const BlockFunctions& functions = *block_functions(elements.dtype);
+  const bool is_complex = elements.dtype.code == static_cast<std::uint8_t>(TypeCode::complex);
+  alignas(16) std::array<std::byte, 16> wide{};
+  functions.decode(element.data(), wide.data(), is_complex ? 2 : 1);
+  if (elements.dtype == boolean) return component<std::uint64_t>(wide.data(), 0) != 0 ? "True" : "False";
+  const std::string real = component_text(functions.wide, wide.data(), 0);
+  if (!is_complex) return real;
+  const std::string imaginary = component_text(functions.wide, wide.data(), 1);
+  return "(" + real + (imaginary.front() == '-' ? "" : "+") + imaginary + "j)";
+}
+
+void refuse_loss(const TensorView& source, const Elements& elements, DType to, const CastOptions& options,
+                 const Tally& tally) {
+  const bool same_value = options.casting == Casting::same_value;
+  std::vector<std::int64_t> index = unravel(source.shape, tally.first_loss);
+  std::string value = value_text(source, elements, tally.first_loss);
+  const std::string rule =
+      same_value ? "casting='same_value'" : "overflow='" + std::string(to_string(options.overflow)) + "'";
+  const std::string fate = same_value ? " would change" : " would overflow";
+  const std::string message = rule + " forbids this cast of " + to_string(source.dtype) + " to " + to_string(to) +
+                              ": " + std::to_string(tally.losses) + " of " + std::to_string(tally.report.count) +
+                              (tally.report.count == 1 ? " element" : " elements") + fate + ", the first is " + value +
+                              " at index " + tuple_text(index);
+  const std::string hint = same_value ? "casting='unsafe' accepts the changes, and report= counts them"
+                                      : "overflow='saturate' clamps to the finite range";
+  throw CastError(message, hint, tally.report, std::move(index), std::move(value));
+}
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

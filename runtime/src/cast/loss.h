@@ -1,0 +1,23 @@
+// What is said about a value that a cast must not lose. Private to the runtime.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "halfway/cast.h"
+#include "pass.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+
+// The element at a position in C order, in as few digits as identify it: "0.1", "-3", "True", "(1-2j)", "nan".
+[[nodiscard]] std::string value_text(const TensorView& source, const Elements& elements, std::int64_t position);
+
+// throws: CastError, always
+[[noreturn]] void refuse_loss(const TensorView& source, const Elements& elements, DType to, const CastOptions& options,
+                              const Tally& tally);
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,91 @@
+// Walking two tensors of one shape together: the loop nest, normalised, and cursors in it. Private to the runtime.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "halfway/tensor.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+
+inline constexpr std::size_t max_ndim = 64;
+
+// The dimensions of a source and a destination, strides in bytes. Dimensions of one element are left out, those that
+// are one step apart in both are joined, and the order is that of the destination's memory: a contiguous pair is a
+// single dimension, whatever the order of its axes. There is always at least one dimension.
+struct Nest {
+  const std::byte* source = nullptr;
+  std::byte* destination = nullptr;  // nullptr: nothing is written
+  std::int64_t count = 1;            // elements; never 0
+  std::size_t ndim = 0;
+  std::array<std::int64_t, max_ndim> shape;
+  std::array<std::int64_t, max_ndim> source_strides;
+  std::array<std::int64_t, max_ndim> destination_strides;
+
+  // Neither is empty, both have the same shape of at most `max_ndim` dimensions, and elements are whole bytes.
+  static Nest between(const TensorView& source, const MutableView& destination) noexcept;
+
+  // The source alone, in C order of its axes.
+  static Nest of(const TensorView& source) noexcept;
+
+ private:
+  Nest() noexcept {}  // NOLINT(modernize-use-equals-default): leaves the arrays uninitialised
+  void add(std::int64_t dim, std::int64_t source_stride, std::int64_t destination_stride) noexcept;
+  void normalise() noexcept;
+};
+
+// A position in one of the two tensors of a nest. Moves in the nest's order.
+template <class Byte>
+class Cursor {
+ public:
+  Cursor(const Nest& nest, std::span<const std::int64_t> strides, Byte* data) noexcept
+      : nest_(nest), strides_(strides), last_(nest.ndim - 1), row_(data) {
+    std::fill_n(index_.begin(), last_, 0);
+  }
+
+  [[nodiscard]] Byte* get() const noexcept { return row_ + at_ * strides_[last_]; }
+  [[nodiscard]] std::int64_t stride() const noexcept { return strides_[last_]; }
+
+  // Elements from here to the end of the innermost dimension, which `stride()` separates.
+  [[nodiscard]] std::int64_t run() const noexcept { return nest_.shape[last_] - at_; }
+
+  // Moves by at most `run()` elements.
+  void advance(std::int64_t n) noexcept {
+    at_ += n;
+    if (at_ == nest_.shape[last_]) carry();
+  }
+
+ private:
+  void carry() noexcept {
+    at_ = 0;
+    for (std::size_t i = last_; i-- > 0;) {
+      row_ += strides_[i];
+      if (++index_[i] < nest_.shape[i]) return;
+      row_ -= strides_[i] * nest_.shape[i];
+      index_[i] = 0;
+    }
+  }
+
+  const Nest& nest_;
+  std::span<const std::int64_t> strides_;
+  std::size_t last_;
+  std::int64_t at_ = 0;  // in the innermost dimension
+  Byte* row_;            // where that dimension starts
+  std::array<std::int64_t, max_ndim> index_;
+};
+
+// `n` elements of `item` bytes from one place to another. The ranges do not overlap.
+void copy_run(const std::byte* source, std::int64_t source_stride, std::byte* destination,
+              std::int64_t destination_stride, std::int64_t n, std::size_t item) noexcept;
+
+// Reverses the bytes of each `unit` bytes in `n` elements of `item` bytes, which is a multiple of `unit`.
+void swap_run(std::byte* data, std::int64_t stride, std::int64_t n, std::size_t item, std::size_t unit) noexcept;
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,41 @@
+// One pass over a nest: copies or converts, and counts. Private to the runtime.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "blocks.h"
+#include "halfway/cast.h"
+#include "nest.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+
+// How the elements of one side lie in memory.
+struct Elements {
+  DType dtype;
+  std::size_t size;       // bytes of an element
+  std::size_t swap_unit;  // bytes whose order is reversed; 1 when nothing is
+};
+
+// What a pass found. The loss that the caller asks about is any of `watched`.
+struct Tally {
+  convert::Flags watched = 0;
+  Report report{};
+  std::uint64_t losses = 0;      // elements with a watched flag
+  std::int64_t first_loss = -1;  // the position of the first one in the order of the nest
+
+  void add(const convert::Flags* flags, std::size_t n) noexcept;
+};
+
+// Elements of one dtype, bit by bit: any size. The units differ when the byte order does.
+void copy_pass(const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept;
+
+// Castable dtypes. Counts into `tally` when there is one. Without a destination in the nest nothing is written. Between
+// equal dtypes the bits are copied, and only NaN can be counted.
+void convert_pass(const Nest& nest, const Elements& from, const Elements& to, bool saturate, Tally* tally) noexcept;
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,221 @@
+#include "halfway/tensor.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "box.h"
+#include "halfway/error.h"
+
+namespace halfway {
+inline namespace v0 {
+
+using detail::Box;
+
+namespace {
+
+void release_allocated(Box* box) noexcept {
+  auto* const allocator = static_cast<Allocator*>(box->context);
+  void* const memory = box->context2;
+  const std::size_t bytes = box->size;
+  Box::free(box);
+  allocator->deallocate(memory, bytes, tensor_alignment);
+}
+
+void release_parent(Box* box) noexcept {
+  auto* const parent = static_cast<Box*>(box->context);
+  Box::free(box);
+  parent->drop();
+}
+
+using ReleaseContext = void (*)(void*);
+
+void release_adopted(Box* box) noexcept {
+  void* const context = box->context;
+  const auto release = reinterpret_cast<ReleaseContext>(box->context2);
+  Box::free(box);
+  if (release != nullptr) release(context);
+}
+
+// The struct of before DLPack 1.0 with its metadata behind it, holding a reference to the box.
+struct LegacyExport {
+  DLManagedTensor managed;
+  Box* box;
+};
+static_assert(offsetof(LegacyExport, managed) == 0 && sizeof(LegacyExport) % alignof(std::int64_t) == 0);
+
+extern "C" void halfway_drop_legacy_export(DLManagedTensor* self) {
+  Box* const box = static_cast<LegacyExport*>(self->manager_ctx)->box;
+  ::operator delete(self->manager_ctx);
+  box->drop();
+}
+
+// A copy of `from` whose shape and strides lie in `room`, 2 * ndim values.
+DLTensor copied(const DLTensor& from, std::int64_t* room) noexcept {
+  DLTensor to = from;
+  to.shape = room;
+  to.strides = room + from.ndim;
+  std::copy_n(from.shape, from.ndim, to.shape);
+  std::copy_n(from.strides, from.ndim, to.strides);
+  return to;
+}
+
+template <class Data>
+BasicView<Data> view_of(const DLManagedTensorVersioned& managed) noexcept {
+  const DLTensor& tensor = managed.dl_tensor;
+  const auto ndim = static_cast<std::size_t>(tensor.ndim);
+  return {
+      .data = tensor.data,
+      .dtype = {tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes},
+      .device = {static_cast<DeviceType>(tensor.device.device_type), tensor.device.device_id},
+      .shape = {tensor.shape, ndim},
+      .strides = {tensor.strides, ndim},
+      .readonly = (managed.flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0,
+      .swapped = false,
+      .strides_in_bytes = false,
+      .padded = (managed.flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED) != 0,
+  };
+}
+
+std::int32_t clamped_ndim(std::size_t dims) noexcept {
+  return static_cast<std::int32_t>(std::min(dims, static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())));
+}
+
+// A valid description of `shape` in `device`, for the validator: it reads through these pointers only.
+DLTensor described(void* data, DType dtype, Device device, std::span<const std::int64_t> shape,
+                   const std::int64_t* strides) noexcept {
+  return {.data = data,
+          .device = {static_cast<DLDeviceType>(device.type), device.id},
+          .ndim = clamped_ndim(shape.size()),
+          .dtype = {dtype.code, dtype.bits, dtype.lanes},
+          .shape = const_cast<std::int64_t*>(shape.data()),
+          .strides = const_cast<std::int64_t*>(strides),
+          .byte_offset = 0};
+}
+
+void require_valid(const DLTensor& tensor, std::uint64_t flags) {
+  const Defect defect = detail::validate_tensor(tensor, flags);
+  if (defect != Defect::none) detail::refuse(defect, tensor);
+}
+
+}  // namespace
+
+Tensor Tensor::allocate(std::span<const std::int64_t> shape, DType dtype, Allocator& allocator) {
+  // Any address serves for the check; the allocation then has the last word.
+  DLTensor tensor = described(&tensor, dtype, {}, shape, nullptr);
+  if (item_size(dtype) == 0) {
+    throw Error(Reason::unsupported_dtype, "elements of " + to_string(dtype) + " are no whole bytes");
+  }
+  require_valid(tensor, 0);
+
+  std::size_t bytes = item_size(dtype);
+  for (const std::int64_t dim : shape) bytes *= static_cast<std::size_t>(dim);
+  bytes = std::max<std::size_t>(bytes, 1);
+
+  // Until there is memory, there is none to deallocate.
+  Tensor result(Box::make(tensor.ndim, Box::free, &allocator));
+  Box& box = *result.box_;
+  tensor.data = allocator.allocate(bytes, tensor_alignment);
+  box.release = release_allocated;
+  box.context2 = tensor.data;
+  box.size = bytes;
+  detail::describe(box, tensor, 0);
+  return result;
+}
+
+Tensor Tensor::adopt(const MutableView& view, void* context, void (*release)(void* context)) {
+  struct Claim {
+    void* context;
+    ReleaseContext release;
+    ~Claim() {
+      if (release != nullptr) release(context);
+    }
+  } claim{context, release};
+
+  if (view.swapped) {
+    throw Error(Reason::byte_order, "a tensor cannot hold elements in the other byte order", "cast the view");
+  }
+  if (view.strides_in_bytes) {
+    throw Error(Reason::fractional_strides, "a tensor's strides count elements, but the view's count bytes",
+                "divide them by the element's size, or cast the view");
+  }
+  if (view.shape.size() != view.strides.size()) {
+    throw Error(Reason::malformed, "shape has " + std::to_string(view.shape.size()) + " dimensions, but strides have " +
+                                       std::to_string(view.strides.size()));
+  }
+  const std::uint64_t flags = (view.readonly ? DLPACK_FLAG_BITMASK_READ_ONLY : 0) |
+                              (view.padded ? DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED : 0);
+  const DLTensor tensor = described(view.data, view.dtype, view.device, view.shape, view.strides.data());
+  require_valid(tensor, flags);
+  Box* const box = Box::make(tensor.ndim, release_adopted, context, reinterpret_cast<void*>(release));
+  claim.release = nullptr;
+  detail::describe(*box, tensor, flags);
+  return Tensor(box);
+}
+
+TensorView Tensor::view() const noexcept { return view_of<const void>(box_->managed); }
+
+MutableView Tensor::mutable_view() noexcept { return view_of<void>(box_->managed); }
+
+Tensor Tensor::share() const noexcept {
+  if (box_ != nullptr) box_->references.fetch_add(1, std::memory_order_relaxed);
+  return Tensor(box_);
+}
+
+namespace {
+
+void require_tensor(const Box* box) {
+  if (box == nullptr) throw Error(Reason::consumed, "the tensor is empty: moved from, exported or never filled");
+}
+
+}  // namespace
+
+DLManagedTensorVersioned* Tensor::to_dlpack() && {
+  require_tensor(box_);
+  // Nobody else holds this box, so nobody can come to share it, and its one reference becomes the consumer's.
+  if (box_->references.load(std::memory_order_acquire) == 1) {
+    Box* const box = std::exchange(box_, nullptr);
+    if (box->release == release_allocated) box->managed.flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
+    return &box->managed;
+  }
+  Box* const box = Box::make(box_->tensor().ndim, release_parent, box_);
+  box->tensor() = copied(box_->tensor(), box->tensor().shape);
+  box->managed.flags = box_->managed.flags;
+  box_ = nullptr;
+  return &box->managed;
+}
+
+DLManagedTensor* Tensor::to_dlpack_legacy() && {
+  require_tensor(box_);
+  if ((box_->managed.flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0) {
+    throw Error(Reason::readonly, "the tensor is read-only, which a DLPack struct of before version 1.0 cannot say",
+                "ask for the versioned struct, or copy the tensor");
+  }
+  if ((box_->managed.flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED) != 0) {
+    throw Error(Reason::unsupported_dtype,
+                "the elements are narrower than a byte and padded to one, which a DLPack struct of before version 1.0 "
+                "cannot say",
+                "ask for the versioned struct");
+  }
+  const DLTensor& tensor = box_->tensor();
+  const auto dims = static_cast<std::size_t>(tensor.ndim);
+  void* const memory = ::operator new(sizeof(LegacyExport) + 2 * dims * sizeof(std::int64_t));
+  auto* const room = reinterpret_cast<std::int64_t*>(static_cast<std::byte*>(memory) + sizeof(LegacyExport));
+  auto* const legacy = new (memory) LegacyExport{
+      .managed = {.dl_tensor = copied(tensor, room), .manager_ctx = memory, .deleter = halfway_drop_legacy_export},
+      .box = box_,
+  };
+  box_ = nullptr;
+  return &legacy->managed;
+}
+
+void Tensor::reset() noexcept {
+  if (Box* const box = std::exchange(box_, nullptr)) box->drop();
+}
+
+}  // namespace v0
+}  // namespace halfway

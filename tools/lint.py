@@ -1,0 +1,219 @@
+"""Formatting, static analysis and types: one line a check, and the details of what failed.
+
+The slow checks (clang-tidy, headers compiled alone) look at one file at a time and keep a stamp
+under build/lint for each file that passed. The stamp's name is a hash of everything in the tree
+that the verdict depends on: the file, all files of the tree it includes, the command, the tool's
+version and its configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STAMPS = ROOT / "build" / "lint"
+BIN = Path(sys.executable).parent
+JOBS = int(os.environ.get("JOBS", "2"))
+LLVM_MAJOR = "14"  # formatting and checks are those of this release
+
+CPP_SUFFIXES = {".h", ".hpp", ".cpp", ".cuh", ".cu"}
+INCLUDE_DIRS = [
+    ROOT / name
+    for name in ("runtime/include", "runtime/src", "bindings/python/src", "bindings/cpp", "tests")
+]
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)
+WARNINGS = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion"]
+WARNINGS += ["-Wshadow", "-Werror"]
+TYPED = ["bindings/python/halfway", "tests/python", "examples", "bench", "tools"]
+
+Finding = str | None  # what a check has to say, None when it passed
+
+
+def run(command: list[str | Path]) -> Finding:
+    """Run a command in the tree's root; its output if it failed."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or f"exit status {done.returncode}" if done.returncode else None
+
+
+@cache
+def version(tool: str) -> str:
+    return subprocess.run([tool, "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def llvm_tool(name: str) -> str:
+    tool = shutil.which(f"{name}-{LLVM_MAJOR}") or shutil.which(name)
+    if tool is None:
+        sys.exit(f"lint: {name} is not installed: run `make setup`")
+    if f"version {LLVM_MAJOR}." not in version(tool):
+        print(f"  note: this {name} is not version {LLVM_MAJOR}, it may judge differently")
+    return tool
+
+
+@cache
+def files() -> list[Path]:
+    """What git tracks or would track."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = {ROOT / name for name in listing.stdout.split("\0") if name}
+    return sorted(path for path in paths if path.is_file())
+
+
+def cpp_files() -> list[Path]:
+    return [path for path in files() if path.suffix in CPP_SUFFIXES]
+
+
+@cache
+def includes(path: Path) -> frozenset[Path]:
+    """The files of the tree that `path` includes itself, whatever the preprocessor's conditions."""
+    found = set()
+    for name in INCLUDE.findall(path.read_text()):
+        for directory in (path.parent, *INCLUDE_DIRS):
+            candidate = (directory / name).resolve()
+            if candidate.is_file():
+                found.add(candidate)
+    return frozenset(found)
+
+
+def stamp(path: Path, *context: str) -> Path:
+    closure = {path}
+    queue = [path]
+    while queue:
+        new = includes(queue.pop()) - closure
+        closure |= new
+        queue += new
+    digest = hashlib.sha256("\0".join(context).encode())
+    for member in sorted(closure):
+        digest.update(f"\0{member}\0".encode() + member.read_bytes())
+    return STAMPS / digest.hexdigest()
+
+
+def per_file(jobs: list[tuple[Path, list[str | Path]]]) -> Finding:
+    """Run each command unless its file's stamp exists; the findings of all."""
+    live = {path for path, _ in jobs}
+    todo = [(mark, command) for mark, command in jobs if not mark.exists()]
+    STAMPS.mkdir(parents=True, exist_ok=True)
+
+    def one(job: tuple[Path, list[str | Path]]) -> Finding:
+        mark, command = job
+        finding = run(command)
+        if finding is None:
+            mark.touch()
+        return finding
+
+    with ThreadPoolExecutor(JOBS) as pool:
+        findings = [finding for finding in pool.map(one, todo) if finding]
+    used.update(live)
+    return "\n".join(findings) or None
+
+
+used: set[Path] = set()
+
+
+def clang_format() -> Finding:
+    return run([llvm_tool("clang-format"), "--dry-run", "-Werror", *cpp_files()])
+
+
+def headers() -> Finding:
+    """Every public header compiles alone, with both compilers."""
+    include = ROOT / "runtime" / "include"
+    jobs: list[tuple[Path, list[str | Path]]] = []
+    for header in (path for path in cpp_files() if path.is_relative_to(include)):
+        for compiler in ("g++", "clang++"):
+            options = [compiler, *WARNINGS, "-x", "c++"]
+            if compiler == "clang++":
+                options.append("-Wno-pragma-once-outside-header")
+            context = (version(compiler), *options)
+            jobs.append((stamp(header, *context), [*options, "-I", include, header]))
+    return per_file(jobs)
+
+
+def compile_commands() -> dict[Path, str]:
+    """The commands of the preset `lint`, configured when CMake files or the sources changed.
+
+    That preset is never built.
+    """
+    digest = hashlib.sha256(sys.executable.encode())
+    for path in files():
+        if path.name in ("CMakeLists.txt", "CMakePresets.json") or path.suffix == ".cmake":
+            digest.update(path.read_bytes())
+    digest.update("\0".join(str(path) for path in cpp_files()).encode())
+    mark = STAMPS / f"configured-{digest.hexdigest()}"
+    if not mark.exists():
+        command = ["cmake", "--fresh", "--preset", "lint", f"-DPython_EXECUTABLE={sys.executable}"]
+        finding = run([*command])
+        if finding:
+            sys.exit(f"lint: configuring failed\n{finding}")
+        mark.touch()
+    used.add(mark)
+    entries = json.loads((STAMPS / "compile_commands.json").read_text())
+    return {Path(entry["file"]): entry["command"] for entry in entries}
+
+
+def clang_tidy() -> Finding:
+    tool = llvm_tool("clang-tidy")
+    configuration = (ROOT / ".clang-tidy").read_text()
+    checked = [ROOT / "runtime" / "src", ROOT / "bindings" / "python" / "src"]
+    jobs: list[tuple[Path, list[str | Path]]] = []
+    for path, command in sorted(compile_commands().items()):
+        if any(path.is_relative_to(directory) for directory in checked):
+            mark = stamp(path, "clang-tidy", version(tool), configuration, command)
+            jobs.append((mark, [tool, "--quiet", "-p", STAMPS, path]))
+    return per_file(jobs)
+
+
+def ruff_check() -> Finding:
+    return run([BIN / "ruff", "check", "--quiet", "--output-format=concise", "."])
+
+
+def ruff_format() -> Finding:
+    return run([BIN / "ruff", "format", "--check", "--quiet", "."])
+
+
+def mypy() -> Finding:
+    python = [path for path in files() if path.suffix in (".py", ".pyi")]
+    roots = [root for root in TYPED if any(path.is_relative_to(ROOT / root) for path in python)]
+    return run([BIN / "mypy", "--no-error-summary", *roots])
+
+
+def main() -> None:
+    failed = False
+    for check in (clang_format, ruff_check, ruff_format, mypy, headers, clang_tidy):
+        start = time.monotonic()
+        finding = check()
+        name = check.__name__.replace("_", "-")
+        seconds = time.monotonic() - start
+        print(f"  {'FAIL' if finding else 'ok  '} {name:13} {seconds:6.1f} s", flush=True)
+        if finding:
+            failed = True
+            print(finding, flush=True)
+    if failed:
+        sys.exit(1)
+    for old in STAMPS.iterdir():  # stamps of what no longer exists
+        if re.fullmatch(r"(configured-)?[0-9a-f]{64}", old.name) and old not in used:
+            old.unlink()
+
+
+if __name__ == "__main__":
+    main()

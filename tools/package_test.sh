@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Installs the C++ part, static and shared, and builds and runs a consumer of it in each supported way.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$(pwd)
+work=$root/build/package
+log=$work/log
+jobs=${JOBS:-2}
+mkdir -p "$work"
+
+key=$({
+  c++ --version
+  clang++ --version
+  cmake --version
+  find CMakeLists.txt CMakePresets.json cmake runtime tests/package tools/package_test.sh -type f |
+    LC_ALL=C sort | xargs sha256sum
+} | sha256sum | cut -d' ' -f1)
+if [ "$(cat "$work/.passed" 2>/dev/null || true)" = "$key" ]; then
+  echo "package-test: nothing changed since it passed"
+  exit 0
+fi
+rm -f "$work/.passed"
+
+fail() {
+  echo "package-test: $*" >&2
+  exit 1
+}
+quiet() { # quiet COMMAND...: its output is shown if it fails
+  "$@" >"$log" 2>&1 || {
+    cat "$log" >&2
+    fail "failed: $*"
+  }
+}
+passed() { echo "  ok   $*"; }
+
+# Installed with DESTDIR into a staging folder and then moved: no file may know where it was built or first installed.
+for kind in static shared; do
+  shared=$([ "$kind" = shared ] && echo ON || echo OFF)
+  quiet cmake --preset release -B "$work/build-$kind" -DBUILD_SHARED_LIBS="$shared" -DHALFWAY_WERROR=ON \
+    -DCMAKE_INSTALL_PREFIX=/opt/halfway -DCMAKE_INSTALL_LIBDIR=lib -DPython_EXECUTABLE="$root/.venv/bin/python"
+  quiet cmake --build "$work/build-$kind" -j "$jobs"
+  rm -rf "$work/stage-$kind" "$work/prefix-$kind"
+  quiet env DESTDIR="$work/stage-$kind" cmake --install "$work/build-$kind"
+  mv "$work/stage-$kind/opt/halfway" "$work/prefix-$kind"
+  [ -z "$(find "$work/stage-$kind" -type f)" ] || fail "files installed outside the prefix: $work/stage-$kind"
+  if grep -rIl -e "$root" -e /opt/halfway "$work/prefix-$kind"; then
+    fail "these installed files name a path of the build"
+  fi
+  if [ -n "$(find "$work/prefix-$kind" -name '*dlpack.h' ! -path '*/halfway/*')" ]; then
+    fail "the DLPack header is a private dependency and must not be installed"
+  fi
+done
+passed "install"
+
+# What the shared library shows and needs.
+library=$work/prefix-shared/lib/libhalfway_runtime.so
+exported=$(nm -D --defined-only "$library" | awk '{print $3}' | c++filt)
+[ -n "$exported" ] || fail "the shared library exports nothing"
+foreign=$(grep -vE '^(typeinfo (name )?for |vtable for |VTT for |guard variable for )?(non-virtual thunk to )?halfway::' \
+  <<<"$exported" || true)
+[ -z "$foreign" ] || fail "exported from outside namespace halfway:"$'\n'"$foreign"
+needed=$(ldd "$library")
+if grep -E 'not found|libpython|libtorch|libc10|libcuda' <<<"$needed"; then
+  fail "the shared library needs the above"
+fi
+passed "symbols"
+
+consume() { # consume NAME CXX CMAKE-OPTION...: configures, builds and runs the consumer
+  local name=$1 compiler=$2
+  shift 2
+  rm -rf "$work/consumer-$name"
+  quiet cmake -G Ninja -S tests/package -B "$work/consumer-$name" -DCMAKE_BUILD_TYPE=Release \
+    -DCMAKE_CXX_COMPILER="$compiler" "$@"
+  quiet cmake --build "$work/consumer-$name" -j "$jobs"
+  quiet "$work/consumer-$name/consumer"
+  passed "$name"
+}
+for kind in static shared; do
+  for compiler in g++ clang++; do
+    consume "find_package-$kind-$compiler" "$compiler" -DCMAKE_PREFIX_PATH="$work/prefix-$kind"
+  done
+done
+consume "add_subdirectory" clang++ -DHALFWAY_SOURCE="$root" -DPython_EXECUTABLE="$root/.venv/bin/python"
+
+for kind in static shared; do
+  export PKG_CONFIG_PATH=$work/prefix-$kind/lib/pkgconfig
+  read -ra flags <<<"$(pkg-config --cflags --libs halfway-runtime)"
+  quiet g++ -std=c++20 -O2 tests/package/consumer.cpp -o "$work/consumer-pkgconfig-$kind" "${flags[@]}" \
+    "-Wl,-rpath,$work/prefix-$kind/lib"
+  quiet "$work/consumer-pkgconfig-$kind"
+  passed "pkg-config-$kind"
+done
+
+printf '%s\n' "$key" >"$work/.passed"

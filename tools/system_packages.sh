@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Checks that the tools are there, and installs Debian's packages for those that are not: at once as root, else by
+# printing the one command. Tools count, not packages: what came from elsewhere is as good, and apt-get is not called
+# when nothing is missing.
+# usage: system_packages.sh PYTHON [missing]
+set -euo pipefail
+python=$1
+python_missing=${2:-}
+
+packages=()
+need() { # need PACKAGE COMMAND...: PACKAGE is missing unless COMMAND succeeds
+  local package=$1
+  shift
+  "$@" >/dev/null 2>&1 || packages+=("$package")
+}
+have() { command -v "$1"; }
+have_header() { printf '#if !__has_include(<%s>)\n#error\n#endif\n' "$1" | c++ -E -x c++ -; }
+# at_least COMMAND VERSION: the first version number that `COMMAND --version` prints is VERSION or later
+at_least() {
+  local version
+  version=$("$1" --version | grep -oE '[0-9]+(\.[0-9]+)+' | head -n 1)
+  [ "$(printf '%s\n%s\n' "$2" "$version" | sort -V | head -n 1)" = "$2" ]
+}
+
+need g++ at_least g++ 12
+need clang at_least clang++ 14
+need clang-format have clang-format
+need clang-tidy have clang-tidy
+need cmake at_least cmake 3.25
+need ninja-build have ninja
+need pkg-config have pkg-config
+need binutils have nm
+need libboost-test-dev have_header boost/test/unit_test.hpp
+
+# Debian's Python comes in parts; any other is taken as it is (setup.sh says what it lacks).
+if [ -n "$python_missing" ]; then
+  [ "$python" = python3 ] && packages+=(python3 python3-venv python3-dev)
+elif [ ! -x .venv/bin/python ]; then
+  executable=$("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+  case $executable in
+    /usr/bin/python3*)
+      name=$(basename "$executable")
+      [ "$(readlink -f /usr/bin/python3)" = "$executable" ] && name=python3
+      need "$name-venv" "$python" -c 'import ensurepip, venv'
+      need "$name-dev" "$python" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
+      ;;
+  esac
+fi
+
+[ ${#packages[@]} -eq 0 ] && exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "setup: missing (names of Debian's packages): ${packages[*]}" >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "setup: some system packages are missing. Install them with:" >&2
+  echo "  sudo apt-get install -y ${packages[*]}" >&2
+  exit 1
+fi
+echo "setup: apt-get install ${packages[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}"; } >"$log" 2>&1; then
+  cat "$log" >&2
+  echo "setup: apt-get failed" >&2
+  exit 1
+fi
