@@ -37,12 +37,11 @@ test: setup ## everything: lint, C++, sanitizers, package, Python
 lint: setup ## formatting, static analysis, types
 	@$(VENV_PYTHON) tools/lint.py
 
-cpp: build ## C++ tests
-	@ctest --preset dev -j $(JOBS) --output-junit junit.xml
+cpp: setup ## C++ tests
+	@tools/cpp_tests.sh dev
 
 asan: setup ## C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@tools/cmake_build.sh asan
-	@ctest --preset asan -j $(JOBS) --output-junit junit.xml
+	@tools/cpp_tests.sh asan
 
 python: build install ## Python tests against the installed package
 	@tools/python_tests.sh

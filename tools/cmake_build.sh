@@ -8,6 +8,12 @@ build=build/$preset
 log=$build/build.log
 mkdir -p "$build"
 
+# One build at a time in a folder.
+if command -v flock >/dev/null; then
+  exec 9>"$build/.lock"
+  flock 9
+fi
+
 # Configured once; CMake itself configures again when one of its files changes. The key holds what it cannot see.
 python=$(pwd)/.venv/bin/python
 key="$(sha256sum <CMakePresets.json) $("$python" -V) $(pwd)"

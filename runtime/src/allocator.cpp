@@ -23,6 +23,8 @@ class AlignedNew final : public Allocator {
 union Immortal {
   AlignedNew allocator;
   constexpr Immortal() : allocator() {}
+  Immortal(const Immortal&) = delete;
+  Immortal& operator=(const Immortal&) = delete;
   ~Immortal() {}  // NOLINT(modernize-use-equals-default): a defaulted one would be deleted
 };
 constinit Immortal builtin;

@@ -4,6 +4,8 @@
 #include <new>
 #include <type_traits>
 
+#include "halfway/layout.h"
+
 namespace halfway {
 inline namespace v0 {
 namespace detail {
@@ -21,25 +23,27 @@ Box* Box::make(int ndim, void (*release)(Box*) noexcept, void* context, void* co
   const auto dims = static_cast<std::size_t>(ndim);
   void* const memory = ::operator new(sizeof(Box) + 2 * dims * sizeof(std::int64_t));
   auto* const shape = reinterpret_cast<std::int64_t*>(static_cast<std::byte*>(memory) + sizeof(Box));
-  Box* const box = new (memory) Box{
-      .managed = {.version = {1, 3},
-                  .manager_ctx = memory,
-                  .deleter = halfway_drop_box,
-                  .flags = 0,
-                  .dl_tensor = {.data = nullptr,
-                                .device = {kDLCPU, 0},
-                                .ndim = ndim,
-                                .dtype = {},
-                                .shape = shape,
-                                .strides = shape + dims,
-                                .byte_offset = 0}},
-      .references = {1},
-      .release = release,
-      .context = context,
-      .context2 = context2,
-      .size = 0,
-      .next = nullptr,
-  };
+  // Field by field: an initializer list makes the compiler clear all of the box first, which takes longer than the
+  // rest.
+  Box* const box = new (memory) Box;
+  box->managed.version = {1, 3};
+  box->managed.manager_ctx = memory;
+  box->managed.deleter = halfway_drop_box;
+  box->managed.flags = 0;
+  DLTensor& tensor = box->tensor();
+  tensor.data = nullptr;
+  tensor.device = {kDLCPU, 0};
+  tensor.ndim = ndim;
+  tensor.dtype = {};
+  tensor.shape = shape;
+  tensor.strides = shape + dims;
+  tensor.byte_offset = 0;
+  box->references.store(1, std::memory_order_relaxed);
+  box->release = release;
+  box->context = context;
+  box->context2 = context2;
+  box->size = 0;
+  box->next = nullptr;
   return box;
 }
 
@@ -67,17 +71,21 @@ void describe(Box& box, const DLTensor& source, std::uint64_t flags) noexcept {
 
   const std::int64_t bytes = (source.dtype.bits * source.dtype.lanes + 7) / 8;
   bool empty = false;
-  for (int i = 0; i < source.ndim; ++i) empty |= source.shape[i] == 0;
-  const bool row_major = empty || source.strides == nullptr;
-  std::int64_t running = 1;
-  for (int i = source.ndim - 1; i >= 0; --i) {
+  for (std::int32_t i = 0; i < source.ndim; ++i) {
     const std::int64_t dim = source.shape[i];
-    std::int64_t stride = row_major ? running : source.strides[i];
-    std::int64_t ignored = 0;
-    if (dim == 1 && (stride < 0 || __builtin_mul_overflow(stride, bytes, &ignored))) stride = 1;
     tensor.shape[i] = dim;
-    tensor.strides[i] = stride;
-    running *= dim == 0 ? 1 : dim;
+    empty |= dim == 0;
+  }
+  if (empty || source.strides == nullptr) {
+    const auto ndim = static_cast<std::size_t>(source.ndim);
+    row_major_strides({tensor.shape, ndim}, {tensor.strides, ndim});
+  } else {
+    for (std::int32_t i = 0; i < source.ndim; ++i) {
+      std::int64_t stride = source.strides[i];
+      std::int64_t ignored = 0;
+      if (tensor.shape[i] == 1 && (stride < 0 || __builtin_mul_overflow(stride, bytes, &ignored))) stride = 1;
+      tensor.strides[i] = stride;
+    }
   }
 
   if (is_addressable(device)) {

@@ -65,7 +65,8 @@ std::int64_t require_readable(const TensorView& source) {
 void require_writable(const TensorView& source, const MutableView& destination, std::int64_t count) {
   if (!std::equal(source.shape.begin(), source.shape.end(), destination.shape.begin(), destination.shape.end()) ||
       destination.strides.size() != destination.shape.size()) {
-    throw Error(Reason::out_mismatch, "the destination's shape is not the source's");
+    throw Error(Reason::out_mismatch, "the destination's shape is not the source's",
+                "make a destination of the source's shape");
   }
   if (source.dtype == destination.dtype && source.element_size() != destination.element_size()) {
     throw Error(Reason::out_mismatch, "one of source and destination is padded to a byte an element, the other packed");
@@ -116,9 +117,10 @@ void copy_packed(const TensorView& source, const MutableView& destination, std::
   std::memcpy(destination.data, source.data, packed_size(source.dtype, count));
 }
 
-// The flags that must not occur.
+// The flags that must not occur; none when they cannot.
 convert::Flags watched_flags(DType from, DType to, const CastOptions& options) noexcept {
-  if (is_exact(from, to)) return 0;
+  const bool clamps_infinities = from != to && options.overflow == Overflow::saturate;
+  if (is_exact(from, to) && !clamps_infinities) return 0;
   if (options.casting == Casting::same_value) return convert::overflow | convert::inexact | convert::nan_dropped;
   return options.overflow == Overflow::raise ? convert::overflow : convert::Flags{0};
 }
@@ -149,7 +151,7 @@ void fill(const TensorView& source, const MutableView& destination, const CastOp
     }
   }
 
-  const bool saturate = options.overflow == Overflow::saturate;
+  const bool saturate = from != to && options.overflow == Overflow::saturate;  // copied bits keep their infinities
   Tally tally;
   tally.watched = watched_flags(from, to, options);
   const bool counts = options.report != nullptr || tally.watched != 0;

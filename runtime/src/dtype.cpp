@@ -122,10 +122,11 @@ constexpr std::size_t slot_of(Name name) {
 
 struct Slot {
   Name name;
-  std::uint8_t row = no_row;
+  std::uint8_t row;
 };
 constexpr auto row_of_name = [] {
   std::array<Slot, slot_count> table{};
+  table.fill({Name(), no_row});  // by hand: g++ 12 loses a default member initialiser in most of the slots
   const auto insert = [&table](Name name, std::size_t row) {
     std::size_t slot = slot_of(name);
     while (table[slot].row != no_row) {
@@ -205,7 +206,7 @@ std::string to_string(DType dtype) {
   const DTypeInfo* row = find(DType(dtype.code, dtype.bits, 1));
   std::string text =
       row != nullptr ? std::string(row->name) : std::to_string(dtype.code) + ":" + std::to_string(dtype.bits);
-  if (dtype.lanes != 1) text += "x" + std::to_string(dtype.lanes);
+  if (dtype.lanes != 1) text.append("x").append(std::to_string(dtype.lanes));
   return text;
 }
 

@@ -193,6 +193,7 @@ std::optional<Extent> extent(const TensorView& view) noexcept {
 }
 
 bool has_negative_strides(const TensorView& view) noexcept {
+  if (is_empty(view.shape)) return false;
   for (std::size_t i = 0; i < view.shape.size(); ++i) {
     if (view.strides[i] < 0 && view.shape[i] > 1) return true;
   }

@@ -1,12 +1,15 @@
 #include "halfway/plan.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <limits>
 #include <span>
 #include <utility>
 
+#include "cast/permission.h"
 #include "halfway/layout.h"
+#include "text.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -92,14 +95,6 @@ bool is_castable(DType dtype) noexcept {
   return info != nullptr && info->castable;
 }
 
-void require_host(const TensorView& source) {
-  if (is_host(source.device)) return;
-  throw Error(Reason::device,
-              "the memory is on DLPack device (" + std::to_string(static_cast<std::int32_t>(source.device.type)) +
-                  ", " + std::to_string(source.device.id) + "), which the host cannot address",
-              "copy it to the host with its own library first");
-}
-
 void require_expressible(const Question& q) {
   const Target& target = q.wish.target;
   if (q.source.ndim() > target.max_ndim) {
@@ -111,40 +106,7 @@ void require_expressible(const Question& q) {
     throw Error(Reason::unsupported_dtype, target_of(q) + " has no dtype " + to_string(q.to),
                 asked               ? "ask for another dtype"
                 : is_castable(q.to) ? "pass dtype= to cast it to one that it has"
-                                    : "");
-  }
-  for (const DType dtype : {q.source.dtype, q.to}) {
-    if (q.to != q.source.dtype && !is_castable(dtype)) {
-      throw Error(Reason::unsupported_dtype, to_string(dtype) + " is carried as it is, but never cast",
-                  "leave dtype unset");
-    }
-  }
-}
-
-// `casting` with the least permission that allows the pair, as a hint.
-std::string permission(DType from, DType to) {
-  for (const Casting casting : {Casting::equiv, Casting::safe, Casting::same_kind, Casting::unsafe}) {
-    if (can_cast(from, to, casting)) return "casting='" + std::string(to_string(casting)) + "' allows it";
-  }
-  return {};
-}
-
-void require_permitted(const Question& q, std::span<const Reason> reasons) {
-  const Casting casting = q.wish.options.casting;
-  const DType from = q.source.dtype;
-  const auto words = [&](const std::string& what) {
-    return "casting='" + std::string(to_string(casting)) + "' forbids " + what;
-  };
-  if (from != q.to) {
-    if (!can_cast(from, q.to, casting)) {
-      throw CastError(words(to_string(from) + " to " + to_string(q.to)), permission(from, q.to));
-    }
-    return;
-  }
-  for (const Reason reason : reasons) {
-    if (reason == Reason::byte_order && casting == Casting::no) {
-      throw CastError(words("a change of the byte order of " + to_string(from)), permission(from, from));
-    }
+                                    : "keep it a halfway.Tensor: its bytes travel, but are never cast");
   }
 }
 
@@ -178,15 +140,6 @@ std::uint64_t storage_bytes(std::uint64_t count, DType dtype, bool padded) noexc
   return add(whole, (count % 8 * bits + 7) / 8);
 }
 
-std::string shape_text(std::span<const std::int64_t> shape) {
-  std::string text = "(";
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    if (i > 0) text += ", ";
-    text += std::to_string(shape[i]);
-  }
-  return text + (shape.size() == 1 ? ",)" : ")");
-}
-
 // A line of the explanation: what it is about, in a column of its own, and the text.
 std::string line(std::string_view subject, const std::string& text) {
   constexpr std::size_t column = 10;
@@ -213,7 +166,7 @@ std::string_view to_string(StepKind kind) noexcept {
 
 Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish) {
   const Question question{source, traits, wish, wish.dtype.value_or(source.dtype)};
-  require_host(source);
+  detail::require_host(source.device, "source");
   require_expressible(question);
 
   Plan plan;
@@ -222,7 +175,8 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
   }
   plan.zero_copy = plan.reasons.empty();
   if (wish.copy == Copy::never && !plan.zero_copy) refuse(question, std::move(plan.reasons));
-  require_permitted(question, plan.reasons);
+  const bool swaps = std::find(plan.reasons.begin(), plan.reasons.end(), Reason::byte_order) != plan.reasons.end();
+  detail::require_permitted(source.dtype, question.to, wish.options.casting, swaps);
 
   plan.from = source.dtype;
   plan.to = question.to;
@@ -252,8 +206,8 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
 }
 
 std::string to_string(const Plan& plan) {
-  std::string text = to_string(plan.from) + " " + shape_text(plan.shape) + " -> " + std::string(plan.target) + " " +
-                     to_string(plan.to) + ": ";
+  std::string text = to_string(plan.from) + " " + detail::tuple_text(plan.shape) + " -> " + std::string(plan.target) +
+                     " " + to_string(plan.to) + ": ";
   text += plan.zero_copy ? "zero-copy" : plan.steps.size() == 1 ? "one pass" : "two passes";
   if (!plan.reasons.empty()) {
     std::string reasons;

@@ -41,6 +41,22 @@ void release_adopted(Box* box) noexcept {
   if (release != nullptr) release(context);
 }
 
+// Calls `release` unless told that a box will.
+class AdoptionClaim {
+ public:
+  AdoptionClaim(void* context, ReleaseContext release) noexcept : context_(context), release_(release) {}
+  AdoptionClaim(const AdoptionClaim&) = delete;
+  AdoptionClaim& operator=(const AdoptionClaim&) = delete;
+  ~AdoptionClaim() {
+    if (release_ != nullptr) release_(context_);
+  }
+  void dismiss() noexcept { release_ = nullptr; }
+
+ private:
+  void* context_;
+  ReleaseContext release_;
+};
+
 // The struct of before DLPack 1.0 with its metadata behind it, holding a reference to the box.
 struct LegacyExport {
   DLManagedTensor managed;
@@ -102,6 +118,10 @@ void require_valid(const DLTensor& tensor, std::uint64_t flags) {
   if (defect != Defect::none) detail::refuse(defect, tensor);
 }
 
+void require_tensor(const Box* box) {
+  if (box == nullptr) throw Error(Reason::consumed, "the tensor is empty: moved from, exported or never filled");
+}
+
 }  // namespace
 
 Tensor Tensor::allocate(std::span<const std::int64_t> shape, DType dtype, Allocator& allocator) {
@@ -128,14 +148,7 @@ Tensor Tensor::allocate(std::span<const std::int64_t> shape, DType dtype, Alloca
 }
 
 Tensor Tensor::adopt(const MutableView& view, void* context, void (*release)(void* context)) {
-  struct Claim {
-    void* context;
-    ReleaseContext release;
-    ~Claim() {
-      if (release != nullptr) release(context);
-    }
-  } claim{context, release};
-
+  AdoptionClaim claim(context, release);
   if (view.swapped) {
     throw Error(Reason::byte_order, "a tensor cannot hold elements in the other byte order", "cast the view");
   }
@@ -152,7 +165,7 @@ Tensor Tensor::adopt(const MutableView& view, void* context, void (*release)(voi
   const DLTensor tensor = described(view.data, view.dtype, view.device, view.shape, view.strides.data());
   require_valid(tensor, flags);
   Box* const box = Box::make(tensor.ndim, release_adopted, context, reinterpret_cast<void*>(release));
-  claim.release = nullptr;
+  claim.dismiss();
   detail::describe(*box, tensor, flags);
   return Tensor(box);
 }
@@ -165,14 +178,6 @@ Tensor Tensor::share() const noexcept {
   if (box_ != nullptr) box_->references.fetch_add(1, std::memory_order_relaxed);
   return Tensor(box_);
 }
-
-namespace {
-
-void require_tensor(const Box* box) {
-  if (box == nullptr) throw Error(Reason::consumed, "the tensor is empty: moved from, exported or never filled");
-}
-
-}  // namespace
 
 DLManagedTensorVersioned* Tensor::to_dlpack() && {
   require_tensor(box_);

@@ -11,6 +11,7 @@
 #include "halfway/dtype.h"
 #include "halfway/layout.h"
 #include "reach.h"
+#include "text.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -159,16 +160,6 @@ Defect validate_tensor(const DLTensor& tensor, std::uint64_t flags) noexcept {
 
 namespace {
 
-std::string list(const std::int64_t* values, std::int32_t ndim) {
-  std::string text = "(";
-  for (std::int32_t i = 0; i < ndim; ++i) {
-    if (i > 0) text += ", ";
-    text += std::to_string(values[i]);
-  }
-  if (ndim == 1) text += ",";
-  return text + ")";
-}
-
 std::string address(const void* pointer) {
   std::array<char, 2 + 2 * sizeof(std::uintptr_t) + 1> text{};
   std::snprintf(text.data(), text.size(), "0x%llx",
@@ -183,9 +174,12 @@ std::string dtype_text(const DLDataType& dtype) {
 
 // What is wrong, with the values that are. Reads no more of `tensor` than the check that found the defect.
 std::string message(Defect defect, const DLTensor& tensor) {
-  const auto shape = [&] { return "shape " + list(tensor.shape, tensor.ndim); };
+  const auto list = [&](const std::int64_t* values) {
+    return tuple_text({values, static_cast<std::size_t>(tensor.ndim)});
+  };
+  const auto shape = [&] { return "shape " + list(tensor.shape); };
   const auto layout = [&] {
-    return shape() + (tensor.strides == nullptr ? "" : " with strides " + list(tensor.strides, tensor.ndim));
+    return shape() + (tensor.strides == nullptr ? "" : " with strides " + list(tensor.strides));
   };
   switch (defect) {
     case Defect::negative_ndim:

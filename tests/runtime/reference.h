@@ -1,5 +1,5 @@
-// What a cast must give, computed with exact integers from the definitions of the formats, and shared with nothing of the
-// library but the names of the dtypes: its own table of formats, and rounding by search instead of by shifting.
+// What a cast must give, computed with exact integers from the definitions of the formats, and shared with nothing of
+// the library but the names of the dtypes: its own table of formats, and rounding by search instead of by shifting.
 #pragma once
 
 #include <bit>
@@ -80,10 +80,13 @@ struct Format {
   [[nodiscard]] std::uint64_t largest() const {
     const std::uint64_t all_ones = (std::uint64_t{1} << (exponent_bits + mantissa_bits)) - 1;
     switch (style) {
-      case Style::ieee: return (((std::uint64_t{1} << exponent_bits) - 1) << mantissa_bits) - 1;
+      case Style::ieee:
+        return (((std::uint64_t{1} << exponent_bits) - 1) << mantissa_bits) - 1;
       case Style::fn:
-      case Style::power: return all_ones - 1;
-      default: return all_ones;
+      case Style::power:
+        return all_ones - 1;
+      default:
+        return all_ones;
     }
   }
 };
@@ -92,11 +95,13 @@ struct Format {
 inline const std::vector<Format>& formats() {
   using halfway::TypeCode;
   const auto integer = [](std::string_view name, int bits, bool is_signed) {
-    return Format{name, DType(is_signed ? TypeCode::int_ : TypeCode::uint, bits), Style::integer, is_signed, 0, 0, 0, 0};
+    return Format{name, DType(is_signed ? TypeCode::int_ : TypeCode::uint, bits), Style::integer, is_signed, 0, 0, 0,
+                  0};
   };
-  const auto fp8 = [](std::string_view name, TypeCode code, Style style, int exponent, int mantissa, int bias, int nan) {
-    return Format{name, DType(code, 8), style, style != Style::power, exponent, mantissa, bias,
-                  static_cast<std::uint64_t>(nan)};
+  const auto fp8 = [](std::string_view name, TypeCode code, Style style, int exponent, int mantissa, int bias,
+                      int nan) {
+    return Format{name,     DType(code, 8), style, style != Style::power,
+                  exponent, mantissa,       bias,  static_cast<std::uint64_t>(nan)};
   };
   static const std::vector<Format> all{
       {"bool", DType(TypeCode::boolean, 8), Style::boolean, false, 0, 0, 0, 0},
@@ -300,9 +305,12 @@ inline Image to_float(const Number& x, const Format& to, Overflow mode) {
 
 inline Image convert(const Number& x, const Format& from, const Format& to, Overflow mode) {
   switch (to.style) {
-    case Style::boolean: return to_boolean(x);
-    case Style::integer: return to_integer(x, from, to, mode);
-    default: return to_float(x, to, mode);
+    case Style::boolean:
+      return to_boolean(x);
+    case Style::integer:
+      return to_integer(x, from, to, mode);
+    default:
+      return to_float(x, to, mode);
   }
 }
 

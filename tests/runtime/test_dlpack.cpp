@@ -3,6 +3,7 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <cstddef>
@@ -26,7 +27,6 @@ namespace {
 using halfway::DeviceType;
 using halfway::Error;
 using halfway::from_dlpack;
-using halfway::Reason;
 using halfway::Tensor;
 using halfway::TensorView;
 using namespace halfway_test;  // NOLINT(google-build-using-namespace)

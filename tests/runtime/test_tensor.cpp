@@ -166,7 +166,7 @@ BOOST_AUTO_TEST_CASE(releases_what_it_cannot_adopt) {
     MutableView view = view_of(memory, shape, strides);
     change(view);
     int releases = 0;
-    const std::string found = reason_of([&] { static_cast<void>(Tensor::adopt(view, &releases, count_up)); });
+    std::string found = reason_of([&] { static_cast<void>(Tensor::adopt(view, &releases, count_up)); });
     BOOST_TEST(releases == 1);
     return found;
   };
@@ -299,7 +299,7 @@ BOOST_AUTO_TEST_CASE(legacy_structs_cannot_say_everything) {
     producer.managed.flags = flags;
     producer.tensor().dtype = dtype;
     Tensor tensor = from_dlpack(&producer.managed);
-    const std::string found = reason_of([&] {
+    std::string found = reason_of([&] {
       DLManagedTensor* const out = std::move(tensor).to_dlpack_legacy();
       out->deleter(out);
     });

@@ -1,6 +1,6 @@
 """Types of the C++ core. The package `halfway` re-exports what is public."""
 
-from typing import Any, Literal, Protocol, TypeAlias, overload
+from typing import Any, Literal, Protocol, TypeAlias, final, overload
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class _DTypeRow(TypedDict):
     numpy: str
     torch: bool
 
+@final
 class Cast:
     def __init__(self, dtype: _DType, *, casting: _Casting = "same_kind", overflow: _Overflow = "default") -> None: ...
     @property

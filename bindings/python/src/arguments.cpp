@@ -68,7 +68,11 @@ struct Row {
 };
 constexpr std::array<Row, 11> rows{{
     {kw_dtype, "dtype", [](Call& call, PyObject* value) { call.dtype = value; }},
-    {kw_device, "device", [](Call&, PyObject* value) { parse_device(value); }},
+    {kw_device, "device",
+     [](Call& call, PyObject* value) {
+       parse_device(value);
+       call.arguments.host_asked = value != Py_None;
+     }},
     {kw_copy, "copy",
      [](Call& call, PyObject* value) {
        call.arguments.copy = parse_copy(value);

@@ -34,6 +34,7 @@ struct Arguments {
   PyObject* to = nullptr;
   bool allow_readonly = false;
   bool lock_storage = false;
+  bool host_asked = false;  // device= names the host
 };
 
 // Reads a call of `function` with at most `positional` positional arguments (x, then dtype), `required` of them

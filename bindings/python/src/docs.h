@@ -74,8 +74,8 @@ Example:
     >>> import torch, halfway
     >>> t = torch.tensor([1.5, 2.5], dtype=torch.bfloat16)
     >>> a = halfway.to_numpy(t)
-    >>> a.dtype
-    dtype(bfloat16)
+    >>> a.dtype.name
+    'bfloat16'
     >>> a[0] = 9
     >>> t
     tensor([9.0000, 2.5000], dtype=torch.bfloat16)
@@ -158,7 +158,10 @@ Example:
 )doc";
 
 inline constexpr const char* register_numpy_dtypes =
-    R"doc(Teaches numpy.from_dlpack the bfloat16 and fp8 dtypes of ml_dtypes, for every library.
+    R"doc(register_numpy_dtypes()
+--
+
+Teaches numpy.from_dlpack the bfloat16 and fp8 dtypes of ml_dtypes, for every library.
 
 Needs NumPy >= 2.5; called by itself when ml_dtypes is loaded at import, else at the first use of such a dtype, unless
 the environment has HALFWAY_REGISTER=0.
@@ -190,8 +193,20 @@ Raises:
 Example:
     >>> import numpy as np, halfway
     >>> to_fp8 = halfway.Cast("float8_e4m3fn", overflow="saturate")
-    >>> halfway.cast(np.array([1.0, 1000.0], dtype=np.float32), to_fp8)
-    array([1, 448], dtype=float8_e4m3fn)
+    >>> halfway.cast(np.array([1.0, 1000.0], dtype=np.float32), to_fp8).astype(float)
+    array([  1., 448.])
+)doc";
+
+inline constexpr const char* cast_init = R"doc(__init__($self, /, dtype, *, casting='same_kind', overflow='default')
+--
+
+See the class.
+)doc";
+
+inline constexpr const char* no_arguments_init = R"doc(__init__($self, /)
+--
+
+See the class.
 )doc";
 
 inline constexpr const char* report =

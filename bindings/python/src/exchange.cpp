@@ -147,7 +147,7 @@ PyObject* execute(Exchange& exchange) {
   for (const Step& step : exchange.plan.steps) {
     switch (step.kind) {
       case StepKind::resolve: {
-        const Ref plain = resolve_torch(exchange.source.object.get());
+        const Ref plain = resolve_torch(torch(), exchange.source.object.get());
         exchange.source = torch_library().open(plain.get());
         break;
       }
@@ -167,7 +167,8 @@ PyObject* execute(Exchange& exchange) {
 
 PyObject* run(const Library& target, const Arguments& arguments) {
   // nothing to do, whatever the array holds
-  if (!arguments.dtype && arguments.out == nullptr && arguments.copy != Copy::always && target.owns(arguments.x)) {
+  if (!arguments.dtype && arguments.out == nullptr && arguments.copy != Copy::always && target.owns(arguments.x) &&
+      !(arguments.host_asked && target.owns == torch_library().owns && !is_torch_on_host(arguments.x))) {
     if (target.owns == numpy_library().owns && is_masked(arguments.x)) {
       throw Error(Reason::masked, "a masked array's mask cannot travel",
                   "pass x.filled(value) for the values, and x.mask on its own");
@@ -242,6 +243,14 @@ PyObject* from_dlpack_function(PyObject* /*module*/, PyObject* const* args, Py_s
     if (count == 1 && names == nullptr && PyArray_CheckExact(args[0])) {
       if (detail::Box* box = box_of_plain_array(args[0]); box != nullptr) {
         return wrap_tensor(detail::Box::wrap(box));
+      }
+    }
+    if (count == 1 && names == nullptr) {
+      const TorchApi* api = torch_if_loaded();
+      DLTensor dl;
+      if (api != nullptr && Py_IS_TYPE(args[0], api->tensor_type) && open_torch_fast(*api, args[0], dl) &&
+          torch_takes(*api, dl.dtype)) {
+        return wrap_tensor(import_managed(managed_from_torch(*api, args[0])));
       }
     }
     return run(halfway_library(), parse_arguments("from_dlpack", kw_device | kw_copy, 1, 1, args, count, names));

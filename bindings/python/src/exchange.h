@@ -5,8 +5,7 @@
 
 namespace halfway::python {
 
-// Adds the functions and the Plan and Step classes to the module.
+// Adds the functions to the module.
 void init_exchange(PyObject* module);
-void init_plan(PyObject* module);
 
 }  // namespace halfway::python

@@ -8,7 +8,7 @@
 namespace halfway::python {
 
 // Below this the hand-over costs more than the work it would overlap with (64 KiB move in a few microseconds).
-inline constexpr std::int64_t gil_release_bytes = 64 * 1024;
+inline constexpr std::int64_t gil_release_bytes = std::int64_t{64} << 10;
 
 // Releases the GIL for the life of the object when there is enough work. No Python object may be touched meanwhile.
 class WithoutGil {

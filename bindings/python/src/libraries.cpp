@@ -181,6 +181,9 @@ void require_host(PyObject* producer) {
   int type = 0;
   int id = 0;
   if (!device) {
+    if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) {
+      throw PythonError{};
+    }
     PyErr_Clear();  // a producer without the method: its struct will say
     return;
   }
@@ -198,8 +201,13 @@ void require_host(PyObject* producer) {
 
 Tensor import_by_table(const DLPackExchangeAPI& table, PyObject* producer) {
   DLManagedTensorVersioned* managed = nullptr;
-  if (table.managed_tensor_from_py_object_no_sync(producer, &managed) != 0) {
+  const bool failed = table.managed_tensor_from_py_object_no_sync(producer, &managed) != 0;
+  if (failed && PyErr_Occurred() != nullptr) {
     throw PythonError{};
+  }
+  if (failed || managed == nullptr) {
+    throw Error(Reason::malformed, std::string("the exchange table of ") + Py_TYPE(producer)->tp_name +
+                                       " gave neither a tensor nor an error");
   }
   return import_managed(managed);
 }
@@ -308,18 +316,26 @@ detail::Box* box_of_plain_array(PyObject* object) {
   tensor.data = PyArray_DATA(array);
   tensor.dtype = {dtype->code, dtype->bits, 1};
   bool plain = true;
-  bool normal = true;
-  for (int i = 0; i < ndim; ++i) {
-    tensor.shape[i] = shape[i];
-    tensor.strides[i] = strides[i] >> shift;
-    plain = plain && (shape[i] == 1 || (strides[i] >= 0 && (strides[i] & fraction) == 0));
-    normal = normal && shape[i] > 1;
+  bool empty = false;
+  std::int64_t row_major = 1;  // the stride that nobody may rely on, as normalise_strides() says
+  for (int i = ndim - 1; i >= 0; --i) {
+    const std::int64_t dim = shape[i];
+    std::int64_t stride = strides[i] >> shift;
+    if (dim == 1) {
+      stride = row_major;
+    } else {
+      plain = plain && strides[i] >= 0 && (strides[i] & fraction) == 0;
+      empty = empty || dim == 0;
+    }
+    tensor.shape[i] = dim;
+    tensor.strides[i] = stride;
+    row_major = stride * dim;
   }
   if (!plain) {
     detail::Box::free(box);
     return nullptr;
   }
-  if (!normal) {
+  if (empty) {
     normalise_strides(tensor);
   }
   Py_INCREF(object);

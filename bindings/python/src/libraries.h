@@ -52,6 +52,6 @@ struct Library {
 
 // A box for an ndarray that every DLPack library understands as it stands (native byte order, aligned, writable, whole
 // non-negative strides, whole-byte elements), or nullptr when the slow path has to decide. Never sets a Python error.
-[[nodiscard]] detail::Box* box_of_plain_array(PyObject* array);
+[[nodiscard]] detail::Box* box_of_plain_array(PyObject* object);
 
 }  // namespace halfway::python

@@ -43,6 +43,8 @@ py::list dtype_rows() {
 
 PYBIND11_MODULE(_core, module) {
   try {
+    py::options options;
+    options.disable_function_signatures();  // the docstrings have their own
     module.doc() = "C++ core of halfway; use the package, not this module.";
     hp::init_errors();
     hp::init_numpy();

@@ -67,7 +67,9 @@ constexpr std::size_t code_count = static_cast<std::size_t>(TypeCode::float8_e8m
 std::array<std::array<DescrSlot, 5>, code_count> g_descrs;  // 8, 16, 32, 64 and 128 bits
 
 DescrSlot* descr_slot(DType dtype) noexcept {
-  if (dtype.code >= code_count || dtype.lanes != 1 || dtype.bits < 8 || !std::has_single_bit(dtype.bits)) {
+  // a power of two; std::has_single_bit is a call into libgcc on the x86-64 baseline
+  const bool whole_bytes = dtype.bits >= 8 && (dtype.bits & (dtype.bits - 1)) == 0;
+  if (dtype.code >= code_count || dtype.lanes != 1 || !whole_bytes) {
     return nullptr;
   }
   return &g_descrs[dtype.code][static_cast<std::size_t>(std::countr_zero(dtype.bits)) - 3];
@@ -299,8 +301,9 @@ PyObject* array_over(const TensorView& view, bool writable, PyObject* base) {
   Ref owner = Ref::steal(base);
   PyArray_Descr* descr = descr_for(view.dtype);
   std::array<npy_intp, 64> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init): only ndim of them are read
+  const std::int64_t unit = view.strides_in_bytes ? 1 : static_cast<std::int64_t>(view.element_size());
   for (std::size_t i = 0; i < view.shape.size(); ++i) {
-    strides[i] = view.byte_stride(i);
+    strides[i] = view.strides[i] * unit;
   }
   // NumPy must not be handed a null pointer (it would allocate); an empty array needs some address.
   static std::byte empty[16];
@@ -347,7 +350,7 @@ void register_on_first_use() {
     return;
   }
   done = true;
-  const char* setting = std::getenv("HALFWAY_REGISTER");
+  const char* setting = std::getenv("HALFWAY_REGISTER");  // NOLINT(concurrency-mt-unsafe): read once
   if (setting == nullptr || std::strcmp(setting, "0") != 0) {
     register_with_numpy();
   }

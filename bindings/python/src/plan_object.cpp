@@ -70,8 +70,8 @@ PyObject* plan_object(const Plan& plan) {
 
 void init_plan(PyObject* module_object) {
   auto module = py::reinterpret_borrow<py::module_>(module_object);
-  py::class_<Step>(module, "Step", docs::step)
-      .def_property_readonly(
+  py::class_<Step> step(module, "Step", docs::step);
+  step.def_property_readonly(
           "kind", [](const Step& s) { return std::string(to_string(s.kind)); }, "'alias', 'resolve', 'copy' or 'cast'.")
       .def_property_readonly(
           "source", [](const Step& s) { return to_string(s.from); }, "Name of the dtype read.")
@@ -84,8 +84,8 @@ void init_plan(PyObject* module_object) {
       .def("__repr__", [](const Step& s) {
         return "Step(" + std::string(to_string(s.kind)) + ", " + to_string(s.from) + " -> " + to_string(s.to) + ")";
       });
-  py::class_<Plan>(module, "Plan", docs::plan)
-      .def_property_readonly(
+  py::class_<Plan> plan(module, "Plan", docs::plan);
+  plan.def_property_readonly(
           "zero_copy", [](const Plan& p) { return p.zero_copy; }, "Whether the result is the source's memory.")
       .def_property_readonly("reasons", reasons_of, "Why not, as a tuple of words; empty when it is.")
       .def_property_readonly(
@@ -107,6 +107,8 @@ void init_plan(PyObject* module_object) {
         return "<halfway.Plan: " + to_string(p.from) + " -> " + std::string(p.target) + " " + to_string(p.to) +
                (p.zero_copy ? ", zero-copy>" : ", " + std::to_string(p.steps.size()) + " step(s)>");
       });
+  set_public_name(step.ptr(), "halfway.Step");
+  set_public_name(plan.ptr(), "halfway.Plan");
 }
 
 }  // namespace halfway::python

@@ -97,6 +97,11 @@ class SavedException {
 #endif
 };
 
+// What error messages call a type that is public under another name than its module's. `name` is static.
+inline void set_public_name(PyObject* type, const char* name) noexcept {
+  reinterpret_cast<PyTypeObject*>(type)->tp_name = name;
+}
+
 // `str(object)` or its type's name when that fails; for messages only.
 [[nodiscard]] std::string text_of(PyObject* object) noexcept;
 

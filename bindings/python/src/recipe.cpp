@@ -1,6 +1,5 @@
 #include "recipe.h"
 
-#include <pybind11/operators.h>
 #include <pybind11/pybind11.h>
 
 #include <array>
@@ -55,7 +54,7 @@ DType parse_name(PyObject* name) {
   if (const DTypeInfo* row = find(std::string_view(utf8, static_cast<std::size_t>(length))); row != nullptr) {
     return row->dtype;
   }
-  // NumPy's other spellings ("f4", "<i2", "float") and, after "torch.", torch's
+  // NumPy's other spellings ("f4", "<i2", "intp")
   PyArray_Descr* descr = nullptr;
   if (PyArray_DescrConverter(name, &descr) == NPY_FAIL) {
     PyErr_Clear();
@@ -98,6 +97,12 @@ std::string text(const Report& report) {
   return "Report(count=" + std::to_string(report.count) + ", nan=" + std::to_string(report.nan) +
          ", overflow=" + std::to_string(report.overflow) + ", underflow=" + std::to_string(report.underflow) +
          ", inexact=" + std::to_string(report.inexact) + ")";
+}
+
+// For `py::is_operator`: other types compare as NotImplemented.
+template <class T>
+bool equals(const T& a, const T& b) {
+  return a == b;
 }
 
 // pybind11 lets C++ exceptions through its own translators: ours come first.
@@ -146,7 +151,7 @@ DType parse_dtype(PyObject* object) {
 Casting parse_casting(PyObject* object) { return parse_choice(object, "casting", all_castings); }
 Overflow parse_overflow(PyObject* object) { return parse_choice(object, "overflow", all_overflows); }
 
-const Recipe* recipe_of(PyObject* object) noexcept {
+const Recipe* recipe_of(PyObject* object) {
   return Py_IS_TYPE(object, g_cast_type) ? py::handle(object).cast<const Recipe*>() : nullptr;
 }
 
@@ -161,11 +166,12 @@ Report& report_of(PyObject* object) {
 void init_recipe(PyObject* module_object) {
   auto module = py::reinterpret_borrow<py::module_>(module_object);
 
-  py::class_<Recipe> cast(module, "Cast", docs::cast_recipe);
+  py::class_<Recipe> cast(module, "Cast", docs::cast_recipe, py::is_final());
   cast.def(py::init([](const py::object& dtype, const py::object& casting, const py::object& overflow) {
              return translated([&] { return make_recipe(dtype, casting, overflow); });
            }),
-           py::arg("dtype"), py::kw_only(), py::arg("casting") = "same_kind", py::arg("overflow") = "default")
+           py::arg("dtype"), py::kw_only(), py::arg("casting") = "same_kind", py::arg("overflow") = "default",
+           docs::cast_init)
       .def_property_readonly(
           "dtype", [](const Recipe& r) { return to_string(r.dtype); }, "Name of the target dtype.")
       .def_property_readonly(
@@ -173,7 +179,7 @@ void init_recipe(PyObject* module_object) {
       .def_property_readonly(
           "overflow", [](const Recipe& r) { return std::string(to_string(r.overflow)); },
           "What values out of range become.")
-      .def(py::self == py::self)
+      .def("__eq__", equals<Recipe>, py::is_operator())
       .def("__hash__",
            [](const Recipe& r) {
              return py::hash(py::make_tuple(r.dtype.code, r.dtype.bits, r.dtype.lanes, static_cast<int>(r.casting),
@@ -190,8 +196,8 @@ void init_recipe(PyObject* module_object) {
           }));
   g_cast_type = reinterpret_cast<PyTypeObject*>(cast.ptr());
 
-  py::class_<Report>(module, "Report", docs::report)
-      .def(py::init<>())
+  py::class_<Report> report(module, "Report", docs::report);
+  report.def(py::init<>(), docs::no_arguments_init)
       .def_readonly("count", &Report::count, "Elements looked at.")
       .def_readonly("nan", &Report::nan, "NaN in the source.")
       .def_readonly("overflow", &Report::overflow, "Finite values out of the target's range.")
@@ -205,8 +211,18 @@ void init_recipe(PyObject* module_object) {
                             py::arg("underflow") = r.underflow, py::arg("inexact") = r.inexact);
           },
           "The counters as a dict.")
-      .def(py::self == py::self)
-      .def("__repr__", [](const Report& r) { return text(r); });
+      .def("__eq__", equals<Report>, py::is_operator())
+      .def("__repr__", [](const Report& r) { return text(r); })
+      // a CastError carries one, and travels between processes
+      .def(
+          py::pickle([](const Report& r) { return py::make_tuple(r.count, r.nan, r.overflow, r.underflow, r.inexact); },
+                     [](const py::tuple& state) {
+                       return Report{state[0].cast<std::uint64_t>(), state[1].cast<std::uint64_t>(),
+                                     state[2].cast<std::uint64_t>(), state[3].cast<std::uint64_t>(),
+                                     state[4].cast<std::uint64_t>()};
+                     }));
+  set_public_name(cast.ptr(), "halfway.Cast");
+  set_public_name(report.ptr(), "halfway.Report");
   const auto factory = py::cpp_function([](std::uint64_t count, std::uint64_t nan, std::uint64_t overflow,
                                            std::uint64_t underflow, std::uint64_t inexact) {
     return Report{count, nan, overflow, underflow, inexact};

@@ -30,7 +30,7 @@ struct Recipe {
 [[nodiscard]] Overflow parse_overflow(PyObject* object);
 
 // The recipe behind a `halfway.Cast`, or nullptr for any other object.
-[[nodiscard]] const Recipe* recipe_of(PyObject* object) noexcept;
+[[nodiscard]] const Recipe* recipe_of(PyObject* object);
 
 // The counters behind a `halfway.Report`. throws PythonError (TypeError)
 [[nodiscard]] Report& report_of(PyObject* object);

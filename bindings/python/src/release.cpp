@@ -20,13 +20,15 @@ std::atomic<bool> g_scheduled{false};
 #endif
 }
 
+// The interpreter's current state is asked first: while no thread holds the GIL there is none, and the look-up of this
+// thread's own is saved.
 [[nodiscard]] bool has_current_thread_state() noexcept {
-  PyThreadState* mine = PyGILState_GetThisThreadState();
 #if PY_VERSION_HEX >= 0x030D0000
-  return mine != nullptr && mine == PyThreadState_GetUnchecked();
+  PyThreadState* current = PyThreadState_GetUnchecked();
 #else
-  return mine != nullptr && mine == _PyThreadState_UncheckedGet();
+  PyThreadState* current = _PyThreadState_UncheckedGet();
 #endif
+  return current != nullptr && current == PyGILState_GetThisThreadState();
 }
 
 template <class Managed>
@@ -62,46 +64,57 @@ void let_go_quietly(Box* box) noexcept {
 }
 
 int run_pending(void* /*unused*/) {
-  g_scheduled.store(false, std::memory_order_release);
+  g_scheduled.exchange(false);  // a full barrier: whoever still sees it set has pushed a box that the drain sees
   drain();
   return 0;
 }
 
 // Pending calls cost more than an exchange of a small array (about 145 ns against 120 ns on CPython 3.11), and torch
-// lets go of the GIL whenever a tensor dies. So small arrays may ask for `burst` of them a millisecond; beyond that,
-// which takes a loop of exchanges, the next halfway call drains. What waits that way is bounded: `burst` boxes of small
-// arrays.
+// lets go of the GIL whenever a tensor dies. So releases may ask for `burst` of them a millisecond; beyond that, which
+// takes a loop of exchanges, the next halfway call drains. What waits that way is bounded, in boxes and in bytes of
+// their arrays together.
 constexpr int burst = 64;
-constexpr std::int64_t small_bytes = 64 * 1024;
-std::atomic<int> g_tokens{burst};         // approximate likewise
+constexpr int max_waiting = 64;
+constexpr std::int64_t max_waiting_bytes = 4 * 1024 * 1024;
+// Approximate: threads may lose each other's updates.
+std::atomic<int> g_tokens{burst};
 std::atomic<std::int64_t> g_refilled{0};  // nanoseconds of a monotonic clock
-std::atomic<int> g_waiting_count{0};      // approximate: threads may lose each other's increments
+std::atomic<int> g_waiting_count{0};
+std::atomic<std::int64_t> g_waiting_bytes{0};
 
-[[nodiscard]] bool may_wait(const Box& box) noexcept {
+// The bytes of the box's elements, or some number beyond `max_waiting_bytes`.
+[[nodiscard]] std::int64_t bytes_of(const Box& box) noexcept {
   const DLTensor& tensor = box.managed.dl_tensor;
   std::int64_t bytes = tensor.dtype.bits * tensor.dtype.lanes / 8;
-  for (int i = 0; i < tensor.ndim && bytes <= small_bytes; ++i) {
+  for (int i = 0; i < tensor.ndim && bytes <= max_waiting_bytes; ++i) {
     bytes *= tensor.shape[i];
   }
-  const int waiting = g_waiting_count.load(std::memory_order_relaxed);
-  g_waiting_count.store(waiting + 1, std::memory_order_relaxed);
-  if (bytes > small_bytes || waiting >= burst) {
-    return false;
-  }
+  return bytes;
+}
+
+// Whether the box may wait for the next halfway call; it is then counted as waiting.
+[[nodiscard]] bool may_wait(const Box& box) noexcept {
   const int tokens = g_tokens.load(std::memory_order_relaxed);
   if (tokens > 0) {
     g_tokens.store(tokens - 1, std::memory_order_relaxed);
     return false;
   }
+  const int count = g_waiting_count.load(std::memory_order_relaxed) + 1;
+  const std::int64_t bytes = g_waiting_bytes.load(std::memory_order_relaxed) + bytes_of(box);
+  if (count > max_waiting || bytes > max_waiting_bytes) {
+    return false;
+  }
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   const std::int64_t nanoseconds = now.tv_sec * 1'000'000'000 + now.tv_nsec;
-  if (nanoseconds - g_refilled.load(std::memory_order_relaxed) < 1'000'000) {
-    return true;
+  if (nanoseconds - g_refilled.load(std::memory_order_relaxed) >= 1'000'000) {
+    g_refilled.store(nanoseconds, std::memory_order_relaxed);
+    g_tokens.store(burst, std::memory_order_relaxed);
+    return false;
   }
-  g_refilled.store(nanoseconds, std::memory_order_relaxed);
-  g_tokens.store(burst, std::memory_order_relaxed);
-  return false;
+  g_waiting_count.store(count, std::memory_order_relaxed);
+  g_waiting_bytes.store(bytes, std::memory_order_relaxed);
+  return true;
 }
 
 void release_now_or_later(Box* box) noexcept {
@@ -109,19 +122,17 @@ void release_now_or_later(Box* box) noexcept {
     let_go_quietly(box);
     return;
   }
-  if (Py_IsInitialized() == 0 || finalizing()) {
-    return;  // leaked by design
-  }
   const bool wait = may_wait(*box);  // asked first: once it is on the list, the box may be gone
   Box* head = g_waiting.load(std::memory_order_relaxed);
   do {
     box->next = head;
   } while (!g_waiting.compare_exchange_weak(head, box, std::memory_order_release, std::memory_order_relaxed));
-  if (wait) {
+  if (wait || g_scheduled.exchange(true, std::memory_order_acq_rel)) {
     return;
   }
-  if (!g_scheduled.exchange(true, std::memory_order_acq_rel) && Py_AddPendingCall(run_pending, nullptr) != 0) {
-    g_scheduled.store(false, std::memory_order_release);  // the interpreter's queue is full: the next call drains
+  // While the interpreter finalizes nothing is scheduled: nobody will drain, and the box leaks by design.
+  if (Py_IsInitialized() == 0 || finalizing() || Py_AddPendingCall(run_pending, nullptr) != 0) {
+    g_scheduled.store(false, std::memory_order_release);  // or the interpreter's queue is full: the next call drains
   }
 }
 
@@ -155,6 +166,7 @@ void drain() noexcept {
   }
   Box* box = g_waiting.exchange(nullptr, std::memory_order_acquire);
   g_waiting_count.store(0, std::memory_order_relaxed);
+  g_waiting_bytes.store(0, std::memory_order_relaxed);
   while (box != nullptr) {
     Box* next = box->next;  // read first: letting go frees the box
     let_go_quietly(box);

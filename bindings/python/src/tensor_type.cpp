@@ -172,7 +172,8 @@ void check_device(PyObject* dl_device, Device device) {
   }
   const Device wanted{static_cast<DeviceType>(type), id};
   if (wanted.type != device.type || (!is_host(device) && wanted.id != device.id)) {
-    throw Error(Reason::device, "the tensor is on device " + device_text(device) + ", not on " + device_text(wanted));
+    throw Error(Reason::device, "the tensor is on device " + device_text(device) + ", not on " + device_text(wanted),
+                "leave dl_device unset, and move the result with its own library");
   }
 }
 
@@ -212,7 +213,11 @@ PyObject* array(PyObject* self, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     const TensorView view = view_of(self);
     if (!is_host(view.device)) {
-      throw Error(Reason::device, "the tensor is on device " + device_text(view.device) + ", not in host memory");
+      throw Error(Reason::device, "the tensor is on device " + device_text(view.device) + ", not in host memory",
+                  "copy it to the host with its own library first");
+    }
+    if (copy != Py_None && !PyBool_Check(copy)) {
+      throw_type_error("copy must be True, False or None");
     }
     Ref result;
     if (copy == Py_True) {
@@ -234,7 +239,8 @@ PyObject* array(PyObject* self, PyObject* args, PyObject* kwargs) {
       return result.release();
     }
     if (copy == Py_False) {
-      throw Error(Reason::dtype, "__array__ with copy=False cannot change the dtype");
+      throw Error(Reason::dtype, "__array__ with copy=False cannot change the dtype",
+                  "leave copy unset, or ask for no dtype");
     }
     return checked(PyObject_CallMethod(result.get(), "astype", "O", wanted.get())).release();
   });
@@ -321,8 +327,9 @@ int get_buffer(PyObject* self, Py_buffer* buffer, int flags) {
         buffer->readonly = view.readonly ? 1 : 0;
         buffer->ndim = view.ndim();
         buffer->format = (flags & PyBUF_FORMAT) != 0 ? const_cast<char*>(row->format) : nullptr;
-        buffer->shape = (flags & PyBUF_ND) != 0 ? dims : nullptr;
-        buffer->strides = wants_strides ? dims + ndim : nullptr;
+        // the protocol wants NULL for both of a scalar
+        buffer->shape = (flags & PyBUF_ND) != 0 && ndim > 0 ? dims : nullptr;
+        buffer->strides = wants_strides && ndim > 0 ? dims + ndim : nullptr;
         buffer->suboffsets = nullptr;
         buffer->internal = dims;
         buffer->obj = Ref::borrow(self).release();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
 
 #include "box.h"
@@ -17,6 +16,8 @@ namespace {
 TorchApi g_torch;
 bool g_loaded = false;
 const DLPackExchangeAPI* g_table = nullptr;
+
+constexpr int max_ndim = 64;  // of NumPy and of DLPack imports; torch has no limit
 
 struct NameRow {
   const char* name;
@@ -90,8 +91,11 @@ bool load(PyObject* module) {
       PyErr_Clear();  // an older torch
     } else {
       api.dtypes.push_back({row.dtype, object});
-      api.takes.set(row.dtype.code * 8U + static_cast<unsigned>(std::countr_zero(row.dtype.bits)));
+      api.takes.set(TorchApi::slot(row.dtype.code, row.dtype.bits));
     }
+  }
+  if (api.dtypes.empty()) {
+    return false;  // torch.Tensor is there before the dtypes are: another thread is still importing torch
   }
   api.module = Ref::borrow(module).release();
   api.tensor_type = reinterpret_cast<PyTypeObject*>(Ref::borrow(tensor.get()).release());
@@ -112,30 +116,52 @@ bool load(PyObject* module) {
   return true;
 }
 
-// 1, 0, or -1 with a Python error
+// 1, 0, or -1 with a Python error or an answer that is no bool (of a torch function mode): then nothing is known.
 int truth(PyObject* result) noexcept {
-  if (result == nullptr) {
-    return -1;
-  }
   const Ref owned = Ref::steal(result);
-  return owned.get() == Py_True ? 1 : owned.get() == Py_False ? 0 : PyObject_IsTrue(owned.get());
+  return owned.get() == Py_True ? 1 : owned.get() == Py_False ? 0 : -1;
+}
+
+// The answer of a question about a tensor. What torch does not answer must not be taken for a no: the bytes would be
+// taken for the values.
+bool answer(int truth, const char* question) {
+  if (truth < 0) {
+    clear_foreign_error();
+    throw Error(Reason::subclass, std::string("torch has no answer to the tensor's ") + question,
+                "convert it to a plain tensor first");
+  }
+  return truth != 0;
 }
 
 bool attribute_is_true(PyObject* object, const char* name) {
-  const int answer = truth(PyObject_GetAttrString(object, name));
-  if (answer < 0) {
-    PyErr_Clear();
-  }
-  return answer > 0;
+  return answer(truth(PyObject_GetAttrString(object, name)), name);
 }
 
 bool call_is_true(PyObject* object, const char* name) {
-  const int answer = truth(PyObject_CallMethod(object, name, nullptr));
-  if (answer < 0) {
-    PyErr_Clear();
-  }
-  return answer > 0;
+  return answer(truth(PyObject_CallMethod(object, name, nullptr)), name);
 }
+
+// While this lives, questions about a tensor are answered by torch itself: an active TorchFunctionMode neither sees nor
+// answers them.
+class WithoutTorchFunctions {
+ public:
+  explicit WithoutTorchFunctions(const TorchApi& api) {
+    const Ref native = checked(PyObject_GetAttrString(api.module, "_C"));
+    guard_ = checked(PyObject_CallMethod(native.get(), "DisableTorchFunction", nullptr));
+    static_cast<void>(checked(PyObject_CallMethod(guard_.get(), "__enter__", nullptr)));
+  }
+  ~WithoutTorchFunctions() {
+    const SavedException saved;
+    if (!Ref::steal(PyObject_CallMethod(guard_.get(), "__exit__", "OOO", Py_None, Py_None, Py_None))) {
+      PyErr_Clear();
+    }
+  }
+  WithoutTorchFunctions(const WithoutTorchFunctions&) = delete;
+  WithoutTorchFunctions& operator=(const WithoutTorchFunctions&) = delete;
+
+ private:
+  Ref guard_;
+};
 
 // Whether `type` replaces torch's dispatch: then a tensor's memory need not be its value. Parameters switch
 // __torch_function__ off, which changes nothing about the memory.
@@ -160,6 +186,29 @@ bool has_own_dispatch(const TorchApi& api, PyTypeObject* type) {
   };
   return differs("__torch_function__", "_disabled_torch_function_impl") ||
          differs("__torch_dispatch__", "_disabled_torch_dispatch_impl");
+}
+
+// Whether the tensor has elements and no memory behind them. Its data pointer is then NULL plus the storage offset: not
+// NULL for a slice of a functional or zero tensor, nor of a storage that was resized to nothing.
+bool lacks_memory(PyObject* tensor, const DLTensor& described) {
+  // Heaps lie above this on 64-bit systems; where one does not, the exact look below costs time alone.
+  constexpr std::uint64_t suspicious = std::uint64_t{1} << 46;
+  const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(described.data));
+  if (address >= suspicious ||
+      element_count({described.shape, static_cast<std::size_t>(described.ndim)}).value_or(1) == 0) {
+    return false;
+  }
+  if (address == 0) {
+    return true;
+  }
+  const Ref offset = Ref::steal(PyObject_CallMethod(tensor, "storage_offset", nullptr));
+  const std::int64_t elements = offset ? PyLong_AsLongLong(offset.get()) : -1;
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    return true;
+  }
+  const auto item = static_cast<std::uint64_t>((described.dtype.bits * described.dtype.lanes + 7) / 8);
+  return address == static_cast<std::uint64_t>(elements) * item;
 }
 
 [[noreturn]] void throw_no_storage(const std::string& what) {
@@ -193,13 +242,11 @@ void refuse_by_attributes(const TorchApi& api, PyObject* tensor) {
   if (attribute_is_true(tensor, "is_meta")) {
     throw_no_storage("a meta tensor");
   }
-  const Ref device = Ref::steal(PyObject_GetAttrString(tensor, "device"));
-  const Ref type = device ? Ref::steal(PyObject_GetAttrString(device.get(), "type")) : Ref{};
-  if (type && PyUnicode_CompareWithASCIIString(type.get(), "cpu") != 0) {
+  if (!is_torch_on_host(tensor)) {
+    const Ref device = checked(PyObject_GetAttrString(tensor, "device"));
     throw Error(Reason::device, "the tensor is on device " + text_of(device.get()) + ", not in host memory",
                 "pass x.cpu()");
   }
-  PyErr_Clear();
 }
 
 }  // namespace
@@ -273,12 +320,6 @@ bool torch_has_dtype(DType dtype) noexcept {
   return std::any_of(rows.begin(), rows.end(), [&](const NameRow& row) { return row.dtype == dtype; });
 }
 
-bool torch_takes(const TorchApi& api, const DLDataType& dtype) noexcept {
-  // bit (code, log2 bits): a look-up on the path where it counts
-  const unsigned bit = dtype.code * 8U + static_cast<unsigned>(std::countr_zero(dtype.bits));
-  return dtype.lanes == 1 && bit < api.takes.size() && api.takes[bit];
-}
-
 std::optional<DType> dtype_of_torch(const TorchApi& api, PyObject* dtype) noexcept {
   for (const TorchApi::DTypeRow& row : api.dtypes) {
     if (row.object == dtype) {
@@ -286,6 +327,12 @@ std::optional<DType> dtype_of_torch(const TorchApi& api, PyObject* dtype) noexce
     }
   }
   return std::nullopt;
+}
+
+bool is_torch_on_host(PyObject* tensor) {
+  const Ref device = checked(PyObject_GetAttrString(tensor, "device"));
+  const Ref type = checked(PyObject_GetAttrString(device.get(), "type"));
+  return PyUnicode_Check(type.get()) && PyUnicode_CompareWithASCIIString(type.get(), "cpu") == 0;
 }
 
 bool open_torch_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexcept {
@@ -299,7 +346,7 @@ bool open_torch_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexc
     PyErr_Clear();
     return false;
   }
-  if (out.device.device_type != kDLCPU || out.dtype.lanes != 1) {
+  if (out.device.device_type != kDLCPU || out.dtype.lanes != 1 || out.ndim > max_ndim) {
     return false;
   }
   if (out.dtype.code == kDLComplex && truth(api.is_conj(tensor, nullptr)) != 0) {
@@ -315,19 +362,11 @@ bool open_torch_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexc
       return false;
     }
   }
-  if (out.data == nullptr) {
-    // zero, functional and fake tensors: elements without memory
-    for (int i = 0; i < out.ndim; ++i) {
-      if (out.shape[i] == 0) {
-        return true;
-      }
-    }
-    return false;
-  }
-  return true;
+  return !lacks_memory(tensor, out);
 }
 
 TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
+  const WithoutTorchFunctions plain(api);
   refuse_by_attributes(api, tensor);
   const Ref dtype_object = Ref::steal(PyObject_GetAttrString(tensor, "dtype"));
   PyErr_Clear();
@@ -339,9 +378,15 @@ TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
         "see halfway.dtypes(); shell dtypes hold raw bytes: x.view(torch.uint8)");
   }
   TorchSource source;
-  source.traits.requires_grad = attribute_is_true(tensor, "requires_grad");
-  source.traits.neg = call_is_true(tensor, "is_neg");
-  source.traits.conj = call_is_true(tensor, "is_conj");
+  // torch's own getters, where they are known: a subclass may have attributes of the same names
+  source.traits.requires_grad =
+      api.requires_grad != nullptr
+          ? answer(truth(api.requires_grad->get(tensor, api.requires_grad->closure)), "requires_grad")
+          : attribute_is_true(tensor, "requires_grad");
+  source.traits.neg =
+      api.is_neg != nullptr ? answer(truth(api.is_neg(tensor, nullptr)), "is_neg") : call_is_true(tensor, "is_neg");
+  source.traits.conj = api.is_conj != nullptr ? answer(truth(api.is_conj(tensor, nullptr)), "is_conj")
+                                              : call_is_true(tensor, "is_conj");
   if (call_is_true(tensor, "_is_zerotensor")) {
     throw_no_storage("a zero tensor of automatic differentiation");
   }
@@ -366,7 +411,7 @@ TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
   source.view.shape = {described.shape, ndim};
   source.view.strides = {described.strides, ndim};
   source.view.readonly = false;
-  if (described.data == nullptr && element_count(source.view.shape).value_or(1) != 0) {
+  if (lacks_memory(tensor, described)) {
     throw_no_storage("the tensor");
   }
   if (described.dtype.code != dtype->code || described.dtype.bits != dtype->bits || described.dtype.lanes != 1) {
@@ -419,10 +464,18 @@ DLManagedTensorVersioned* managed_from_torch(const TorchApi& api, PyObject* tens
   return std::move(held).to_dlpack();
 }
 
-Ref resolve_torch(PyObject* tensor) {
-  Ref result = checked(PyObject_CallMethod(tensor, "detach", nullptr));
-  result = checked(PyObject_CallMethod(result.get(), "resolve_conj", nullptr));
-  return checked(PyObject_CallMethod(result.get(), "resolve_neg", nullptr));
+Ref resolve_torch(const TorchApi& api, PyObject* tensor) {
+  const WithoutTorchFunctions plain(api);
+  Ref result = Ref::borrow(tensor);
+  for (const char* step : {"detach", "resolve_conj", "resolve_neg"}) {
+    result = Ref::steal(PyObject_CallMethod(result.get(), step, nullptr));
+    if (!result) {
+      clear_foreign_error();
+      throw Error(Reason::subclass, std::string("torch refuses .") + step + "() of the tensor",
+                  "an active TorchDispatchMode (FakeTensorMode, for one) may forbid it: exchange outside of it");
+    }
+  }
+  return result;
 }
 
 void mark_written(const TorchApi& api, PyObject* tensor) {

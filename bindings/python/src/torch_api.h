@@ -5,7 +5,9 @@
 
 #include <dlpack/dlpack.h>
 
+#include <bit>
 #include <bitset>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,7 +30,12 @@ struct TorchApi {
     PyObject* object;  // torch.float32, ...; owned for the life of the process
   };
   std::vector<DTypeRow> dtypes;
-  std::bitset<18 * 8> takes;  // by (type code, log2 of bits): for torch_takes
+  std::bitset<144> takes;  // by slot: for torch_takes, a look-up on the path where it counts
+
+  // One slot for each type code and power-of-two number of bits.
+  [[nodiscard]] static constexpr unsigned slot(std::uint8_t code, std::uint8_t bits) noexcept {
+    return code * 8U + static_cast<unsigned>(std::countr_zero(bits));
+  }
 
   // Getters of Tensor, as C functions where torch implements them in C.
   PyGetSetDef* requires_grad = nullptr;
@@ -51,7 +58,10 @@ struct TorchApi {
 [[nodiscard]] bool torch_has_dtype(DType dtype) noexcept;
 
 // Whether this torch takes the dtype (of whole power-of-two bits) through DLPack.
-[[nodiscard]] bool torch_takes(const TorchApi& api, const DLDataType& dtype) noexcept;
+[[nodiscard]] inline bool torch_takes(const TorchApi& api, const DLDataType& dtype) noexcept {
+  const unsigned slot = TorchApi::slot(dtype.code, dtype.bits);
+  return dtype.lanes == 1 && slot < api.takes.size() && api.takes[slot];
+}
 
 // The dtype of a torch.dtype object. nullopt: quantized, bits, sub-byte shell dtypes.
 [[nodiscard]] std::optional<DType> dtype_of_torch(const TorchApi& api, PyObject* dtype) noexcept;
@@ -66,6 +76,9 @@ struct TorchSource {
 // throws: Error (sparse, nested, quantized, subclass, no_storage, device, unsupported_dtype)
 [[nodiscard]] TorchSource open_torch(const TorchApi& api, PyObject* tensor);
 
+// Whether the tensor says that it is in host memory; meta and fake tensors of other devices are not.
+[[nodiscard]] bool is_torch_on_host(PyObject* tensor);
+
 // The fast path: exact type, host memory, a plain tensor whose bytes are its values. False: take the slow path, no
 // Python error is set.
 [[nodiscard]] bool open_torch_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexcept;
@@ -79,7 +92,8 @@ struct TorchSource {
 [[nodiscard]] DLManagedTensorVersioned* managed_from_torch(const TorchApi& api, PyObject* tensor);
 
 // tensor.detach().resolve_conj().resolve_neg(): a new tensor whose bytes are the values.
-[[nodiscard]] Ref resolve_torch(PyObject* tensor);
+// throws: Error (subclass) when torch refuses
+[[nodiscard]] Ref resolve_torch(const TorchApi& api, PyObject* tensor);
 
 // Tells torch's automatic differentiation that the memory of `tensor` was written.
 void mark_written(const TorchApi& api, PyObject* tensor);

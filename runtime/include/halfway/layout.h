@@ -34,7 +34,7 @@ struct Extent {
                                            std::size_t item_size) noexcept;
 [[nodiscard]] std::optional<Extent> extent(const TensorView& view) noexcept;
 
-// Any stride below zero in a dimension of more than one element.
+// Any stride below zero in a dimension of more than one element. The strides of empty tensors do not matter.
 [[nodiscard]] bool has_negative_strides(const TensorView& view) noexcept;
 
 // The data pointer or a stride that matters is no multiple of the dtype's alignment. Empty tensors are aligned.

@@ -1,0 +1,731 @@
+"""halfway.Tensor: attributes, DLPack, NumPy, the buffer protocol, the exchange table, other producers."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import weakref
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+import tvm_ffi
+
+import halfway
+from halfway import ExchangeError, Tensor
+from tests.python import dlpack
+from tests.python.dlpack import IS_COPIED, READ_ONLY, Exchange
+from tests.python.oracle import IN_NUMPY, NUMPY_NATIVE, numpy_dtype
+from tests.python.strategies import contents, random_bytes
+
+pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+
+
+def readonly(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    array.flags.writeable = False
+    return array
+
+
+def layouts(dtype: Any = "float64") -> dict[str, np.ndarray[Any, Any]]:
+    x = np.arange(24).astype(dtype).reshape(2, 3, 4)
+    return {
+        "contiguous": x,
+        "fortran": np.asfortranarray(x),
+        "permuted": x.transpose(1, 0, 2),
+        "sliced": x[:, ::2, 1:],
+        "negative": x[::-1, :, ::-1],
+        "broadcast": np.broadcast_to(x[:1], (5, 3, 4)),
+        "scalar": x[1, 1, 1, ...],
+        "empty": x[:, :0],
+        "one element": x[:1, :1, :1],
+        "readonly": readonly(x.copy()),
+    }
+
+
+# --- attributes
+
+
+@pytest.mark.parametrize("name", IN_NUMPY)
+def test_attributes(name):
+    for x in layouts(numpy_dtype(name)).values():
+        tensor = halfway.from_dlpack(x)
+        assert tensor.shape == x.shape
+        assert tensor.ndim == x.ndim
+        assert tensor.size == x.size
+        assert tensor.nbytes == x.nbytes
+        assert tensor.dtype == name
+        assert tensor.device == "cpu"
+        assert tensor.readonly is not x.flags.writeable
+        assert tensor.reasons == ()
+        if x.size:
+            assert tensor.data_ptr == x.ctypes.data
+            steps = [s for n, s in zip(x.shape, tensor.strides, strict=True) if n > 1]
+            assert steps == [s // x.itemsize for n, s in zip(x.shape, x.strides, strict=True) if n > 1]
+        if x.ndim:
+            assert len(tensor) == len(x)
+
+
+def test_len_of_a_scalar():
+    with pytest.raises(TypeError):
+        len(halfway.from_dlpack(np.float32(1)))
+
+
+def test_attributes_are_read_only():
+    tensor = halfway.from_dlpack(np.zeros(3))
+    for name in ("shape", "strides", "dtype", "readonly", "data_ptr", "anything"):
+        with pytest.raises(AttributeError):
+            setattr(tensor, name, 0)
+
+
+def test_repr():
+    x = np.zeros((2, 3), np.int16)
+    assert repr(halfway.from_dlpack(x)) == "halfway.Tensor(shape=(2, 3), dtype=int16)"
+    assert repr(halfway.from_dlpack(x[0])) == "halfway.Tensor(shape=(3,), dtype=int16)"
+    assert repr(halfway.from_dlpack(x[0, 0])) == "halfway.Tensor(shape=(), dtype=int16)"
+    frozen = readonly(np.zeros(2, ml_dtypes.bfloat16))
+    assert repr(halfway.from_dlpack(frozen)) == "halfway.Tensor(shape=(2,), dtype=bfloat16, readonly)"
+
+
+def test_reasons_say_why_memory_was_copied():
+    z = torch.ones(3, dtype=torch.complex64)
+    for x, reasons in (
+        (np.zeros(3, ">f4"), ("byte_order",)),
+        (np.zeros(3, "i1,f4")["f1"], ("fractional_strides",)),
+        (np.zeros(3, "i1,>f4")["f1"], ("byte_order", "fractional_strides")),
+        (z.conj(), ("conj",)),
+        (z.conj().imag, ("neg",)),
+        (np.zeros(3), ()),
+    ):
+        tensor = halfway.from_dlpack(x)
+        assert tensor.reasons == reasons
+        assert (tensor.data_ptr == (x.data_ptr() if isinstance(x, torch.Tensor) else x.ctypes.data)) == (not reasons)
+    assert halfway.from_dlpack(np.zeros(3), copy=True).reasons == ("copy_requested",)
+    assert halfway.cast(halfway.from_dlpack(np.zeros(3)), "f4").reasons == ("dtype",)
+
+
+def test_weak_references_and_lifetime():
+    source = np.zeros(3)
+    gone = weakref.ref(source)
+    tensor = halfway.from_dlpack(source)
+    reference = weakref.ref(tensor)
+    del source
+    gc.collect()
+    assert gone() is not None  # the tensor owns a share
+    view = np.asarray(tensor)
+    del tensor
+    gc.collect()
+    assert reference() is not None  # the array keeps the tensor
+    view[:] = 1
+    del view
+    gc.collect()
+    assert reference() is None
+    assert gone() is None
+
+
+# --- __dlpack__
+
+
+def test_versions():
+    x = np.arange(6.0).reshape(2, 3)[:, ::-1]
+    tensor = halfway.from_dlpack(x)
+    for version in (None, (0, 8), (0, 0)):
+        capsule = tensor.__dlpack__(max_version=version)
+        assert dlpack.name_of(capsule) == "dltensor"
+        inner = dlpack.legacy(capsule).tensor
+        assert inner.dims() == ((2, 3), (3, -1))
+        assert inner.data + inner.byte_offset == x.ctypes.data
+    assert dlpack.name_of(tensor.__dlpack__()) == "dltensor"
+    for version in ((1, 0), (1, 1), (1, 3), (2, 0)):
+        capsule = tensor.__dlpack__(max_version=version)
+        assert dlpack.name_of(capsule) == "dltensor_versioned"
+        managed = dlpack.versioned(capsule)
+        assert managed.version.major == 1
+        assert managed.flags == 0
+        inner = managed.tensor
+        assert inner.dims() == ((2, 3), (3, -1))
+        assert inner.data + inner.byte_offset == x.ctypes.data
+        assert (inner.device.type, inner.device.id) == (1, 0)
+        assert (inner.dtype.code, inner.dtype.bits, inner.dtype.lanes) == (2, 64, 1)
+
+
+def test_strides_are_always_filled():
+    for x in layouts().values():
+        for version in ((1, 0), None):
+            tensor = halfway.from_dlpack(x if version else x.copy())
+            capsule = tensor.__dlpack__(max_version=version)
+            inner = dlpack.versioned(capsule).tensor if version else dlpack.legacy(capsule).tensor
+            assert inner.ndim == x.ndim
+            if x.ndim:
+                assert bool(inner.shape)
+                assert bool(inner.strides)
+                assert inner.dims()[0] == x.shape
+
+
+def test_readonly_flag():
+    tensor = halfway.from_dlpack(readonly(np.zeros(3)))
+    assert dlpack.versioned(tensor.__dlpack__(max_version=(1, 0))).flags == READ_ONLY
+    for version in (None, (0, 8)):
+        for copy in (None, False):
+            with pytest.raises(ExchangeError) as caught:
+                tensor.__dlpack__(max_version=version, copy=copy)
+            assert caught.value.reason == "readonly"
+            assert caught.value.hint
+    assert dlpack.name_of(tensor.__dlpack__(copy=True)) == "dltensor"  # fresh memory may be written to
+
+
+@pytest.mark.parametrize("layout", layouts())
+def test_copy_true_is_marked_and_owns_its_memory(layout):
+    x = layouts()[layout]
+    tensor = halfway.from_dlpack(x)
+    capsule = tensor.__dlpack__(max_version=(1, 3), copy=True)
+    managed = dlpack.versioned(capsule)
+    assert managed.flags == IS_COPIED
+    assert managed.tensor.dims()[0] == x.shape
+    if x.size:
+        assert managed.tensor.data != tensor.data_ptr
+        before = x.copy()
+        array = np.from_dlpack(Box(capsule))
+        np.testing.assert_array_equal(array, before)
+        assert array.flags.c_contiguous
+        array[...] = -1
+        np.testing.assert_array_equal(x, before)
+    for copy in (False, None):
+        managed = dlpack.versioned(tensor.__dlpack__(max_version=(1, 3), copy=copy))
+        assert not managed.flags & IS_COPIED
+
+
+class Box:
+    """A producer of one capsule."""
+
+    def __init__(self, capsule: Any, device: tuple[int, int] = (1, 0)) -> None:
+        self.capsule = capsule
+        self.device = device
+        self.asked: list[dict[str, Any]] = []
+
+    def __dlpack__(self, **options: Any) -> Any:
+        self.asked.append(options)
+        return self.capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device
+
+
+def test_streams_and_devices():
+    tensor = halfway.from_dlpack(np.zeros(3))
+    assert tensor.__dlpack_device__() == (1, 0)
+    for options in ({"stream": None}, {"stream": -1}, {"dl_device": (1, 0)}, {"dl_device": None}):
+        assert dlpack.name_of(tensor.__dlpack__(**options)) == "dltensor"
+    for options, reason in (
+        ({"stream": 0}, "stream"),
+        ({"stream": 1}, "stream"),
+        ({"stream": 2**40}, "stream"),
+        ({"dl_device": (2, 0)}, "device"),
+        ({"dl_device": (8, 3)}, "device"),
+    ):
+        with pytest.raises(ExchangeError) as caught:
+            tensor.__dlpack__(**options)
+        assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stream": "1"},
+        {"stream": 1.0},
+        {"stream": 10**30},
+        {"max_version": 1},
+        {"max_version": (1,)},
+        {"max_version": (1, 0, 0)},
+        {"max_version": [1, 0]},
+        {"max_version": (1.0, 0)},
+        {"max_version": ("1", "0")},
+        {"dl_device": 1},
+        {"dl_device": (1,)},
+        {"dl_device": (1.0, 0)},
+        {"copy": 1},
+        {"copy": "no"},
+        {"speed": 1},
+    ],
+)
+def test_wrong_arguments_of_dlpack(options):
+    tensor = halfway.from_dlpack(np.zeros(3))
+    with pytest.raises(TypeError):
+        tensor.__dlpack__(**options)
+
+
+def test_arguments_of_dlpack_are_keywords():
+    with pytest.raises(TypeError):
+        halfway.from_dlpack(np.zeros(3)).__dlpack__(None)
+
+
+@pytest.mark.parametrize("name", NUMPY_NATIVE)
+def test_other_libraries_read_it(name):
+    for layout, x in layouts(name).items():
+        tensor = halfway.from_dlpack(x)
+        array = np.from_dlpack(tensor)
+        assert array.dtype == x.dtype
+        np.testing.assert_array_equal(array, x)
+        assert array.flags.writeable is x.flags.writeable
+        if x.size:
+            assert array.ctypes.data == x.ctypes.data
+        if layout not in ("negative", "broadcast", "readonly"):
+            assert np.from_dlpack(tensor, copy=True).ctypes.data != x.ctypes.data or not x.size
+            there = torch.from_dlpack(tensor)
+            assert contents(there) == np.array(x, order="C").tobytes()
+            if x.size:
+                assert there.data_ptr() == x.ctypes.data
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.complex32, torch.float16])
+def test_torch_reads_its_own_dtypes_back(dtype):
+    x = torch.ones(2, 3, dtype=dtype).T
+    back = torch.from_dlpack(halfway.from_dlpack(x))
+    assert back.dtype == dtype
+    assert back.data_ptr() == x.data_ptr()
+    assert back.stride() == x.stride()
+
+
+# --- __array__
+
+
+@pytest.mark.parametrize("layout", layouts())
+def test_asarray_is_a_view(layout):
+    x = layouts()[layout]
+    tensor = halfway.from_dlpack(x)
+    array = np.asarray(tensor)
+    np.testing.assert_array_equal(array, x)
+    assert array.flags.writeable is x.flags.writeable
+    if x.size:
+        assert array.ctypes.data == x.ctypes.data
+    copied = np.array(tensor)
+    np.testing.assert_array_equal(copied, x)
+    assert copied.flags.writeable
+    if x.size:
+        assert not np.shares_memory(copied, x)
+
+
+@pytest.mark.parametrize("name", IN_NUMPY)
+def test_asarray_of_every_dtype(name):
+    memory = random_bytes(64, 1, numpy_dtype(name)).view(numpy_dtype(name))
+    array = np.asarray(halfway.from_dlpack(memory))
+    assert array.dtype == memory.dtype
+    assert array.tobytes() == memory.tobytes()
+    assert array.ctypes.data == memory.ctypes.data
+
+
+def test_array_arguments():
+    x = np.arange(3.0)
+    tensor = halfway.from_dlpack(x)
+    assert tensor.__array__().ctypes.data == x.ctypes.data
+    assert tensor.__array__(None, copy=None).ctypes.data == x.ctypes.data
+    assert tensor.__array__(copy=False).ctypes.data == x.ctypes.data
+    assert tensor.__array__("f8", copy=False).ctypes.data == x.ctypes.data
+    assert tensor.__array__(copy=True).ctypes.data != x.ctypes.data
+    assert tensor.__array__(dtype=np.float32).dtype == np.float32
+    assert tensor.__array__(">f8").tolist() == [0, 1, 2]
+    assert tensor.__array__(">f8").dtype == np.dtype(">f8")
+    assert np.asarray(tensor, dtype="int8").tolist() == [0, 1, 2]
+    assert tensor.__array__(np.float32, copy=True).flags.writeable
+    with pytest.raises(ExchangeError) as caught:
+        tensor.__array__("f4", copy=False)
+    assert caught.value.reason == "dtype"
+    with pytest.raises(ValueError, match="."):
+        np.asarray(tensor, dtype="f4", copy=False)
+    for call in (
+        lambda: tensor.__array__("nonsense"),
+        lambda: tensor.__array__(copy=1),
+        lambda: tensor.__array__("f8", True),
+        lambda: tensor.__array__(speed=3),
+    ):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_what_numpy_cannot_hold():
+    tensor = halfway.from_dlpack(torch.zeros(2, dtype=torch.complex32))
+    with pytest.raises(ExchangeError) as caught:
+        np.asarray(tensor)
+    assert caught.value.reason == "unsupported_dtype"
+
+
+# --- the buffer protocol
+
+PYBUF = {
+    "SIMPLE": 0,
+    "WRITABLE": 1,
+    "FORMAT": 4,
+    "ND": 8,
+    "STRIDES": 0x18,
+    "C_CONTIGUOUS": 0x38,
+    "F_CONTIGUOUS": 0x58,
+    "ANY_CONTIGUOUS": 0x98,
+    "INDIRECT": 0x118,
+    "FULL": 0x11D,
+    "FULL_RO": 0x11C,
+    "STRIDED_RO": 0x18,
+    "CONTIG_RO": 8,
+    "RECORDS": 0x1D,
+}
+
+
+class Buffer(ctypes.Structure):
+    _fields_ = [
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("strides", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("suboffsets", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("internal", ctypes.c_void_p),
+    ]
+
+
+def request(obj: Any, flags: int) -> dict[str, Any] | None:
+    """What an exporter answers; None for BufferError."""
+    buffer = Buffer()
+    get = ctypes.pythonapi.PyObject_GetBuffer
+    get.argtypes = [ctypes.py_object, ctypes.POINTER(Buffer), ctypes.c_int]
+    try:
+        get(obj, ctypes.byref(buffer), flags)
+    except (BufferError, ValueError):  # ndarray says ValueError
+        assert not buffer.obj
+        return None
+    shape = tuple(buffer.shape[: buffer.ndim]) if buffer.shape else None
+    strides = tuple(buffer.strides[: buffer.ndim]) if buffer.strides else None
+    answer = {
+        "buf": buffer.buf,
+        "len": buffer.len,
+        "itemsize": buffer.itemsize,
+        "readonly": bool(buffer.readonly),
+        "shape": shape,
+        "strides": strides,
+        "format": buffer.format,
+        "suboffsets": bool(buffer.suboffsets),
+    }
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+    assert not buffer.obj
+    return answer
+
+
+@pytest.mark.parametrize("layout", layouts())
+@pytest.mark.parametrize("kind", PYBUF)
+@pytest.mark.parametrize("writable", [0, 1])
+def test_buffer_requests_are_answered_as_numpy_does(layout, kind, writable):
+    x = layouts()[layout]
+    flags = PYBUF[kind] | writable
+    ours = request(halfway.from_dlpack(x), flags)
+    theirs = request(x, flags)
+    if layout == "broadcast" and writable:
+        return  # ours refuses what is read-only; so does NumPy's, one way or another
+    assert (ours is None) == (theirs is None)
+    if ours is None or theirs is None:
+        return
+    if x.size == 0:
+        for answer in (ours, theirs):
+            del answer["buf"]
+    if x.size <= 1:  # steps that nobody takes
+        for answer in (ours, theirs):
+            answer["strides"] = answer["strides"] and "any"
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", NUMPY_NATIVE)
+def test_formats(name):
+    x = np.arange(4).astype(name)
+    view = memoryview(halfway.from_dlpack(x))
+    assert np.asarray(view).dtype == x.dtype
+    assert np.asarray(view).tolist() == x.tolist()
+    assert view.itemsize == x.itemsize
+    assert view.nbytes == x.nbytes
+    assert view.readonly is False
+    assert bytes(view) == x.tobytes()
+    if x.dtype.char not in "eFD":  # whose items memoryview cannot unpack
+        assert view.tolist() == x.tolist()
+
+
+@pytest.mark.parametrize("name", [n for n in IN_NUMPY if n not in NUMPY_NATIVE])
+def test_no_format_no_buffer(name):
+    tensor = halfway.from_dlpack(np.zeros(3, numpy_dtype(name)))
+    for flags in PYBUF.values():
+        assert request(tensor, flags) is None
+    with pytest.raises(BufferError, match=name):
+        memoryview(tensor)
+
+
+def test_buffers_of_strided_tensors():
+    x = np.arange(12.0).reshape(3, 4)
+    for view in (x, x.T, x[::-1, ::2], x[:, :0], x[:, ::-1].T):
+        tensor = halfway.from_dlpack(view)
+        assert memoryview(tensor).tolist() == view.tolist()
+        assert memoryview(tensor).shape == view.shape
+        assert bytes(tensor) == view.tobytes()
+    writer = memoryview(halfway.from_dlpack(x))
+    writer[1, 2] = 99.0
+    assert x[1, 2] == 99.0
+    with pytest.raises(TypeError):
+        memoryview(halfway.from_dlpack(readonly(x.copy())))[0, 0] = 1
+
+
+def test_a_buffer_keeps_the_memory():
+    x = np.arange(3.0)
+    gone = weakref.ref(x)
+    view = memoryview(halfway.from_dlpack(x))
+    del x
+    gc.collect()
+    assert gone() is not None
+    assert view.tolist() == [0, 1, 2]
+    view.release()
+    gc.collect()
+    assert gone() is None
+
+
+# --- the exchange table
+
+
+@pytest.fixture
+def exchange() -> Exchange:
+    return Exchange(Tensor)
+
+
+def test_table(exchange):
+    assert exchange.table.version.major == 1
+    assert not exchange.table.previous
+    for name in ("allocator", "from_object", "to_object", "describe", "current_stream"):
+        assert getattr(exchange.table, name)
+    assert exchange.current_stream(1, 0) is None
+
+
+def test_table_there_and_back(exchange):
+    x = np.arange(6.0).reshape(2, 3)[:, ::-1]
+    gone = weakref.ref(x.base)
+    tensor = halfway.from_dlpack(x)
+    pointer = exchange.from_object(tensor)
+    assert pointer.contents.tensor.data == x.ctypes.data
+    assert pointer.contents.flags == 0
+    assert pointer.contents.tensor.dims() == ((2, 3), (3, -1))
+    again = exchange.to_object(pointer)
+    assert type(again) is Tensor
+    assert again is not tensor
+    assert contents(again) == x.tobytes()
+    del tensor, x
+    gc.collect()
+    assert gone() is not None
+    del again
+    gc.collect()
+    assert gone() is None
+    frozen = exchange.from_object(halfway.from_dlpack(readonly(np.zeros(3))))
+    assert frozen.contents.flags == READ_ONLY
+    assert exchange.to_object(frozen).readonly
+
+
+def test_table_describes_without_owning(exchange):
+    x = np.arange(6.0).reshape(2, 3).T
+    tensor = halfway.from_dlpack(x)
+    described = exchange.describe(tensor)
+    assert described.data + described.byte_offset == x.ctypes.data
+    assert described.dims() == ((3, 2), (1, 3))
+    with pytest.raises(ExchangeError) as caught:
+        exchange.describe(halfway.from_dlpack(readonly(np.zeros(3))))
+    assert caught.value.reason == "readonly"
+
+
+def test_table_takes_tensors_alone(exchange):
+    for other in (np.zeros(3), torch.zeros(3), None, Tensor):
+        for function in (exchange.from_object, exchange.describe):
+            with pytest.raises(TypeError):
+                function(other)
+
+
+def test_table_refuses_malformed_structs_without_consuming_them(exchange):
+    for field, value in (("ndim", 65), ("ndim", -1), ("data", None)):
+        pointer = exchange.from_object(halfway.from_dlpack(np.arange(3.0)))
+        kept = getattr(pointer.contents.tensor, field)
+        setattr(pointer.contents.tensor, field, value)
+        with pytest.raises(ExchangeError) as caught:
+            exchange.to_object(pointer)
+        assert caught.value.reason in ("malformed", "no_storage")
+        setattr(pointer.contents.tensor, field, kept)
+        assert contents(exchange.to_object(pointer)) == np.arange(3.0).tobytes()
+
+
+def test_allocator(exchange):
+    status, pointer, errors = exchange.allocate(dlpack.prototype((2, 3), (4, 16, 1)))
+    assert (status, errors) == (0, [])
+    inner = pointer.contents.tensor
+    assert inner.dims() == ((2, 3), (3, 1))
+    assert inner.data % 64 == 0
+    assert (inner.dtype.code, inner.dtype.bits, inner.dtype.lanes) == (4, 16, 1)
+    tensor = exchange.to_object(pointer)
+    assert (tensor.shape, tensor.dtype, tensor.readonly) == ((2, 3), "bfloat16", False)
+    np.asarray(tensor)[...] = 1
+    for shape in ((), (0,), (3, 0, 2)):
+        status, pointer, errors = exchange.allocate(dlpack.prototype(shape, (2, 32, 1)))
+        assert (status, errors) == (0, [])
+        assert exchange.to_object(pointer).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("prototype", "kind"),
+    [
+        (dlpack.prototype((2, 3), (2, 32, 1), device=(2, 0)), "BufferError"),
+        (dlpack.prototype((-1, 3), (2, 32, 1)), "BufferError"),
+        (dlpack.prototype((2**62, 4), (2, 32, 1)), "BufferError"),
+        (dlpack.prototype((2**45,), (2, 64, 1)), "MemoryError"),
+        (dlpack.prototype((3,), (2, 0, 1)), "BufferError"),
+    ],
+)
+def test_allocator_reports_errors(exchange, prototype, kind):
+    status, pointer, errors = exchange.allocate(prototype)
+    assert status != 0
+    assert not pointer
+    ((context, name, message),) = errors
+    assert context == 4711
+    assert name == kind
+    assert message
+
+
+def test_allocator_checks_ndim_before_it_reads_the_shape(exchange):
+    for ndim in (-1, 65, 2**31 - 1):
+        prototype = dlpack.prototype((2, 3), (2, 32, 1))
+        prototype.ndim = ndim
+        status, _, errors = exchange.allocate(prototype)
+        assert status != 0
+        assert len(errors) == 1
+    prototype = dlpack.prototype((2, 3), (2, 32, 1))
+    prototype.shape = None
+    assert exchange.allocate(prototype)[0] != 0
+
+
+# --- other people's arrays
+
+
+class Old:
+    """A producer from before DLPack 1.0."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+
+    def __dlpack__(self, stream: None = None) -> Any:
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+
+def test_a_legacy_producer_cannot_say_whether_it_is_writable():
+    x = np.arange(3.0)
+    own = halfway.from_dlpack(Old(x))
+    assert own.readonly
+    assert own.data_ptr == x.ctypes.data
+    array = halfway.to_numpy(Old(x))
+    assert not array.flags.writeable
+    assert array.ctypes.data == x.ctypes.data
+    assert halfway.explain(Old(x)).reasons == ("readonly",)
+    assert halfway.to_torch(Old(x)).data_ptr() != x.ctypes.data
+    assert halfway.to_torch(Old(x), allow_readonly=True).data_ptr() == x.ctypes.data
+    with pytest.raises(ExchangeError) as caught:
+        halfway.to_torch(Old(x), copy=False)
+    assert caught.value.reasons == ("readonly",)
+
+
+def test_the_newest_version_is_asked_for_first():
+    box = Box(halfway.from_dlpack(np.zeros(3)).__dlpack__(max_version=(1, 0)))
+    halfway.from_dlpack(box)
+    assert box.asked[0]["max_version"] >= (1, 0)
+    assert len(box.asked) == 1
+
+
+def test_a_producer_without_dlpack_device():
+    class Bare:
+        def __dlpack__(self, **options: Any) -> Any:
+            return np.arange(3.0).__dlpack__(**options)
+
+    assert np.asarray(halfway.from_dlpack(Bare())).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("producer", "reason"),
+    [
+        (lambda: Box(None), "malformed"),
+        (lambda: Box(3), "malformed"),
+        (lambda: Box("capsule"), "malformed"),
+        (lambda: Box(np.zeros(3).__dlpack__(), device=(2, 0)), "device"),
+        (lambda: Box(np.zeros(3).__dlpack__(), device="cpu"), "malformed"),  # type: ignore[arg-type]
+    ],
+)
+def test_producers_that_break_the_protocol(producer, reason):
+    for function in (halfway.to_torch, halfway.to_numpy, halfway.from_dlpack, halfway.explain):
+        with pytest.raises(ExchangeError) as caught:
+            function(producer())
+        assert caught.value.reason == reason
+
+
+def test_a_producers_own_error_is_the_callers():
+    class Sour:
+        def __dlpack__(self, **options: Any) -> Any:
+            raise KeyError("mine")
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (1, 0)
+
+    class Odd(Sour):
+        def __dlpack__(self, **options: Any) -> Any:
+            raise TypeError("not about arguments")
+
+    for function in (halfway.to_torch, halfway.to_numpy, halfway.from_dlpack, halfway.explain):
+        with pytest.raises(KeyError, match="mine"):
+            function(Sour())
+        with pytest.raises(TypeError, match="not about arguments"):
+            function(Odd())
+
+
+def test_capsules_are_consumed_once():
+    for version in (None, (1, 0)):
+        x = np.arange(3.0)
+        capsule = halfway.from_dlpack(x).__dlpack__(max_version=version)
+        tensor = halfway.from_dlpack(capsule)
+        assert tensor.data_ptr == x.ctypes.data
+        assert tensor.readonly is (version is None)
+        assert dlpack.name_of(capsule).startswith("used_")
+        for function in (halfway.to_torch, halfway.to_numpy, halfway.from_dlpack, halfway.explain):
+            with pytest.raises(ExchangeError) as caught:
+                function(capsule)
+            assert caught.value.reason == "consumed"
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "int8", "bool", "float8_e5m2"])
+def test_tvm_ffi(name):
+    x = np.ones((2, 3), numpy_dtype(name))
+    theirs = tvm_ffi.from_dlpack(halfway.from_dlpack(x))
+    assert isinstance(theirs, tvm_ffi.Tensor)
+    own = halfway.from_dlpack(theirs)
+    assert own.dtype == name
+    assert own.data_ptr == x.ctypes.data
+    assert halfway.to_numpy(theirs).tolist() == x.tolist()
+    assert halfway.to_torch(theirs).data_ptr() == x.ctypes.data
+    assert type(halfway.cast(theirs, "float16")) is Tensor
+
+
+def test_types_inherit_no_table_that_does_not_fit():
+    class Wrong:
+        __dlpack_c_exchange_api__ = "not a capsule"
+
+        def __dlpack__(self, **options: Any) -> Any:
+            return np.arange(3.0).__dlpack__(**options)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (1, 0)
+
+    assert np.asarray(halfway.from_dlpack(Wrong())).tolist() == [0, 1, 2]
+
+    class Borrowed(Wrong):
+        __dlpack_c_exchange_api__ = Tensor.__dlpack_c_exchange_api__
+
+    with pytest.raises(TypeError):  # the table's own error: it does not know this type
+        halfway.from_dlpack(Borrowed())
