@@ -159,35 +159,35 @@ def _shape_of(ndim: int) -> tuple[int, ...]:
 
 def measure_slope(row: Row, effort: Effort) -> dict[str, Any]:
     """Nanoseconds a dimension, ours against every rival: the least-squares line of each round."""
-    statements = [row.ours, *(statement for statement, _ in row.rivals)]
+    contenders = [c for c in row.contenders() if c.role != "overhead"]
+    statements = [c.statement for c in contenders]
     loops: dict[str, harness.Loop] = {}
     for ndim in NDIMS:
         names = row.setup(_shape_of(ndim))
         for statement in statements:
             loops[f"{ndim}: {statement}"] = harness.loop_of(statement, names)
-    shorter = Effort(effort.round_ns // 2, max(3, effort.rounds // 2))
+    shorter = Effort(effort.round_ns // 2, effort.rounds)
     times = harness.race(loops, shorter)
 
     def curve(statement: str) -> list[list[float]]:
         return [times.samples[f"{ndim}: {statement}"] for ndim in NDIMS]
 
     slopes = {
-        statement: [harness.slope(NDIMS, ys) for ys in zip(*curve(statement), strict=True)]
-        for statement in statements
+        statement: [harness.slope(NDIMS, ys) for ys in zip(*curve(statement), strict=True)] for statement in statements
     }
     ours = slopes[row.ours]
     result: dict[str, Any] = {"name": row.name, "ours": row.ours, "ndims": list(NDIMS)}
     result["contenders"] = [
         {
-            "statement": statement,
-            "role": "ours" if statement == row.ours else "rival",
-            "ns": [round(statistics.median(sample), 1) for sample in curve(statement)],
-            "ns_per_dimension": harness.spread(slopes[statement]).to_dict(2),
+            "statement": c.statement,
+            "role": c.role,
+            "ns": [round(statistics.median(sample), 1) for sample in curve(c.statement)],
+            "ns_per_dimension": harness.spread(slopes[c.statement]).to_dict(2),
         }
-        for statement in statements
+        for c in contenders
     ]
     result["differences"] = []
-    for statement in statements[1:]:
+    for statement, _ in row.rivals:
         pairs = zip(ours, slopes[statement], strict=True)
         difference = harness.spread([mine - theirs for mine, theirs in pairs])
         entry = {"against": statement, "ns_per_dimension": difference.to_dict(2)}
@@ -260,9 +260,7 @@ def measure_import(repetitions: int) -> dict[str, Any]:
 
     def run_one(program: str) -> tuple[float, float, list[str]]:
         start = time.perf_counter_ns()
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         wall = (time.perf_counter_ns() - start) / 1e6
         taken, *modules = done.stdout.split()
         return wall, int(taken) / 1e6, modules
@@ -378,9 +376,7 @@ def measure(rows: Sequence[Row], quick: bool) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description="What an exchange costs, against the libraries' own ways."
-    )
+    parser = argparse.ArgumentParser(description="What an exchange costs, against the libraries' own ways.")
     parser.add_argument("--quick", action="store_true", help="seconds, not minutes; writes no file")
     parser.add_argument("--json", type=Path, help="where the result goes (default: bench/results)")
     parser.add_argument("--plot", type=Path, help="also plot the ratios (.svg, .png)")

@@ -45,7 +45,7 @@ class Effort:
     rounds: int
 
 
-FULL = Effort(round_ns=250_000, rounds=600)
+FULL = Effort(round_ns=200_000, rounds=1000)
 QUICK = Effort(round_ns=20_000, rounds=9)
 
 
@@ -251,7 +251,7 @@ def plot_ratios(path: Path, rows: Sequence[Mapping[str, Any]], title: str, capti
     import matplotlib as mpl
 
     mpl.use("Agg")
-    mpl.rcParams["svg.hashsalt"] = "halfway"
+    mpl.rcParams.update({"svg.hashsalt": "halfway", "svg.fonttype": "none"})
     import matplotlib.pyplot as plt
 
     bars = [(row, entry) for row in rows for entry in row["ratios"] if entry["role"] == "rival"]
@@ -272,7 +272,8 @@ def plot_ratios(path: Path, rows: Sequence[Mapping[str, Any]], title: str, capti
             met = entry.get("verdict")
             colour = COLOURS[met][0]
             axes.barh(y, middle, xerr=error, color=colour, height=0.7, ecolor="#333333", capsize=2)
-            axes.text(max(middle, ratio["q3"]) * 1.06, y, f"{middle:.2f}", va="center", fontsize=8)
+            end = max(middle, ratio["q3"], entry.get("target", 0.0)) + 0.012
+            axes.text(end, y, f"{middle:.2f}", va="center", fontsize=8)
             if "target" in entry:
                 axes.plot([entry["target"]] * 2, [y - 0.45, y + 0.45], color="black", lw=2)
             labels.append((y, entry["against"]))
@@ -283,16 +284,10 @@ def plot_ratios(path: Path, rows: Sequence[Mapping[str, Any]], title: str, capti
     for at, text in heads:
         axes.text(0.005, at, text, va="center", fontsize=8, fontweight="bold")
     axes.set_ylim(y - 0.8, -0.8)
-    axes.set_xlabel(
-        "time of halfway / time of the rival (median and quartiles; black mark: target)"
-    )
+    axes.set_xlabel("time of halfway / time of the rival (median and quartiles; black mark: target)")
     axes.set_title(title, fontsize=10)
     shown = {entry.get("verdict") for _, entry in bars}
-    patches = [
-        mpl.patches.Patch(color=colour, label=label)
-        for met, (colour, label) in COLOURS.items()
-        if met in shown
-    ]
+    patches = [mpl.patches.Patch(color=colour, label=label) for met, (colour, label) in COLOURS.items() if met in shown]
     axes.legend(handles=patches, loc="lower right", fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.text(0.01, 0.005, caption, fontsize=7, color="#555555")

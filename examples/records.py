@@ -12,9 +12,7 @@ import halfway
 
 def main() -> None:
     # A log of sensor events, as np.fromfile or np.memmap would give it.
-    layout = np.dtype(
-        [("time", "i8"), ("sensor", "i4"), ("position", "f4", (3,)), ("signal", "c8")], align=True
-    )
+    layout = np.dtype([("time", "i8"), ("sensor", "i4"), ("position", "f4", (3,)), ("signal", "c8")], align=True)
     rng = np.random.default_rng(0)
     events = np.zeros(1000, layout)
     events["time"] = np.arange(1000) * 250

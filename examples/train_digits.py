@@ -28,9 +28,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     torch.set_num_threads(1)  # small matrices: more threads only wait for each other
-    model = torch.nn.Sequential(
-        torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10)
-    ).to(dtype)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10)).to(dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     for _ in range(30):
         for batch in torch.randperm(len(x)).split(64):

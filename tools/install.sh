@@ -22,8 +22,10 @@ fi
 
 mkdir -p build
 log=build/install.log
-if ! CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-2} "$python" -m pip install --disable-pip-version-check --verbose \
-  --no-build-isolation --no-deps --force-reinstall -C cmake.define.HALFWAY_WERROR=ON . >"$log" 2>&1; then
+export CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-2}
+export SKBUILD_CMAKE_DEFINE=HALFWAY_WERROR=ON
+if ! "$python" -m pip install --disable-pip-version-check --verbose \
+  --no-build-isolation --no-deps --force-reinstall . >"$log" 2>&1; then
   tail -n 60 "$log" >&2
   echo "install: failed; the whole log is $log" >&2
   exit 1

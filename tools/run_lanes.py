@@ -48,9 +48,7 @@ def main() -> None:
         start = time.monotonic()
         with log.open("w") as stream:
             command = [os.environ.get("MAKE", "make"), "--no-print-directory", lane]
-            status = subprocess.run(
-                command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, check=False
-            ).returncode
+            status = subprocess.run(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
         seconds = time.monotonic() - start
         summary = ""
         if lane in RESULTS and RESULTS[lane].exists():

@@ -12,15 +12,16 @@ fail() {
   exit 1
 }
 
-if ! command -v "$python" >/dev/null && [ ! -x "$venv_python" ]; then
-  python_missing=1
+if [ -n "$chosen" ] && ! command -v "$chosen" >/dev/null; then
+  fail "there is no interpreter $chosen"
 fi
-bash tools/system_packages.sh "$python" "${python_missing:+missing}"
+bash tools/system_packages.sh "$python"
 
 # An interpreter that may live in .venv: 3.10 or later, with venv, pip's installer and the C headers.
 check_python() {
+  "$python" -V >/dev/null 2>&1 || fail "$python does not run: choose another interpreter with PYTHON=..."
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    fail "$python is $("$python" -V 2>&1), but 3.10 or later is needed: PYTHON=python3.11 make setup"
+    fail "$python is $("$python" -V 2>&1), but 3.10 or later is needed: choose another interpreter with PYTHON=..."
   "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "$python has no venv/ensurepip module: choose another interpreter with PYTHON=..."
   "$python" -c 'import os, sys, sysconfig
@@ -37,6 +38,7 @@ if [ -e .venv ]; then
     echo "setup: .venv does not work: making it anew"
     rm -rf .venv
   elif [ -n "$chosen" ] && [ "$have" != "$(identity "$chosen")" ]; then
+    check_python
     echo "setup: .venv is of another interpreter than $chosen: making it anew"
     rm -rf .venv
   fi

@@ -2,10 +2,9 @@
 # Checks that the tools are there, and installs Debian's packages for those that are not: at once as root, else by
 # printing the one command. Tools count, not packages: what came from elsewhere is as good, and apt-get is not called
 # when nothing is missing.
-# usage: system_packages.sh PYTHON [missing]
+# usage: system_packages.sh PYTHON
 set -euo pipefail
 python=$1
-python_missing=${2:-}
 
 packages=()
 need() { # need PACKAGE COMMAND...: PACKAGE is missing unless COMMAND succeeds
@@ -22,35 +21,47 @@ at_least() {
   [ "$(printf '%s\n%s\n' "$2" "$version" | sort -V | head -n 1)" = "$2" ]
 }
 
-need g++ at_least g++ 12
-need clang at_least clang++ 14
-need clang-format have clang-format
-need clang-tidy have clang-tidy
-need cmake at_least cmake 3.25
-need ninja-build have ninja
-need pkg-config have pkg-config
-need binutils have nm
-need libboost-test-dev have_header boost/test/unit_test.hpp
+has_venv() { "$1" -c 'import ensurepip, venv'; }
+has_python_header() {
+  "$1" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
+}
 
-# Debian's Python comes in parts; any other is taken as it is (setup.sh says what it lacks).
-if [ -n "$python_missing" ]; then
-  [ "$python" = python3 ] && packages+=(python3 python3-venv python3-dev)
-elif [ ! -x .venv/bin/python ]; then
+look() {
+  packages=()
+  need g++ at_least g++ 12
+  need clang at_least clang++ 14
+  need clang-format have clang-format
+  need clang-tidy have clang-tidy
+  need cmake at_least cmake 3.25
+  need ninja-build have ninja
+  need pkg-config have pkg-config
+  need binutils have nm
+  need libboost-test-dev have_header boost/test/unit_test.hpp
+
+  # Debian's Python comes in parts; any other is taken as it is, and setup.sh says what it lacks.
+  if [ -x .venv/bin/python ]; then
+    return
+  elif ! have "$python" >/dev/null; then
+    packages+=(python3 python3-venv python3-dev)
+    return
+  fi
+  local executable name
   executable=$("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))')
   case $executable in
     /usr/bin/python3*)
       name=$(basename "$executable")
-      [ "$(readlink -f /usr/bin/python3)" = "$executable" ] && name=python3
-      need "$name-venv" "$python" -c 'import ensurepip, venv'
-      need "$name-dev" "$python" -c 'import os, sys, sysconfig
-sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
+      [ "$(readlink -f /usr/bin/python3)" != "$executable" ] || name=python3
+      need "$name-venv" has_venv "$python"
+      need "$name-dev" has_python_header "$python"
       ;;
   esac
-fi
+}
 
+look
 [ ${#packages[@]} -eq 0 ] && exit 0
 
-if ! command -v apt-get >/dev/null; then
+if ! have apt-get >/dev/null; then
   echo "setup: missing (names of Debian's packages): ${packages[*]}" >&2
   exit 1
 fi
@@ -65,5 +76,10 @@ trap 'rm -f "$log"' EXIT
 if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}"; } >"$log" 2>&1; then
   cat "$log" >&2
   echo "setup: apt-get failed" >&2
+  exit 1
+fi
+look
+if [ ${#packages[@]} -ne 0 ]; then
+  echo "setup: installed, but still missing or too old: ${packages[*]}" >&2
   exit 1
 fi

@@ -11,7 +11,7 @@ using Name = std::string_view;
 
 // What people write for a dtype, beside its name. Where NumPy and torch read a word differently ("float", "int"), it is
 // NumPy's reading. NumPy's codes that count bytes are left out, and so is what would clash with them: "i8" is an int64
-// there and would be an int8 here.
+// there and would be an int8 here. ("f16" is a longdouble there, which no exchange accepts: nothing can be misread.)
 constexpr Name bool_names[] = {"bool_", "boolean"};
 constexpr Name int16_names[] = {"i16", "short"};
 constexpr Name int32_names[] = {"i32", "intc"};

@@ -31,7 +31,10 @@ bool has_fractional_strides(const TensorView& view) noexcept {
   return false;
 }
 
-std::string target_of(const Question& q) { return std::string(q.wish.target.name); }
+std::string target_of(const Question& q) {
+  const Target& target = q.wish.target;
+  return std::string(target.title.empty() ? target.name : target.title);
+}
 
 // What keeps a target from using the source's memory: when, in what words, and the way out.
 struct Obstacle {
@@ -114,11 +117,8 @@ void require_expressible(const Question& q) {
   std::string message = target_of(q) + " cannot use this memory as it is: ";
   for (std::size_t i = 0; i < reasons.size(); ++i) {
     const Obstacle& obstacle = obstacle_of(reasons[i]);
-    if (i > 0) message += "; ";
-    message += to_string(reasons[i]);
-    message += " (";
+    if (i > 0) message += ", ";
     message += obstacle.words != nullptr ? obstacle.words(q) : std::string(describe(reasons[i]));
-    message += ")";
   }
   std::string hint(obstacle_of(reasons.front()).hint);
   throw Error(std::move(reasons), message, std::move(hint));

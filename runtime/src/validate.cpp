@@ -150,7 +150,7 @@ Defect validate_tensor(const DLTensor& tensor, std::uint64_t flags) noexcept {
   if (dtype.lanes == 0) return Defect::zero_lanes;
   if (is_impossible(dtype)) return Defect::impossible_bits;
   if (padded ? dtype.lanes != 1 : bits % 8 != 0 && !(packed && may_be_packed(dtype.code))) return Defect::partial_bytes;
-  if (packed && tensor.strides != nullptr && !empty &&
+  if (packed && tensor.strides != nullptr &&
       !is_contiguous(std::span<const std::int64_t>(tensor.shape, ndim),
                      std::span<const std::int64_t>(tensor.strides, ndim))) {
     return Defect::sub_byte_strides;

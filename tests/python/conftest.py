@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.python.probe import LIBRARY, ROOT
 
 import halfway
 from halfway import _core
-from tests.python.probe import LIBRARY, ROOT
 
 
 @pytest.fixture(params=["table", "capsule"])
@@ -79,8 +79,8 @@ def run_python() -> Callable[..., Finished]:
 
 
 # Starting an interpreter with torch takes seconds, forking one milliseconds: the child runs the code at module level,
-# falls off its end, and finalizes as any interpreter does. What the parent imported is frozen: collecting it at the end
-# of each child would copy all its pages.
+# falls off its end, and finalizes as any interpreter does. What torch brings is frozen: collecting it at the end of
+# each child would copy all its pages. (So with torch, cycles through __main__ are not collected at the end.)
 _NURSERY = """
 import gc, json, os, signal, sys
 import numpy as np
@@ -93,8 +93,9 @@ from tests.python import probe
 
 requests = os.fdopen(int(sys.argv[1]), "r")
 answers = os.fdopen(int(sys.argv[2]), "w")
-gc.collect()
-gc.freeze()
+if sys.argv[3] == "torch":
+    gc.collect()
+    gc.freeze()
 for line in requests:
     reader, writer = os.pipe()
     child = os.fork()
@@ -155,7 +156,7 @@ def _nursery(*, torch: bool) -> Iterator[Callable[[str], Finished]]:
 
 @pytest.fixture(scope="session")
 def fork_python() -> Iterator[Callable[[str], Finished]]:
-    """Runs code in a forked interpreter that has imported NumPy (np), ml_dtypes, torch, halfway and the probe."""
+    """Runs code in a fork of an interpreter that has imported NumPy (np), torch, halfway and probe."""
     yield from _nursery(torch=True)
 
 

@@ -56,7 +56,7 @@ pythonapi = ctypes.PyDLL(None)  # keeps the GIL, and raises what a call has set
 
 
 class Table(Structure):
-    """DLPackExchangeAPI. The functions take and give Python objects, so they are called with the GIL held."""
+    """DLPackExchangeAPI. What takes or gives Python objects is called with the GIL held."""
 
     _fields_ = [
         ("version", Version),

@@ -1,7 +1,8 @@
 """Exact reference arithmetic for casts, independent of the library and of every other library.
 
-`encode` and `to_integer` work on one number as a `fractions.Fraction`; `Table` does the same for whole arrays
-of doubles by searching the sorted list of a format's values. Both also say what was lost, as a set of flags.
+`encode` and `to_integer` work on one number as a `fractions.Fraction`; `Table` does the same for
+whole arrays of doubles by searching the sorted list of a format's values. Both also say what was
+lost, as a set of flags.
 """
 
 from __future__ import annotations
@@ -50,9 +51,7 @@ class Format:
             return Fraction(2) ** (exponent - self.bias)
         if exponent == 0:
             return mantissa * Fraction(2) ** (self.min_exponent - self.mantissa_bits)
-        return ((1 << self.mantissa_bits) + mantissa) * Fraction(2) ** (
-            exponent - self.bias - self.mantissa_bits
-        )
+        return ((1 << self.mantissa_bits) + mantissa) * Fraction(2) ** (exponent - self.bias - self.mantissa_bits)
 
     def decode(self, pattern: int) -> float:
         """The value of a pattern; every format here is a subset of double."""
@@ -331,7 +330,7 @@ def counts(flags: np.ndarray[Any, Any]) -> dict[str, int]:
 
 @cache
 def samples(name: str) -> np.ndarray[Any, Any]:
-    """All patterns of the 8- and 16-bit dtypes; of the wider ones those near every boundary, and random ones."""
+    """All patterns of 8 and 16 bits; of more, those near every boundary, and random ones."""
     dtype = numpy_dtype(name)
     if name == "bool":
         return np.array([False, True])
@@ -355,7 +354,11 @@ def samples(name: str) -> np.ndarray[Any, Any]:
         middles.append(np.nextafter(np.float32(1), np.float32(2)) * small)
         values = np.concatenate([powers, small, whole, whole - 1, whole - 0.5, whole + 0.5, *middles])
         values = np.concatenate([values, -values]).astype(dtype)
-        near_values = [values, np.nextafter(values, dtype.type(0)), np.nextafter(values, dtype.type(np.inf))]
+        near_values = [
+            values,
+            np.nextafter(values, dtype.type(0)),
+            np.nextafter(values, dtype.type(np.inf)),
+        ]
     limits = np.array([np.inf, -np.inf, np.nan, -np.nan], dtype=dtype)
     largest = np.array([FLOATS[name].max_code, 1, FLOATS[name].max_code + 2], dtype=f"u{dtype.itemsize}")
     return np.concatenate([*near_values, limits, largest.view(dtype), -largest.view(dtype), random])

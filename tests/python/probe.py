@@ -107,6 +107,11 @@ class Export:
         name = name if name is not None else VERSIONED if self.versioned else LEGACY
         return new_capsule(self.managed, name)
 
+    def set_deleter(self, deleter: Any) -> None:
+        """Replace the deleter of a versioned struct; it follows version and manager_ctx."""
+        pointers = (ctypes.c_void_p * 3).from_address(self.managed)
+        pointers[2] = ctypes.cast(deleter, ctypes.c_void_p).value
+
     def without_deleter(self) -> Export:
         with_gil.clear_deleter(self.handle)
         return self
@@ -168,7 +173,7 @@ def unreadable(major: int) -> Export:
 
 
 def rows(*, accepted: bool) -> list[tuple[str, int, int, bool]]:
-    """(name, index, defect, whether a legacy struct can be like this) of tests/runtime/structs.h."""
+    """(name, index, defect, whether legacy structs can be like this) of tests/runtime/structs.h."""
     a = int(accepted)
     return [
         (
@@ -242,7 +247,7 @@ def import_by_table(table: int, managed: int) -> Any:
 
 
 def release_on_threads(managed: Sequence[int], *, threads: int = 1, keep_gil: bool = False) -> None:
-    """Call the deleters of versioned structs on threads that Python does not know, and join them."""
+    """Call the deleters of versioned structs on threads that Python does not know; join them."""
     library = with_gil if keep_gil else without_gil
     pointers = (ctypes.c_void_p * len(managed))(*managed)
     assert library.release_on_threads(pointers, len(managed), 1, threads) == 0

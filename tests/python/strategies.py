@@ -1,8 +1,9 @@
-"""Arrays and tensors of every dtype and layout, for hypothesis; and their memory, read without a library."""
+"""Arrays and tensors of every dtype and layout, for hypothesis; their memory, read by address."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from tests.python.oracle import COMPLEX, IN_NUMPY, NUMPY_NATIVE, numpy_dtype
 
 import halfway
-from tests.python.oracle import COMPLEX, IN_NUMPY, NUMPY_NATIVE, numpy_dtype
 
 # Derandomised: a test run says something about the code, not about the day.
 steady = settings(
@@ -101,7 +102,7 @@ def numpy_arrays(draw: st.DrawFn, names: tuple[str, ...] = IN_NUMPY) -> Made:
 
 @st.composite
 def torch_tensors(draw: st.DrawFn, lazy: bool = True) -> Made:
-    """A tensor over memory of its own: any strides, and what torch defers (conj, neg, gradients)."""
+    """A tensor over memory of its own: any strides, and what torch defers (conj, neg)."""
     name = draw(st.sampled_from(IN_TORCH))
     dtype = getattr(torch, name)
     plain = np.dtype([("re", "<f2"), ("im", "<f2")]) if name == "complex32" else numpy_dtype(name)
@@ -151,7 +152,7 @@ def address_of(result: Any) -> int:
 
 
 def contents(result: Any) -> bytes:
-    """The elements of a result in row-major order and native bytes, by its pointer, shape and strides."""
+    """The elements of a result, row-major and native, by its pointer, shape and strides."""
     name = name_of(result)
     item = 4 if name == "complex32" else numpy_dtype(name).itemsize
     if isinstance(result, np.ndarray):
@@ -182,7 +183,7 @@ def library_of(result: Any) -> str:
     return "torch" if isinstance(result, torch.Tensor) else "halfway"
 
 
-EXCHANGE = {
+EXCHANGE: dict[str, Callable[..., Any]] = {
     "torch": halfway.to_torch,
     "numpy": halfway.to_numpy,
     "halfway": halfway.from_dlpack,

@@ -1,4 +1,7 @@
-"""The surface: arguments and their errors, dtype spellings, identity, Cast and Report as objects."""
+"""The surface: arguments, errors, dtype spellings, identity, Cast and Report as objects."""
+
+# Wrong arguments are the subject here:
+# mypy: disable-error-code="arg-type,assignment,call-arg,call-overload,misc,operator"
 
 from __future__ import annotations
 
@@ -107,13 +110,16 @@ def test_wrong_types(call, words):
             lambda: halfway.to_torch(X, "f4", casting="loose"),
             ["'loose'", "'no'", "'equiv'", "'safe'", "'same_kind'", "'unsafe'", "'same_value'"],
         ),
-        (lambda: halfway.cast(X, "f4", overflow="wrap"), ["'wrap'", "'default'", "'saturate'", "'raise'"]),
+        (
+            lambda: halfway.cast(X, "f4", overflow="wrap"),
+            ["'wrap'", "'default'", "'saturate'", "'raise'"],
+        ),
         (lambda: Cast("f4", casting="Safe"), ["'Safe'", "'same_value'"]),
         (lambda: halfway.explain(X, to="jax"), ["'jax'", "'numpy'", "'torch'", "'halfway'"]),
     ],
 )
 def test_bad_values(call, words):
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         call()
     assert not isinstance(caught.value, ExchangeError | CastError)
     for word in words:
@@ -136,7 +142,7 @@ def test_bad_values(call, words):
         (lambda: halfway.to_torch(X, "f4,f4"), "unsupported_dtype", ["fields"]),
         (lambda: halfway.to_torch(X, torch.quint8), "unsupported_dtype", ["quint8"]),
         (lambda: halfway.to_torch(X, "float8_e4m3"), "unsupported_dtype", ["torch", "float8_e4m3"]),
-        (lambda: halfway.to_numpy(X, "complex32"), "unsupported_dtype", ["numpy", "complex32"]),
+        (lambda: halfway.to_numpy(X, "int3"), "unsupported_dtype", ["NumPy", "int3"]),
         (lambda: halfway.to_torch(X, "float4_e2m1fn"), "unsupported_dtype", []),
         (lambda: halfway.cast(X, "float6_e2m3fn"), "unsupported_dtype", []),
         (lambda: halfway.cast(halfway.from_dlpack(X), "int4"), "unsupported_dtype", []),
@@ -146,7 +152,11 @@ def test_bad_values(call, words):
         (lambda: halfway.to_torch(X, device=torch.device("meta")), "unavailable", ["meta"]),
         (lambda: halfway.to_torch(X, device=(2, 0)), "unavailable", ["2"]),
         (lambda: halfway.from_dlpack(X, device="cuda"), "unavailable", ["cuda"]),
-        (lambda: halfway.to_torch(X, "f8", out=torch.zeros(2, 3)), "out_mismatch", ["float64", "float32"]),
+        (
+            lambda: halfway.to_torch(X, "f8", out=torch.zeros(2, 3)),
+            "out_mismatch",
+            ["float64", "float32"],
+        ),
         (lambda: halfway.to_torch(X, out=torch.zeros(3, 2)), "out_mismatch", ["shape"]),
         (lambda: halfway.to_torch(X, out=torch.zeros(6)), "out_mismatch", ["shape"]),
     ],
@@ -161,7 +171,7 @@ def test_refusals_are_named(call, reason, words):
     assert isinstance(error, ValueError)
     for word in words:
         assert word in str(error)
-    assert not error.hint or str(error).endswith(f"({error.hint})")
+    assert not error.hint or str(error).endswith(f"; {error.hint}")
 
 
 def test_errors_travel_between_processes():
@@ -279,7 +289,12 @@ def test_nothing_to_do_gives_the_object_itself():
     tensor = torch.arange(6.0)
     array = np.arange(6.0)
     own = halfway.from_dlpack(array)
-    for x in (tensor, tensor[::2], torch.nn.Parameter(tensor.clone()), tensor.to(torch.complex64).conj()):
+    for x in (
+        tensor,
+        tensor[::2],
+        torch.nn.Parameter(tensor.clone()),
+        tensor.to(torch.complex64).conj(),
+    ):
         assert halfway.to_torch(x) is x
         assert halfway.to_torch(x, x.dtype) is x
         assert halfway.to_torch(x, copy=False) is x
@@ -287,7 +302,13 @@ def test_nothing_to_do_gives_the_object_itself():
         assert halfway.cast(x, Cast(x.dtype, casting="no")) is x
     frozen = array.copy()
     frozen.flags.writeable = False
-    for y in (array, array[::-1], frozen, array.astype(">f8"), array.view(type("Sub", (np.ndarray,), {}))):
+    for y in (
+        array,
+        array[::-1],
+        frozen,
+        array.astype(">f8"),
+        array.view(type("Sub", (np.ndarray,), {})),
+    ):
         assert halfway.to_numpy(y) is y
         assert halfway.to_numpy(y, copy=False) is y
         if y.dtype.isnative:
@@ -296,7 +317,11 @@ def test_nothing_to_do_gives_the_object_itself():
     assert halfway.from_dlpack(own) is own
     assert halfway.cast(own, "f8") is own
     assert halfway.cast(own, np.float64, copy=False) is own
-    for function, x in ((halfway.to_torch, tensor), (halfway.to_numpy, array), (halfway.from_dlpack, own)):
+    for function, x in (
+        (halfway.to_torch, tensor),
+        (halfway.to_numpy, array),
+        (halfway.from_dlpack, own),
+    ):
         assert function(x, copy=True) is not x
 
 
@@ -423,7 +448,7 @@ def test_cast_is_immutable():
             delattr(recipe, name)
     with pytest.raises(TypeError):  # a subclass could be mutable
 
-        class Loose(Cast):  # type: ignore[misc]
+        class Loose(Cast):
             pass
 
 
@@ -523,7 +548,8 @@ def test_every_public_name_is_documented():
 
 
 def test_names_in_errors_are_public_ones():
-    for value in (Cast("f4"), Report(), halfway.explain(X), halfway.explain(X).steps[0]):
+    values: list[Any] = [Cast("f4"), Report(), halfway.explain(X), halfway.explain(X).steps[0]]
+    for value in values:
         assert type(value).__module__ == "halfway"
         with pytest.raises(AttributeError) as caught:
             value.nonsense  # noqa: B018

@@ -90,10 +90,7 @@ def test_every_row_has_ours_rivals_a_floor_and_the_overhead(result):
 
 def test_the_targets_are_judged(result):
     found = {
-        (row["name"], entry["against"]): entry
-        for row in result["rows"]
-        for entry in row["ratios"]
-        if "target" in entry
+        (row["name"], entry["against"]): entry for row in result["rows"] for entry in row["ratios"] if "target" in entry
     }
     assert TARGETS.items() <= {key: entry["target"] for key, entry in found.items()}.items()
     for entry in found.values():

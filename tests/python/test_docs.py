@@ -1,80 +1,107 @@
-"""Every example of the documentation runs: Python blocks of Markdown, examples of docstrings."""
+"""Every example in a public docstring, README.md and docs/ runs and prints what it says."""
 
 from __future__ import annotations
 
+import contextlib
 import doctest
-import inspect
+import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import halfway
-import halfway.__main__
-
-pytest.importorskip("torch")
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PAGES = sorted(
-    path
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-    if BLOCK.search(path.read_text())
-)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_blocks_run_in_order(page, capsys):
-    """The blocks of a page share one namespace; what they print is what their comments say."""
-    text = page.read_text()
-    names: dict[str, object] = {"__name__": page.stem}
-    for match in BLOCK.finditer(text):
-        line = text[: match.start(1)].count("\n")
-        code = compile("\n" * line + match[1], str(page), "exec")
-        exec(code, names)
-        printed = capsys.readouterr().out.splitlines()
-        for claimed in re.findall(r"^# (.+(?:\n#   .+)*)", match[1], re.MULTILINE):
-            claim = [part.removeprefix("# ").removeprefix("#") for part in claimed.splitlines()]
-            assert claim[0] in printed, claimed
-            at = printed.index(claim[0])
-            assert [line.strip() for line in printed[at : at + len(claim)]] == [
-                line.strip() for line in claim
-            ]
-
-
-def test_pages_are_found():
-    assert {page.name for page in PAGES} >= {"README.md", "casting.md", "errors.md", "ownership.md"}
-
-
-def documented():
-    """Everything public with a docstring of its own, by name."""
-    found = {"halfway": halfway, "halfway.__main__.main": halfway.__main__.main}
+def docstrings() -> Iterator[tuple[str, str]]:
+    """The package, its public names, and their public members."""
+    yield "halfway", halfway.__doc__ or ""
     for name in halfway.__all__:
-        public = getattr(halfway, name)
-        found[f"halfway.{name}"] = public
-        if inspect.isclass(public):
-            found |= {
-                f"halfway.{name}.{attribute}": member
-                for attribute, member in vars(public).items()
-                if getattr(member, "__doc__", None) and not attribute.startswith("_")
-            }
-    return found
+        member = getattr(halfway, name)
+        yield name, member.__doc__ or ""
+        if isinstance(member, type):
+            for attribute, value in vars(member).items():
+                text = getattr(value, "__doc__", None)
+                if isinstance(text, str) and ">>>" in text and attribute != "__doc__":
+                    yield f"{name}.{attribute}", text
 
 
-@pytest.mark.parametrize("name", [name for name, x in documented().items() if ">>>" in x.__doc__])
-def test_docstring_examples(name):
-    text = documented()[name].__doc__
-    examples = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
-    output: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-    runner.run(examples, out=output.append)
-    assert runner.summarize(verbose=False).failed == 0, "".join(output)
+EXAMPLES = {name: text for name, text in docstrings() if ">>>" in text}
 
 
-def test_public_functions_and_classes_have_examples():
-    without = [
-        f"halfway.{name}"
-        for name in halfway.__all__
-        if ">>>" not in (inspect.getdoc(getattr(halfway, name)) or "")
-    ]
+def run_examples(text: str, name: str, namespace: dict[str, Any]) -> None:
+    test = doctest.DocTestParser().get_doctest(text, namespace, name, None, None)
+    assert test.examples
+    failures = io.StringIO()
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    runner.run(test, out=failures.write, clear_globs=False)
+    assert runner.failures == 0, failures.getvalue()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_docstring(name):
+    run_examples(EXAMPLES[name], name, {})
+
+
+def test_every_public_name_has_an_example():
+    without = [name for name in ("halfway", *halfway.__all__) if name not in EXAMPLES]
     assert without == []
+
+
+def test_docstrings_are_plain():
+    for name, text in docstrings():
+        assert "self:" not in text.partition("\n")[0], name  # generated signatures
+        assert "_core" not in text, name
+        assert all(len(line) <= 120 for line in text.splitlines()), name
+
+
+# --- pages
+
+
+def blocks(page: Path) -> list[tuple[int, str, str]]:
+    """Line, language and text of each fenced block."""
+    text = page.read_text()
+    return [(text.count("\n", 0, match.start()) + 1, match[1], match[2]) for match in FENCE.finditer(text)]
+
+
+def test_there_is_a_readme_with_examples():
+    assert PAGES[0].is_file()
+    assert any(language in ("python", "pycon") for _, language, _ in blocks(PAGES[0]))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page(page, tmp_path, monkeypatch):
+    """Blocks of one page share a namespace, in their order."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for line, language, text in blocks(page):
+        where = f"{page.relative_to(ROOT)}:{line}"
+        if language == "pycon" or (language == "python" and text.lstrip().startswith(">>>")):
+            run_examples(text, where, namespace)
+        elif language in ("python", "py"):
+            code = compile("\n" * line + text, str(page), "exec")
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(code, namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_fences_are_closed_and_say_their_language(page):
+    fences = re.findall(r"^```.*$", page.read_text(), re.MULTILINE)
+    assert len(fences) % 2 == 0
+    for line, language, _ in blocks(page):
+        assert language, f"{page.name}:{line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_into_the_tree_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", target) or target.startswith("#"):
+            continue
+        assert (page.parent / target.partition("#")[0]).exists(), target

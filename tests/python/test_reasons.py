@@ -10,12 +10,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from tests.python import probe
 
 import halfway
 from halfway import ExchangeError
-from tests.python import probe
 
-# What only device memory and later versions can provoke: permuted axes and affine casts, and CUDA graphs.
+# What the host cannot provoke: permuted axes and affine casts are of later versions, and a CUDA graph
+# needs a device.
 NOT_ON_THE_HOST = {"permute", "affine", "capturing"}
 
 
@@ -47,9 +48,7 @@ class OnDevice:
 
 class OwnDispatch(torch.Tensor):
     @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return super().__torch_function__(func, types, args, kwargs or {})
 
 
@@ -61,7 +60,11 @@ def consumed() -> Any:
 
 def never(make: Callable[[], Any], *, to: str = "torch", **keywords: Any) -> Callable[[], Any]:
     """An exchange of a fresh source with copy=False."""
-    function = {"torch": halfway.to_torch, "numpy": halfway.to_numpy, "halfway": halfway.from_dlpack}
+    function = {
+        "torch": halfway.to_torch,
+        "numpy": halfway.to_numpy,
+        "halfway": halfway.from_dlpack,
+    }
     return lambda: function[to](make(), copy=False, **keywords)
 
 
@@ -129,18 +132,29 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("unsupported_dtype", call(to_torch, lambda: np.datetime64("2020-01-01"))),
     ("unsupported_dtype", call(to_torch, lambda: np.zeros(2, ml_dtypes.int4))),
     ("unsupported_dtype", call(to_torch, lambda: np.zeros(2, ml_dtypes.float8_e3m4))),
-    ("unsupported_dtype", call(to_numpy, lambda: torch.zeros(2, dtype=torch.complex32))),
     ("unsupported_dtype", call(to_numpy, lambda: torch.zeros(2).view(torch.bits8))),
-    ("unsupported_dtype", call(to_numpy, lambda: torch.zeros(2, dtype=torch.uint8).view(torch.uint4))),
+    (
+        "unsupported_dtype",
+        call(to_numpy, lambda: torch.zeros(2, dtype=torch.uint8).view(torch.uint4)),
+    ),
     ("unsupported_dtype", call(to_numpy, lambda: np.zeros(2), torch.qint8)),
     ("unsupported_dtype", call(to_numpy, lambda: np.zeros(2), "M8[s]")),
-    ("unsupported_dtype", call(from_dlpack, lambda: probe.make(0, (0,), None, (BOOL_ := 6, 1, 1)).capsule())),
+    (
+        "unsupported_dtype",
+        call(from_dlpack, lambda: probe.make(0, (0,), None, (6, 1, 1)).capsule()),
+    ),
     ("unsupported_dtype", lambda: halfway.fields(np.zeros(2))),
     ("unsupported_dtype", lambda: halfway.Cast("longdouble")),
     ("requires_grad", never(lambda: torch.ones(2, requires_grad=True), to="numpy")),
     ("requires_grad", never(lambda: torch.nn.Parameter(torch.ones(2)), to="halfway")),
-    ("requires_grad", call(to_torch, lambda: np.ones(2, "f4"), out=torch.ones(2, requires_grad=True))),
-    ("dtype requires_grad", never(lambda: torch.ones(2, requires_grad=True), to="numpy", dtype="f8")),
+    (
+        "requires_grad",
+        call(to_torch, lambda: np.ones(2, "f4"), out=torch.ones(2, requires_grad=True)),
+    ),
+    (
+        "dtype requires_grad",
+        never(lambda: torch.ones(2, requires_grad=True), to="numpy", dtype="f8"),
+    ),
     ("conj", never(conj, to="numpy")),
     ("conj", never(conj, to="halfway")),
     ("conj", call(to_torch, lambda: np.ones(1, "c8"), out=conj())),
@@ -152,7 +166,10 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("sparse", call(from_dlpack, lambda: torch.eye(2).to_sparse_csr())),
     ("nested", call(to_numpy, lambda: torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]))),
     ("nested", lambda: halfway.fields(np.zeros(2, [("a", [("b", "f4")])]))),
-    ("quantized", call(to_numpy, lambda: torch.quantize_per_tensor(torch.ones(3), 0.5, 1, torch.qint8))),
+    (
+        "quantized",
+        call(to_numpy, lambda: torch.quantize_per_tensor(torch.ones(3), 0.5, 1, torch.qint8)),
+    ),
     ("subclass", call(to_numpy, lambda: torch.ones(2).as_subclass(OwnDispatch))),
     ("no_storage", call(to_numpy, lambda: torch.ones(2, device="meta"))),
     ("no_storage", call(from_dlpack, lambda: torch._efficientzerotensor(3))),
@@ -162,7 +179,10 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("overlap", overlapping_out),
     ("overlap", call(to_torch, lambda: np.zeros(3, "f4"), out=torch.zeros(1).expand(3))),
     ("out_mismatch", call(to_numpy, lambda: np.zeros(3), out=np.zeros(4))),
-    ("out_mismatch", call(to_torch, lambda: np.zeros(3), "float32", out=torch.zeros(3, dtype=torch.float64))),
+    (
+        "out_mismatch",
+        call(to_torch, lambda: np.zeros(3), "float32", out=torch.zeros(3, dtype=torch.float64)),
+    ),
     ("stream", described(np.zeros(3), stream=1)),
     ("stream", described(np.zeros(3), stream=0)),
     ("device", described(np.zeros(3), dl_device=(probe.CUDA, 0))),
@@ -207,9 +227,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("reasons", "provoke"), REFUSED, ids=[f"{i}-{row[0]}" for i, row in enumerate(REFUSED)]
-)
+@pytest.mark.parametrize(("reasons", "provoke"), REFUSED, ids=[f"{i}-{row[0]}" for i, row in enumerate(REFUSED)])
 def test_refused_with_its_reason(reasons: str, provoke: Callable[[], Any]) -> None:
     with pytest.raises(ExchangeError) as caught:
         provoke()
@@ -232,26 +250,26 @@ def test_refused_with_its_reason(reasons: str, provoke: Callable[[], Any]) -> No
 
 
 def test_every_refusal_that_can_be_avoided_says_how() -> None:
-    """Structs that are wrong, and arrays of too many dimensions, are nobody's to mend here; all else has a way out."""
+    """What is wrong with a struct, or too much for NumPy, nobody can mend here; else there is a way."""
     without = set()
     for _, provoke in REFUSED:
         with pytest.raises(ExchangeError) as caught:
             provoke()
         if not caught.value.hint:
-            without.add(str(caught.value))
+            without.add(caught.value.args[0])
     assert without == {
-        "data is NULL, but shape (3,) has elements",
-        "ndim is 65, and numpy has at most 64",
-        "dtype code 6 with 1 bits and 1 lane does not exist",
+        "malformed: data is NULL, but shape (3,) has elements",
+        "malformed: ndim is 65, and NumPy has at most 64",
+        "unsupported_dtype: dtype code 6 with 1 bits and 1 lane does not exist",
     }
 
 
 @pytest.mark.parametrize(
-    ("reasons", "make", "keywords"), EXPLAINED, ids=[f"{i}-{row[0]}" for i, row in enumerate(EXPLAINED)]
+    ("reasons", "make", "keywords"),
+    EXPLAINED,
+    ids=[f"{i}-{row[0]}" for i, row in enumerate(EXPLAINED)],
 )
-def test_explained_with_its_reason(
-    reasons: str, make: Callable[[], Any], keywords: dict[str, Any]
-) -> None:
+def test_explained_with_its_reason(reasons: str, make: Callable[[], Any], keywords: dict[str, Any]) -> None:
     plan = halfway.explain(make(), **keywords)
     assert plan.reasons == tuple(reasons.split())
     assert not plan.zero_copy
@@ -270,7 +288,14 @@ def test_no_reason_is_forgotten(vocabulary: tuple[str, ...]) -> None:
 
 def test_copies_are_made_for_every_reason_that_allows_one() -> None:
     """copy=None never fails for what copy=False refuses, unless nothing could help."""
-    helped = {"dtype", "byte_order", "negative_strides", "fractional_strides", "misaligned", "readonly"}
+    helped = {
+        "dtype",
+        "byte_order",
+        "negative_strides",
+        "fractional_strides",
+        "misaligned",
+        "readonly",
+    }
     helped |= {"requires_grad", "conj", "neg"}
     for reasons, make, keywords in EXPLAINED:
         if set(reasons.split()) <= helped:
@@ -373,7 +398,7 @@ def test_a_module_named_torch_that_is_not(run_python: Callable[..., Any], tmp_pa
 
 
 def test_a_torch_that_is_half_imported(run_python: Callable[..., Any]) -> None:
-    """torch.Tensor is there before torch.float32: what another thread sees then must not be remembered."""
+    """torch.Tensor is there before torch.float32: what is seen in between must not be remembered."""
     run_python(
         """
         import sys

@@ -232,7 +232,8 @@ BOOST_AUTO_TEST_CASE(any_floating_point_mode_gives_the_same_bits_and_is_left_as_
   constexpr unsigned flush = 0x8040;                                 // FTZ | DAZ
   constexpr unsigned rounding[] = {0x0000, 0x2000, 0x4000, 0x6000};  // nearest, down, up, to zero
   constexpr unsigned traps = 0x0000;                                 // every exception unmasked
-  std::vector<unsigned> modes{traps, traps | flush | rounding[2], standard | 0x3F};
+  std::vector<unsigned> modes{traps, traps | flush | rounding[2], standard | 0x3F, standard | 0x8000,
+                              standard | 0x0040};
   for (const unsigned direction : rounding) {
     modes.push_back(standard | direction);
     modes.push_back(standard | direction | flush);

@@ -266,7 +266,7 @@ BOOST_AUTO_TEST_SUITE(plan)
 BOOST_AUTO_TEST_CASE(agrees_with_the_model) {
   Random random(42);
   std::map<std::string, int> seen;  // outcomes, reasons and steps: that the questions reach all of them
-  for (int round = 0; round < 300000; ++round) {
+  for (int round = 0; round < 100000; ++round) {
     Question question;
     random.fill(question);
     const Outcome expected = model(question);
@@ -296,13 +296,13 @@ BOOST_AUTO_TEST_CASE(agrees_with_the_model) {
                            "step resolve",
                            "step copy",
                            "step cast"}) {
-    BOOST_TEST(seen[what] > 500, what << " was seen " << seen[what] << " times");
+    BOOST_TEST(seen[what] > 100, what << " was seen " << seen[what] << " times");
   }
 }
 
 BOOST_AUTO_TEST_CASE(is_consistent_in_itself) {
   Random random(43);
-  for (int round = 0; round < 100000; ++round) {
+  for (int round = 0; round < 30000; ++round) {
     Question question;
     random.fill(question);
     Plan plan;
@@ -344,21 +344,20 @@ struct Refusal {
 
 const std::vector<Refusal>& refusals() {
   static const std::vector<Refusal> rows{
-      {"dtype", "torch cannot use this memory as it is: dtype (float32 is not bfloat16)",
-       "leave copy unset, or cast first",
+      {"dtype", "torch cannot use this memory as it is: float32 is not bfloat16", "leave copy unset, or cast first",
        [](Question& q) {
          q.wish.copy = Copy::never;
          q.wish.dtype = halfway::bfloat16;
        }},
-      {"byte_order", "torch cannot use this memory as it is: byte_order (the bytes are in the other byte order)",
+      {"byte_order", "torch cannot use this memory as it is: the bytes are in the other byte order",
        "leave copy unset, or swap the bytes first",
        [](Question& q) {
          q.wish.copy = Copy::never;
          q.view.swapped = true;
        }},
       {"negative_strides readonly",
-       "torch cannot use this memory as it is: negative_strides (torch has no negative strides); readonly (the source "
-       "is read-only and torch cannot say so)",
+       "torch cannot use this memory as it is: torch has no negative strides, the source is read-only and torch cannot "
+       "say so",
        "leave copy unset, or flip the axes in the target",
        [](Question& q) {
          q.wish.copy = Copy::never;
@@ -366,38 +365,34 @@ const std::vector<Refusal>& refusals() {
          q.strides[0] = -1;
        }},
       {"fractional_strides misaligned",
-       "torch cannot use this memory as it is: fractional_strides (the strides are not whole elements); misaligned "
-       "(the "
-       "memory is not aligned to 4 bytes)",
+       "torch cannot use this memory as it is: the strides are not whole elements, the memory is not aligned to 4 "
+       "bytes",
        "leave copy unset",
        [](Question& q) {
          q.wish.copy = Copy::never;
          q.view.strides_in_bytes = true;
          q.strides[0] = 5;
        }},
-      {"readonly", "torch cannot use this memory as it is: readonly (the source is read-only and torch cannot say so)",
+      {"readonly", "torch cannot use this memory as it is: the source is read-only and torch cannot say so",
        "pass allow_readonly=True to alias it knowingly",
        [](Question& q) {
          q.wish.copy = Copy::never;
          q.view.readonly = true;
        }},
-      {"requires_grad",
-       "torch cannot use this memory as it is: requires_grad (the tensor takes part in automatic differentiation)",
+      {"requires_grad", "torch cannot use this memory as it is: the tensor takes part in automatic differentiation",
        "call .detach() first",
        [](Question& q) {
          q.wish.copy = Copy::never;
          q.traits.requires_grad = true;
        }},
       {"conj",
-       "torch cannot use this memory as it is: conj (the tensor's conjugate bit is set: its memory holds the "
-       "conjugates)",
+       "torch cannot use this memory as it is: the tensor's conjugate bit is set: its memory holds the conjugates",
        "call .resolve_conj() first",
        [](Question& q) {
          q.wish.copy = Copy::never;
          q.traits.conj = true;
        }},
-      {"neg",
-       "torch cannot use this memory as it is: neg (the tensor's negative bit is set: its memory holds the negatives)",
+      {"neg", "torch cannot use this memory as it is: the tensor's negative bit is set: its memory holds the negatives",
        "call .resolve_neg() first",
        [](Question& q) {
          q.wish.copy = Copy::never;
@@ -441,7 +436,7 @@ BOOST_DATA_TEST_CASE(says_why_not, data::make(refusals()), row) {
     // The message names every reason that keeps the memory from being shared.
     if (question.wish.copy == Copy::never) {
       for (const std::string& name : names(error.reasons())) {
-        BOOST_TEST(error.message().find(name + " (") != std::string::npos);
+        BOOST_TEST(std::string(error.what()).find(name) != std::string::npos);
       }
     }
   }

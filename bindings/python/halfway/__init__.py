@@ -1,4 +1,4 @@
-"""NumPy and torch meet halfway: zero-copy where the dtype agrees, exactly one pass where it does not.
+"""NumPy and torch meet halfway: zero-copy where the dtype agrees, one pass where it does not.
 
 Example:
     >>> import numpy as np, halfway

@@ -35,9 +35,7 @@ def _sections(text: str) -> list[str]:
     keys = [key.strip() for key in text.split(",") if key.strip()]
     for key in keys:
         if key not in _SECTIONS:
-            raise argparse.ArgumentTypeError(
-                f"no section {key!r}: choose from {','.join(_SECTIONS)}"
-            )
+            raise argparse.ArgumentTypeError(f"no section {key!r}: choose from {','.join(_SECTIONS)}")
     return keys
 
 
@@ -72,23 +70,13 @@ def _parser() -> argparse.ArgumentParser:
   halfway explain "float64[64,3]" --to numpy""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    explain.add_argument(
-        "source", metavar="FILE.npy|SPEC", help='a .npy file, or a dtype and shape: "float64[64,3]"'
-    )
+    explain.add_argument("source", metavar="FILE.npy|SPEC", help='a .npy file, or a dtype and shape: "float64[64,3]"')
     explain.add_argument("--dtype", help="the dtype wanted (default: the source's)")
-    explain.add_argument(
-        "--to", choices=("torch", "numpy", "halfway"), default="torch", help="default: torch"
-    )
-    explain.add_argument(
-        "--casting", help="the level that the cast must keep to (default: same_kind)"
-    )
+    explain.add_argument("--to", choices=("torch", "numpy", "halfway"), default="torch", help="default: torch")
+    explain.add_argument("--casting", help="the level that the cast must keep to (default: same_kind)")
     explain.add_argument("--overflow", help="default, saturate or raise")
-    explain.add_argument(
-        "--copy", choices=("never", "always"), help="refuse to copy, or insist on it"
-    )
-    explain.add_argument(
-        "--allow-readonly", action="store_true", help="alias read-only memory in torch"
-    )
+    explain.add_argument("--copy", choices=("never", "always"), help="refuse to copy, or insist on it")
+    explain.add_argument("--allow-readonly", action="store_true", help="alias read-only memory in torch")
     explain.add_argument("--json", action="store_true", help="the plan as JSON")
 
     dtypes = commands.add_parser("dtypes", help="every dtype and what can be done with it")
@@ -179,9 +167,7 @@ def _dtypes(arguments: argparse.Namespace) -> int:
         print(layout.format(row.name, str(row.bits), in_numpy, in_torch, cast, aliases[0]).rstrip())
         for more in aliases[1:]:
             print(" " * 51 + more)
-    print(
-        "\ncast: values are converted; otherwise the bytes travel as they are. Refused by name:\n"
-    )
+    print("\ncast: values are converted; otherwise the bytes travel as they are. Refused by name:\n")
     for row in rows:
         if row.kind == "refused":
             print(f"{row.name:22}  {row.note}")

@@ -169,7 +169,7 @@ def cast(
     **cast: Unpack[_CastFields],
 ) -> NDArray[Any]: ...
 @overload
-def cast(
+def cast(  # type: ignore[overload-overlap]  # tensors are producers too, and come first
     x: torch.Tensor,
     dtype: _DType,
     /,

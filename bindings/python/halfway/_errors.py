@@ -11,14 +11,14 @@ __all__ = ["CastError", "ExchangeError"]
 
 
 def _with_hint(message: str, hint: str) -> str:
-    return f"{message} ({hint})" if hint else message
+    return f"{message}; {hint}" if hint else message
 
 
 class ExchangeError(BufferError, ValueError):
     """An exchange that is impossible, or that ``copy=False`` forbids.
 
     Attributes:
-        reason: the first reason, one word of the closed vocabulary (``"readonly"``, ``"dtype"``, ...).
+        reason: the first reason, a word of the closed vocabulary (``"readonly"``, ``"dtype"``, ...).
         reasons: every reason, as a tuple.
         hint: the way out, or an empty string.
 
@@ -42,7 +42,7 @@ class ExchangeError(BufferError, ValueError):
         self.hint = hint
 
     def __str__(self) -> str:
-        return _with_hint(str(self.args[0]), self.hint)
+        return _with_hint(f"{', '.join(self.reasons)}: {self.args[0]}", self.hint)
 
 
 class CastError(ValueError):
@@ -50,7 +50,7 @@ class CastError(ValueError):
 
     Attributes:
         report: the counts up to the failure's end of pass, or None when the level forbids the pair.
-        index: where the first lost value is, in the source's axes; None when the level forbids the pair.
+        index: where the first lost value is, in the source's axes; None when the level forbids.
         value: that value as text, or None.
         hint: the way out, or an empty string.
 

@@ -15,9 +15,9 @@ __all__ = ["fields"]
 def fields(structured: np.ndarray[Any, Any], /) -> dict[str, Tensor]:
     """Each field of a structured array as a tensor.
 
-    A field is a strided view of the array's memory where its stride is a whole number of elements and its bytes are in
-    the machine's order; else it is copied, and the tensor's ``reasons`` say why (``fractional_strides``,
-    ``byte_order``). Fields with a subarray shape get its dimensions at the end.
+    A field is a strided view of the array's memory where its stride is a whole number of elements
+    and its bytes are in the machine's order; else it is copied, and the tensor's ``reasons`` say
+    why (``fractional_strides``, ``byte_order``). Fields with a subarray shape get its dimensions at the end.
 
     Args:
         structured: an array with named fields, of any shape.
@@ -27,8 +27,8 @@ def fields(structured: np.ndarray[Any, Any], /) -> dict[str, Tensor]:
 
     Raises:
         TypeError: not a NumPy array.
-        ExchangeError: ``unsupported_dtype`` for an array without fields or a field that cannot be exchanged,
-            ``nested`` for a field that is itself structured. The message names the field.
+        ExchangeError: ``unsupported_dtype`` for an array without fields or a field that cannot be
+            exchanged, ``nested`` for a field that is itself structured. The message names the field.
 
     Example:
         >>> import numpy as np, halfway

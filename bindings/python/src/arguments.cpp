@@ -44,7 +44,7 @@ void parse_device(PyObject* value) {
     throw_type_error("device must be a name, a torch.device or a (device_type, device_id) pair");
   } else {
     text = text_of(value);
-    if (text == "cpu" || text.starts_with("cpu:")) {
+    if (text == "cpu" || text == "cpu:0") {
       return;
     }
   }

@@ -180,11 +180,11 @@ inline constexpr const char* cast_recipe =
 
 Args:
     dtype: the target; as in to_torch.
-    casting: what may be asked: "no", "equiv", "safe", "same_kind", "unsafe" in NumPy's sense, or "same_value": any pair,
-        but every value must survive.
-    overflow: what finite values out of range become: "default" (the format's own answer: infinity, or NaN where there is
-        none; int -> int wraps; float -> int saturates), "saturate" (the nearest finite value, for infinities too) or
-        "raise" (CastError).
+    casting: what may be asked: "no", "equiv", "safe", "same_kind", "unsafe" in NumPy's sense, or "same_value": any
+        pair, but every value must survive.
+    overflow: what finite values out of range become: "default" (the format's own answer: infinity, or NaN where there
+        is none; int -> int wraps; float -> int saturates), "saturate" (the nearest finite value, for infinities too)
+        or "raise" (CastError).
 
 Raises:
     ExchangeError: the dtype cannot be exchanged.
@@ -197,13 +197,13 @@ Example:
     array([  1., 448.])
 )doc";
 
-inline constexpr const char* cast_init = R"doc(__init__($self, /, dtype, *, casting='same_kind', overflow='default')
+inline constexpr const char* cast_init = R"doc(__init__(self, /, dtype, *, casting='same_kind', overflow='default')
 --
 
 See the class.
 )doc";
 
-inline constexpr const char* no_arguments_init = R"doc(__init__($self, /)
+inline constexpr const char* no_arguments_init = R"doc(__init__(self, /)
 --
 
 See the class.

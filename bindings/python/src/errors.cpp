@@ -3,6 +3,7 @@
 #include <exception>
 #include <new>
 #include <stdexcept>
+#include <variant>
 #include <vector>
 
 #include "py.h"
@@ -30,8 +31,9 @@ void set_exchange_error(const Error& error) {
   const Ref message = text(error.message());
   const Ref reasons = reasons_tuple(error.reasons());
   const Ref hint = text(error.hint());
-  const Ref instance =
-      checked(PyObject_CallFunctionObjArgs(g_exchange_error, message.get(), reasons.get(), hint.get(), nullptr));
+  const Ref instance = checked(staying_at_exit([&] {
+    return PyObject_CallFunctionObjArgs(g_exchange_error, message.get(), reasons.get(), hint.get(), nullptr);
+  }));
   PyErr_SetObject(g_exchange_error, instance.get());
 }
 
@@ -59,8 +61,10 @@ void set_cast_error(const CastError& error) {
     index = Ref::borrow(Py_None);
   }
   const Ref value = error.value().empty() ? Ref::borrow(Py_None) : text(error.value());
-  const Ref instance = checked(PyObject_CallFunctionObjArgs(g_cast_error, message.get(), hint.get(), report.get(),
-                                                            index.get(), value.get(), nullptr));
+  const Ref instance = checked(staying_at_exit([&] {
+    return PyObject_CallFunctionObjArgs(g_cast_error, message.get(), hint.get(), report.get(), index.get(), value.get(),
+                                        nullptr);
+  }));
   PyErr_SetObject(g_cast_error, instance.get());
 }
 
@@ -78,24 +82,42 @@ void throw_value_error(const std::string& message) {
 
 PyObject* exchange_error_type() noexcept { return g_exchange_error; }
 
-void translate_current_exception() noexcept {
+namespace {
+
+// What a C++ exception says, taken out of it.
+using Said = std::variant<std::monostate, CastError, Error>;
+
+// Sets the Python error of an exception that has no class of its own in Python; of those that have, what they say.
+Said read(const std::exception_ptr& thrown) {
   try {
-    try {
-      throw;
-    } catch (const PythonError&) {
-      // already set
-    } catch (const CastError& error) {
-      set_cast_error(error);
-    } catch (const Error& error) {
-      set_exchange_error(error);
-    } catch (const std::bad_alloc&) {
-      PyErr_NoMemory();
-    } catch (const std::invalid_argument& error) {
-      PyErr_SetString(PyExc_ValueError, error.what());
-    } catch (const std::exception& error) {
-      PyErr_SetString(PyExc_RuntimeError, error.what());
-    } catch (...) {
-      PyErr_SetString(PyExc_RuntimeError, "unknown C++ exception");
+    std::rethrow_exception(thrown);
+  } catch (const PythonError&) {
+    // already set
+  } catch (const CastError& error) {
+    return error;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::invalid_argument& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  } catch (...) {
+    PyErr_SetString(PyExc_RuntimeError, "unknown C++ exception");
+  }
+  return {};
+}
+
+}  // namespace
+
+void translate(const std::exception_ptr& thrown) noexcept {
+  try {
+    const Said said = read(thrown);
+    if (const auto* cast_error = std::get_if<CastError>(&said)) {
+      set_cast_error(*cast_error);
+    } else if (const auto* error = std::get_if<Error>(&said)) {
+      set_exchange_error(*error);
     }
   } catch (...) {
     // building the Python error failed: the error that this set (MemoryError, usually) stands
@@ -104,6 +126,8 @@ void translate_current_exception() noexcept {
     }
   }
 }
+
+void translate_current_exception() noexcept { translate(std::current_exception()); }
 
 void init_errors() {
   const Ref module = checked(PyImport_ImportModule("halfway._errors"));

@@ -129,7 +129,8 @@ PyObject* lock_and_alias(Exchange& exchange) {
   const Ref owned = Ref::steal(reinterpret_cast<PyObject*>(descr));
   const bool foreign = descr->type_num >= NPY_USERDEF;  // torch's .numpy() knows NumPy's own dtypes alone
   if (foreign) {
-    const Ref integer = checked(PyObject_GetAttrString(api.module, dtype.bits == 8 ? "uint8" : "int16"));
+    const std::string name = "int" + std::to_string(total_bits(dtype));
+    const Ref integer = checked(PyObject_GetAttrString(api.module, name.c_str()));
     viewed = checked(PyObject_CallMethod(tensor, "view", "O", integer.get()));
   }
   Ref array = checked(PyObject_CallMethod(viewed.get(), "numpy", nullptr));

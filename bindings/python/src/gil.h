@@ -17,7 +17,7 @@ class WithoutGil {
       : state_(bytes > gil_release_bytes ? PyEval_SaveThread() : nullptr) {}
   ~WithoutGil() {
     if (state_ != nullptr) {
-      PyEval_RestoreThread(state_);
+      staying_at_exit([this] { PyEval_RestoreThread(state_); });
     }
   }
   WithoutGil(const WithoutGil&) = delete;

@@ -147,7 +147,8 @@ PyObject* alias_in_halfway(Source& source, const Plan& plan) {
 PyObject* adopt_in_halfway(Tensor&& fresh, const Plan& plan) { return wrap_tensor(std::move(fresh), plan.reasons); }
 
 constexpr Library numpy_row{
-    .target = {.name = "numpy", .has_dtype = numpy_has_dtype, .fractional_strides = true, .swapped = true},
+    .target =
+        {.name = "numpy", .has_dtype = numpy_has_dtype, .fractional_strides = true, .swapped = true, .title = "NumPy"},
     .owns = is_array,
     .open = open_array,
     .alias = alias_in_numpy,
@@ -177,7 +178,8 @@ constexpr std::array<const Library*, 3> libraries{&numpy_row, &torch_row, &halfw
 
 // Only host memory for now: nothing here synchronises streams.
 void require_host(PyObject* producer) {
-  const Ref device = Ref::steal(PyObject_CallMethod(producer, "__dlpack_device__", nullptr));
+  const Ref device =
+      Ref::steal(staying_at_exit([&] { return PyObject_CallMethod(producer, "__dlpack_device__", nullptr); }));
   int type = 0;
   int id = 0;
   if (!device) {
@@ -201,7 +203,8 @@ void require_host(PyObject* producer) {
 
 Tensor import_by_table(const DLPackExchangeAPI& table, PyObject* producer) {
   DLManagedTensorVersioned* managed = nullptr;
-  const bool failed = table.managed_tensor_from_py_object_no_sync(producer, &managed) != 0;
+  const bool failed =
+      staying_at_exit([&] { return table.managed_tensor_from_py_object_no_sync(producer, &managed); }) != 0;
   if (failed && PyErr_Occurred() != nullptr) {
     throw PythonError{};
   }
@@ -216,10 +219,10 @@ Tensor import_by_method(PyObject* producer) {
   const Ref method = checked(PyObject_GetAttrString(producer, "__dlpack__"));
   const Ref nothing = checked(PyTuple_New(0));
   const Ref keywords = checked(Py_BuildValue("{s(ii)}", "max_version", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION));
-  Ref capsule = Ref::steal(PyObject_Call(method.get(), nothing.get(), keywords.get()));
+  Ref capsule = Ref::steal(staying_at_exit([&] { return PyObject_Call(method.get(), nothing.get(), keywords.get()); }));
   if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError) != 0) {
     PyErr_Clear();  // a producer from before DLPack 1.0
-    capsule = Ref::steal(PyObject_CallNoArgs(method.get()));
+    capsule = Ref::steal(staying_at_exit([&] { return PyObject_CallNoArgs(method.get()); }));
   }
   if (!capsule) {
     throw PythonError{};
@@ -256,7 +259,11 @@ const Library& library_named(PyObject* name) {
       return *library;
     }
   }
-  throw_value_error("to='" + text + "' is not one of 'numpy', 'torch', 'halfway'");
+  std::string names;
+  for (const Library* library : libraries) {
+    names += (names.empty() ? "'" : ", '") + std::string(library->target.name) + "'";
+  }
+  throw_value_error("to='" + text + "' is not one of " + names);
 }
 
 Source open_source(PyObject* object, bool keep_capsule) {

@@ -18,8 +18,9 @@ struct MlRow {
   const char* name;
   DType dtype;
 };
-constexpr std::array<MlRow, 18> ml_rows{{
+constexpr std::array<MlRow, 19> ml_rows{{
     {"bfloat16", bfloat16},
+    {"complex32", complex32},
     {"float8_e3m4", float8_e3m4},
     {"float8_e4m3", float8_e4m3},
     {"float8_e4m3b11fnuz", float8_e4m3b11fnuz},
@@ -247,13 +248,12 @@ PyArray_Descr* descr_for(DType dtype) {
   }
   const MlRow* row = ml_row(dtype);
   if (row == nullptr) {
-    throw Error(
-        Reason::unsupported_dtype, "NumPy has no dtype for " + to_string(dtype),
-        dtype == complex32 ? "pass dtype=\"complex64\"" : "pass dtype= to convert, or keep it a halfway.Tensor");
+    throw Error(Reason::unsupported_dtype, "NumPy has no dtype for " + to_string(dtype), "keep it a halfway.Tensor");
   }
   if (!load_ml_dtypes(true) || ml_descr(dtype) == nullptr) {
-    throw Error(Reason::unavailable, std::string("NumPy needs ml_dtypes for ") + row->name,
-                "pip install --upgrade ml_dtypes, or pass dtype=\"float32\"");
+    const char* wider = dtype == complex32 ? "complex64" : "float32";
+    throw Error(Reason::unavailable, std::string("NumPy needs a newer ml_dtypes for ") + row->name,
+                std::string("pip install --upgrade ml_dtypes, or pass dtype=\"") + wider + "\"");
   }
   PyArray_Descr* descr = ml_descr(dtype);
   Py_INCREF(descr);
@@ -308,9 +308,16 @@ PyObject* array_over(const TensorView& view, bool writable, PyObject* base) {
   // NumPy must not be handed a null pointer (it would allocate); an empty array needs some address.
   static std::byte empty[16];
   void* data = view.data != nullptr ? const_cast<void*>(view.data) : empty;
-  Ref array = checked(PyArray_NewFromDescr(&PyArray_Type, descr, view.ndim(),
-                                           reinterpret_cast<const npy_intp*>(view.shape.data()), strides.data(), data,
-                                           writable ? NPY_ARRAY_WRITEABLE : 0, nullptr));
+  Ref array = Ref::steal(PyArray_NewFromDescr(&PyArray_Type, descr, view.ndim(),
+                                              reinterpret_cast<const npy_intp*>(view.shape.data()), strides.data(),
+                                              data, writable ? NPY_ARRAY_WRITEABLE : 0, nullptr));
+  if (!array) {
+    if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) {
+      throw PythonError{};
+    }
+    PyErr_Clear();  // NumPy before 2 has 32 dimensions, and all know no broadcast array of more than 2^63 bytes
+    throw Error(Reason::malformed, "this NumPy has no arrays of so many dimensions or bytes");
+  }
   if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(array.get()), owner.release()) < 0) {
     throw PythonError{};
   }

@@ -31,8 +31,8 @@ py::tuple shape_of(const Plan& plan) {
 py::dict dict_of(const Step& step) {
   py::dict result;
   result["kind"] = std::string(to_string(step.kind));
-  result["from"] = to_string(step.from);
-  result["to"] = to_string(step.to);
+  result["source"] = to_string(step.from);
+  result["dtype"] = to_string(step.to);
   result["bytes_read"] = step.bytes_read;
   result["bytes_written"] = step.bytes_written;
   return result;
@@ -45,8 +45,8 @@ py::dict dict_of(const Plan& plan) {
   }
   py::dict result;
   result["target"] = std::string(plan.target);
-  result["from"] = to_string(plan.from);
-  result["to"] = to_string(plan.to);
+  result["source"] = to_string(plan.from);
+  result["dtype"] = to_string(plan.to);
   result["shape"] = py::list(shape_of(plan));
   result["zero_copy"] = plan.zero_copy;
   result["reasons"] = py::list(reasons_of(plan));
@@ -105,7 +105,9 @@ void init_plan(PyObject* module_object) {
       .def("__str__", [](const Plan& p) { return to_string(p); })
       .def("__repr__", [](const Plan& p) {
         return "<halfway.Plan: " + to_string(p.from) + " -> " + std::string(p.target) + " " + to_string(p.to) +
-               (p.zero_copy ? ", zero-copy>" : ", " + std::to_string(p.steps.size()) + " step(s)>");
+               (p.zero_copy           ? ", zero-copy>"
+                : p.steps.size() == 1 ? ", one pass>"
+                                      : ", two passes>");
       });
   set_public_name(step.ptr(), "halfway.Step");
   set_public_name(plan.ptr(), "halfway.Plan");

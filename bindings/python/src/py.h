@@ -4,9 +4,16 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <unistd.h>
+
+#include <exception>
 #include <initializer_list>
 #include <string>
 #include <utility>
+
+#if defined(__GLIBCXX__)
+#include <cxxabi.h>
+#endif
 
 #include "halfway/cast.h"
 #include "halfway/error.h"
@@ -62,18 +69,45 @@ inline void clear_foreign_error() noexcept { PyErr_Clear(); }
 // ExchangeError and CastError, defined in halfway/_errors.py; set by `init_errors`.
 [[nodiscard]] PyObject* exchange_error_type() noexcept;
 
-// Turns the C++ exception being handled into a Python error. To be called inside a catch block.
+// Runs `body`, which may run Python code or take the GIL back, and returns what it returns.
+//
+// When the interpreter finalizes, CPython before 3.14 ends a daemon thread that asks for the GIL by pthread_exit. With
+// glibc that unwinds the stack by an exception nobody may swallow: it would run our destructors without the GIL and
+// abort the process at the first noexcept function. Such a thread stays here instead, as CPython 3.14 makes it do,
+// until the process ends.
+template <class Body>
+decltype(auto) staying_at_exit(Body&& body) {
+#if defined(__GLIBCXX__) && PY_VERSION_HEX < 0x030E0000
+  try {
+    return std::forward<Body>(body)();
+  } catch (abi::__forced_unwind&) {
+    for (;;) {
+      ::pause();
+    }
+  }
+#else
+  return std::forward<Body>(body)();
+#endif
+}
+
+// Turns a C++ exception into a Python error. To be called outside of catch blocks: it runs Python code, and a thread
+// that ends in there cannot be kept (`staying_at_exit`) while another exception is being handled.
+void translate(const std::exception_ptr& thrown) noexcept;
+
+// The same inside a catch block, where no daemon thread comes.
 void translate_current_exception() noexcept;
 
 // Runs `body` as the inside of a C callback: whatever it throws becomes a Python error and `failure` is returned.
 template <class Body, class Result = PyObject*>
 Result guarded(Body&& body, Result failure = Result{}) noexcept {
+  std::exception_ptr thrown;
   try {
-    return std::forward<Body>(body)();
+    return staying_at_exit(std::forward<Body>(body));
   } catch (...) {
-    translate_current_exception();
-    return failure;
+    thrown = std::current_exception();
   }
+  translate(thrown);
+  return failure;
 }
 
 // Imports halfway._errors. Must run before anything can fail.

@@ -108,14 +108,16 @@ bool equals(const T& a, const T& b) {
 // pybind11 lets C++ exceptions through its own translators: ours come first.
 template <class Body>
 auto translated(Body&& body) {
+  std::exception_ptr thrown;
   try {
     return std::forward<Body>(body)();
   } catch (const py::error_already_set&) {
     throw;
   } catch (...) {
-    translate_current_exception();
-    throw py::error_already_set();
+    thrown = std::current_exception();
   }
+  translate(thrown);
+  throw py::error_already_set();
 }
 
 }  // namespace
@@ -139,7 +141,10 @@ DType parse_dtype(PyObject* object) {
     PyArray_Descr* descr = nullptr;
     if (PyArray_DescrConverter(object, &descr) != NPY_FAIL) {
       const Ref owned = Ref::steal(reinterpret_cast<PyObject*>(descr));
-      return parse_descr(descr);
+      // NumPy reads every class that it does not know as `object`
+      if (descr->type_num != NPY_OBJECT || object == reinterpret_cast<PyObject*>(&PyBaseObject_Type)) {
+        return parse_descr(descr);
+      }
     }
     PyErr_Clear();
   }

@@ -32,7 +32,7 @@ std::atomic<bool> g_scheduled{false};
 }
 
 template <class Managed>
-void call_deleter(void* context) noexcept {
+void call_deleter(void* context) {
   auto* managed = static_cast<Managed*>(context);
   if (managed->deleter != nullptr) {
     managed->deleter(managed);
@@ -41,15 +41,17 @@ void call_deleter(void* context) noexcept {
 
 // Lets go of what the box holds (nothing, if its context was taken away) and of the box. The GIL is held.
 void let_go(Box* box) noexcept {
-  if (box->context == nullptr) {
-    // nothing held
-  } else if (box->release == release_object) {
-    Py_DECREF(static_cast<PyObject*>(box->context));
-  } else if (box->release == release_managed) {
-    call_deleter<DLManagedTensorVersioned>(box->context);
-  } else {
-    call_deleter<DLManagedTensor>(box->context);
-  }
+  staying_at_exit([box] {
+    if (box->context == nullptr) {
+      // nothing held
+    } else if (box->release == release_object) {
+      Py_DECREF(static_cast<PyObject*>(box->context));
+    } else if (box->release == release_managed) {
+      call_deleter<DLManagedTensorVersioned>(box->context);
+    } else {
+      call_deleter<DLManagedTensor>(box->context);
+    }
+  });
   Box::free(box);
 }
 
@@ -75,19 +77,21 @@ int run_pending(void* /*unused*/) {
 // their arrays together.
 constexpr int burst = 64;
 constexpr int max_waiting = 64;
-constexpr std::int64_t max_waiting_bytes = 4 * 1024 * 1024;
+constexpr std::int64_t max_waiting_bytes = std::int64_t{4} * 1024 * 1024;
 // Approximate: threads may lose each other's updates.
 std::atomic<int> g_tokens{burst};
 std::atomic<std::int64_t> g_refilled{0};  // nanoseconds of a monotonic clock
 std::atomic<int> g_waiting_count{0};
 std::atomic<std::int64_t> g_waiting_bytes{0};
 
-// The bytes of the box's elements, or some number beyond `max_waiting_bytes`.
+// The bytes of the box's elements, at most one more than `max_waiting_bytes`.
 [[nodiscard]] std::int64_t bytes_of(const Box& box) noexcept {
   const DLTensor& tensor = box.managed.dl_tensor;
   std::int64_t bytes = tensor.dtype.bits * tensor.dtype.lanes / 8;
-  for (int i = 0; i < tensor.ndim && bytes <= max_waiting_bytes; ++i) {
-    bytes *= tensor.shape[i];
+  for (int i = 0; i < tensor.ndim; ++i) {
+    if (__builtin_mul_overflow(bytes, tensor.shape[i], &bytes) || bytes > max_waiting_bytes) {
+      return max_waiting_bytes + 1;
+    }
   }
   return bytes;
 }

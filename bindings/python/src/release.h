@@ -2,8 +2,9 @@
 //
 // Rule (`release` of every box made by the bindings): with a current Python thread state the release happens at once
 // and keeps a pending exception. Without one the box goes on a lock-free list, drained by the next halfway call, by one
-// pending call of the interpreter, and at exit. Nothing ever waits for the GIL. Without a thread state while the
-// interpreter finalizes, the box leaks: attaching then would abort the process.
+// pending call of the interpreter (the main thread runs it; before CPython 3.12 one that another thread asked for may
+// have to wait until the main thread next lets go of the GIL), and at exit. Nothing ever waits for the GIL. Without a
+// thread state while the interpreter finalizes, the box leaks: attaching then would abort the process.
 #pragma once
 
 #include "box.h"

@@ -216,6 +216,17 @@ bool lacks_memory(PyObject* tensor, const DLTensor& described) {
               "materialise it first; meta, fake and transformed tensors (torch.func, vmap) hold no values to exchange");
 }
 
+// What torch does not export, or exports with a NULL pointer.
+void refuse_without_address(PyObject* tensor) {
+  const Ref address = Ref::steal(PyObject_CallMethod(tensor, "data_ptr", nullptr));
+  const Ref count = Ref::steal(address ? PyObject_CallMethod(tensor, "numel", nullptr) : nullptr);
+  const bool without = !count || (PyObject_IsTrue(address.get()) == 0 && PyObject_IsTrue(count.get()) != 0);
+  if (without || PyErr_Occurred() != nullptr) {
+    clear_foreign_error();
+    throw_no_storage("the tensor");
+  }
+}
+
 // The refusals that a tensor's attributes name.
 void refuse_by_attributes(const TorchApi& api, PyObject* tensor) {
   if (has_own_dispatch(api, Py_TYPE(tensor))) {
@@ -385,8 +396,8 @@ TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
           : attribute_is_true(tensor, "requires_grad");
   source.traits.neg =
       api.is_neg != nullptr ? answer(truth(api.is_neg(tensor, nullptr)), "is_neg") : call_is_true(tensor, "is_neg");
-  source.traits.conj = api.is_conj != nullptr ? answer(truth(api.is_conj(tensor, nullptr)), "is_conj")
-                                              : call_is_true(tensor, "is_conj");
+  source.traits.conj =
+      api.is_conj != nullptr ? answer(truth(api.is_conj(tensor, nullptr)), "is_conj") : call_is_true(tensor, "is_conj");
   if (call_is_true(tensor, "_is_zerotensor")) {
     throw_no_storage("a zero tensor of automatic differentiation");
   }
@@ -402,6 +413,7 @@ TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
       clear_foreign_error();
       throw_no_storage("the tensor");
     }
+    refuse_without_address(bare.get());
     source.held = import_managed(managed_from_torch(api, bare.get()));
     described = detail::Box::of(source.held)->tensor();
   }

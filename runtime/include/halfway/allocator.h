@@ -6,8 +6,8 @@
 namespace halfway {
 inline namespace v0 {
 
-// A source of memory. Implementations must be safe to call from any thread; `deallocate` may be called on a thread other
-// than the allocating one, in a forked child, and while the process exits.
+// A source of memory. Implementations must be safe to call from any thread; `deallocate` may be called on a thread
+// other than the allocating one, in a forked child, and while the process exits.
 class Allocator {
  public:
   virtual ~Allocator() = default;

@@ -62,6 +62,10 @@ HALFWAY_HD constexpr To bit_cast(const From& from) noexcept {
   return __builtin_bit_cast(To, from);
 }
 
+// `flag` if `condition`. Flags are formed without a branch, so that loops that ignore them keep nothing of them, and
+// loops that want them can be vectorised.
+HALFWAY_HD constexpr int when(bool condition, int flag) noexcept { return -static_cast<int>(condition) & flag; }
+
 HALFWAY_HD constexpr int leading_zeros(std::uint64_t value) noexcept {  // value != 0
 #if defined(__CUDA_ARCH__)
   return __clzll(static_cast<long long>(value));
@@ -147,7 +151,7 @@ struct Boolean {
       const auto magnitude = detail::magnitude_bits(value);
       const bool kept = magnitude == 0 || detail::bits_of(value) == detail::Wide<W>::one;
       const bool is_nan = magnitude > detail::Wide<W>::infinity;
-      const int flags = is_nan ? saw_nan | nan_dropped : kept ? 0 : inexact;
+      const int flags = detail::when(is_nan, saw_nan | nan_dropped) | detail::when(!is_nan & !kept, inexact);
       return {static_cast<Bits>(magnitude != 0), static_cast<Flags>(flags)};
     } else {
       return {static_cast<Bits>(value != 0), value != 0 && value != 1 ? inexact : Flags{0}};
@@ -204,10 +208,10 @@ struct Integer {
     const bool is_infinite = magnitude == detail::Wide<W>::infinity;
     const I clamped = is_nan ? I{0} : value < 0 ? lowest : highest;
     const bool changed = static_cast<W>(truncated) != value;
-    const int flags = fits ? (changed ? inexact | (truncated == 0 ? underflow : 0) : 0)
-                           : (is_nan        ? saw_nan | nan_dropped
-                              : is_infinite ? inexact
-                                            : overflow);
+    const int flags = detail::when(fits & changed, inexact) |
+                      detail::when(fits & changed & (truncated == 0), underflow) |
+                      detail::when(is_nan, saw_nan | nan_dropped) | detail::when(is_infinite, inexact) |
+                      detail::when(!fits & !is_nan & !is_infinite, overflow);
     return {fits ? static_cast<I>(truncated) : clamped, static_cast<Flags>(flags)};
   }
 
@@ -300,13 +304,17 @@ struct Float {
   }
 
   // The pattern for a finite value whose magnitude rounded to `code`, counted on from the finite patterns as if the
-  // exponent had no end; also for infinity, whose `code` is beyond `max_finite` too.
-  HALFWAY_HD static constexpr Bits finish(std::uint64_t code_beyond_range, bool negative, bool saturate) noexcept {
+  // exponent had no end; also for infinity, whose `code` is beyond `max_finite` too. In the source's own width, so that
+  // loops have one width until they store.
+  template <class U>
+  HALFWAY_HD static constexpr Bits finish(U code_beyond_range, bool is_nan, bool negative, bool saturate) noexcept {
     const bool beyond = code_beyond_range > max_finite;
-    const bool becomes_nan = beyond && !saturate && !has_infinity;
-    const Bits magnitude = beyond ? (saturate ? max_finite : largest_number) : static_cast<Bits>(code_beyond_range);
-    const bool signed_out = negative && (has_negative_zero || magnitude != 0);
-    return becomes_nan ? canonical_nan : static_cast<Bits>(magnitude | (signed_out ? sign : Bits{0}));
+    const bool becomes_nan = is_nan | (beyond & !saturate & !has_infinity);
+    const U limit = saturate ? max_finite : largest_number;
+    const U magnitude = beyond ? limit : code_beyond_range;
+    const bool keeps_sign = negative & (has_negative_zero | (magnitude != 0));
+    const U number = magnitude | (keeps_sign ? U{sign} : U{0});
+    return static_cast<Bits>(becomes_nan ? U{canonical_nan} : number);
   }
 
   // Floats into 16 bits or fewer.
@@ -317,9 +325,8 @@ struct Float {
     const U pattern = detail::bits_of(value);
     const U magnitude = pattern & ~From::sign;
     const bool negative = (pattern & From::sign) != 0;
-    // 1. Take the value apart: significand * 2^(exponent - bias - mantissa bits). A subnormal source has the exponent
-    // of
-    //    the smallest normal number and no hidden bit; nothing needs to be normalised.
+    // 1. Take the value apart: significand * 2^(exponent - bias - mantissa bits). A subnormal source has the smallest
+    //    normal number's exponent and no hidden bit; nothing needs to be normalised.
     const bool is_normal = magnitude >= From::hidden;
     const int exponent = is_normal ? static_cast<int>(magnitude >> From::mantissa_bits) : 1;
     const U significand = (magnitude & From::fraction) | (is_normal ? From::hidden : U{0});
@@ -346,10 +353,12 @@ struct Float {
     const bool is_infinite = magnitude == From::infinity;
     const bool beyond = code_out > max_finite;
     const bool changed = (significand & (unit - 1)) != 0;
-    const int finite_flags = beyond ? overflow : changed ? inexact | (code_out == 0 ? underflow : 0) : 0;
-    const int infinite_flags = saturate || !has_infinity ? inexact : 0;
-    const int flags = is_nan ? saw_nan : is_infinite ? infinite_flags : finite_flags;
-    return {is_nan ? canonical_nan : finish(code_out, negative, saturate), static_cast<Flags>(flags)};
+    const bool is_finite = magnitude < From::infinity;
+    const bool lost_infinity = is_infinite & (saturate || !has_infinity);
+    const int flags = detail::when(is_nan, saw_nan) | detail::when(is_finite & beyond, overflow) |
+                      detail::when((is_finite & changed & !beyond) | lost_infinity, inexact) |
+                      detail::when(changed & (code_out == 0), underflow);
+    return {finish(code_out, is_nan, negative, saturate), static_cast<Flags>(flags)};
   }
 
   // Integers into 16 bits or fewer. An integer that is not 0 is at least 1, which is normal in every format.
@@ -371,8 +380,9 @@ struct Float {
     // 3. Put it together; the hidden bit adds one to the exponent field.
     const std::uint64_t positive = rounded + (static_cast<std::uint64_t>(exponent - min_exponent) << mantissa_bits);
     const std::uint64_t code_out = magnitude == 0 ? 0 : positive;
-    const int flags = code_out > max_finite ? overflow : dropped != 0 ? inexact : 0;
-    return {finish(code_out, value < 0, saturate), static_cast<Flags>(flags)};
+    const bool beyond = code_out > max_finite;
+    const int flags = detail::when(beyond, overflow) | detail::when(!beyond & (dropped != 0), inexact);
+    return {finish(code_out, false, value < 0, saturate), static_cast<Flags>(flags)};
   }
 
   // Into float32 and float64: the hardware rounds once, to nearest even, in the default mode.
@@ -388,13 +398,14 @@ struct Float {
       const bool is_infinite = magnitude == From::infinity;
       const bool beyond = (pattern & ~To::sign) == To::infinity;
       const Bits clamped = static_cast<Bits>(max_finite | (pattern & sign));
-      int finite_flags = 0;
+      int flags = detail::when(is_nan, saw_nan) | detail::when(is_infinite & saturate, inexact);
       if constexpr (sizeof(W) > sizeof(Wide)) {
+        const bool is_finite = magnitude < From::infinity;
         const bool changed = detail::bits_of(static_cast<W>(converted)) != detail::bits_of(value);
         const bool is_zero = (pattern & ~To::sign) == 0;
-        finite_flags = beyond ? overflow : changed ? inexact | (is_zero ? underflow : 0) : 0;
+        flags |= detail::when(is_finite & beyond, overflow) | detail::when(is_finite & changed & !beyond, inexact) |
+                 detail::when(changed & is_zero, underflow);
       }
-      const int flags = is_nan ? saw_nan : is_infinite ? (saturate ? inexact : 0) : finite_flags;
       return {is_nan ? canonical_nan : (beyond && saturate ? clamped : pattern), static_cast<Flags>(flags)};
     } else {
       // An integer is exact when the bits from its first to its last 1 fit the mantissa and the hidden bit.
@@ -427,8 +438,10 @@ struct Float {
       const bool has_image = pattern == magnitude && magnitude != 0;  // positive
       const bool beyond = code_out > max_finite;
       const Bits image = beyond ? (saturate ? max_finite : canonical_nan) : static_cast<Bits>(code_out);
-      const bool changed = !has_image || is_infinite || power != magnitude;
-      const int flags = is_nan ? saw_nan : has_image && beyond && !is_infinite ? overflow : changed ? inexact : 0;
+      const bool overflows = has_image & beyond & !is_infinite;
+      const bool changed = !has_image | is_infinite | (power != magnitude);
+      const int flags = detail::when(is_nan, saw_nan) | detail::when(!is_nan & overflows, overflow) |
+                        detail::when(!is_nan & !overflows & changed, inexact);
       return {is_nan || !has_image ? canonical_nan : image, static_cast<Flags>(flags)};
     } else {
       // The leading bit is the exponent, the one after it is the half; 2^64 is far within range.
@@ -475,8 +488,9 @@ HALFWAY_HD constexpr Encoded<typename To::Bits> convert(typename From::Bits bits
 template <class W>
 HALFWAY_HD constexpr Flags dropped_imaginary(W imaginary) noexcept {
   const auto magnitude = detail::magnitude_bits(imaginary);
-  const int nan_flags = saw_nan | nan_dropped;
-  return static_cast<Flags>(magnitude > detail::Wide<W>::infinity ? nan_flags : magnitude != 0 ? inexact : 0);
+  const bool is_nan = magnitude > detail::Wide<W>::infinity;
+  return static_cast<Flags>(detail::when(is_nan, saw_nan | nan_dropped) |
+                            detail::when(!is_nan & (magnitude != 0), inexact));
 }
 
 }  // namespace convert

@@ -30,8 +30,7 @@ struct Extent {
   friend bool operator==(const Extent&, const Extent&) = default;
 };
 [[nodiscard]] std::optional<Extent> extent(std::span<const std::int64_t> shape,
-                                           std::span<const std::int64_t> byte_strides,
-                                           std::size_t item_size) noexcept;
+                                           std::span<const std::int64_t> byte_strides, std::size_t item_size) noexcept;
 [[nodiscard]] std::optional<Extent> extent(const TensorView& view) noexcept;
 
 // Any stride below zero in a dimension of more than one element. The strides of empty tensors do not matter.

@@ -26,14 +26,15 @@ struct SourceTraits {
 
 // What the target library can express. Rows for NumPy, torch and DLPack stand in the bindings.
 struct Target {
-  std::string_view name;                 // "numpy", "torch", "halfway"
-  bool (*has_dtype)(DType) = nullptr;    // nullptr: every dtype
+  std::string_view name;               // "numpy", "torch", "halfway"
+  bool (*has_dtype)(DType) = nullptr;  // nullptr: every dtype
   bool negative_strides = true;
   bool fractional_strides = false;
   bool readonly = true;
   bool misaligned = true;
-  bool swapped = false;                  // can express the other byte order
+  bool swapped = false;  // can express the other byte order
   int max_ndim = 64;
+  std::string_view title{};  // as messages spell it; empty: the name
 };
 
 enum class Copy : std::uint8_t { if_needed, never, always };
@@ -43,7 +44,7 @@ struct Wish {
   std::optional<DType> dtype;  // none: the source's
   Copy copy = Copy::if_needed;
   bool allow_readonly = false;
-  bool into_out = false;       // the result is written into memory that is already there
+  bool into_out = false;  // the result is written into memory that is already there
   CastOptions options{};
 };
 

@@ -43,9 +43,9 @@ struct BasicView {
   std::span<const std::int64_t> shape;
   std::span<const std::int64_t> strides;
   bool readonly = std::is_const_v<Data>;
-  bool swapped = false;           // the elements are in the other byte order than the machine's
+  bool swapped = false;  // the elements are in the other byte order than the machine's
   bool strides_in_bytes = false;
-  bool padded = false;            // sub-byte elements stored one a byte (DLPack's PADDED flag) instead of packed
+  bool padded = false;  // sub-byte elements stored one a byte (DLPack's PADDED flag) instead of packed
 
   [[nodiscard]] int ndim() const noexcept { return static_cast<int>(shape.size()); }
 
@@ -69,8 +69,7 @@ struct BasicView {
 
   // A mutable view reads like any other.
   operator BasicView<const void>() const noexcept  // NOLINT(google-explicit-constructor)
-    requires(!std::is_const_v<Data>)
-  {
+      requires(!std::is_const_v<Data>) {
     return {data, dtype, device, shape, strides, readonly, swapped, strides_in_bytes, padded};
   }
 };
@@ -119,8 +118,8 @@ class Tensor {
 
   [[nodiscard]] explicit operator bool() const noexcept { return box_ != nullptr; }
 
-  // A view of the memory, valid while this or any share lives. Empty tensors (default-constructed, moved-from) have none:
-  // calling this on one is an error of the caller (undefined).
+  // A view of the memory, valid while this or any share lives. Empty tensors (default-constructed, moved-from) have
+  // none: calling this on one is an error of the caller (undefined).
   [[nodiscard]] TensorView view() const noexcept;
 
   // As view(), for writing. `readonly` in it still says whether the producer allows that.
@@ -130,9 +129,10 @@ class Tensor {
   [[nodiscard]] Tensor share() const noexcept;
 
   // Hands this reference to a DLPack consumer, which releases it by calling `deleter`. Strides are always filled,
-  // byte_offset is 0 (on devices that `DeviceType` names), flags are READ_ONLY and PADDED as imported. Without other shares the struct is the tensor itself (no allocation), and IS_COPIED is set when
-  // this library allocated the memory; else a new struct is made.
-  // throws: Error (consumed: there is no tensor), std::bad_alloc; this reference is then kept
+  // byte_offset is 0 (on devices that `DeviceType` names), flags are READ_ONLY and PADDED as imported. Without other
+  // shares the struct is the tensor itself (no allocation), and IS_COPIED is set when this library allocated the
+  // memory; else a new struct is made. throws: Error (consumed: there is no tensor), std::bad_alloc; this reference is
+  // then kept
   [[nodiscard]] DLManagedTensorVersioned* to_dlpack() &&;
 
   // As to_dlpack(), in the struct used before DLPack 1.0, which can say neither read-only nor padded.

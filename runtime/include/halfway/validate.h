@@ -2,8 +2,8 @@
 //
 //   accepted:  ndim 0 .. 64; dimensions >= 0; NULL strides (row-major, from any version); any stride in a dimension of
 //              size 1; any data, strides and byte_offset when a dimension is 0; misaligned data; unknown type codes of
-//              whole bytes; lanes > 1; sub-byte dtypes, packed or padded; unknown devices, whose data may be a handle and
-//              NULL; unknown flags; a NULL deleter.
+//              whole bytes; lanes > 1; sub-byte dtypes, packed or padded; unknown devices, whose data may be a handle
+//              and NULL; unknown flags; a NULL deleter.
 //   refused:   the rows of `Defect`.
 #pragma once
 
@@ -20,20 +20,20 @@ inline namespace v0 {
 
 enum class Defect : std::uint8_t {
   none,
-  version,             // version.major != 1: nothing else was read
+  version,  // version.major != 1: nothing else was read
   negative_ndim,
-  too_many_dims,       // ndim > 64
-  null_shape,          // ndim > 0 without a shape
+  too_many_dims,  // ndim > 64
+  null_shape,     // ndim > 0 without a shape
   negative_dim,
-  too_many_elements,   // the product of the dimensions that are not 0 does not fit int64
-  too_many_bytes,      // the reach of the strides, in bytes, does not fit int64 (empty tensors: of row-major strides)
-  address_overflow,    // data + byte_offset + reach leaves the address space
-  null_data,           // elements without data
-  zero_bits,           // bits == 0
-  zero_lanes,          // lanes == 0
-  impossible_bits,     // a known type code with bits it cannot have
-  partial_bytes,       // an unknown type code, or lanes, that do not fill whole bytes; several padded sub-byte lanes
-  sub_byte_strides,    // packed sub-byte elements that are not row-major: no address can express them
+  too_many_elements,  // the product of the dimensions that are not 0 does not fit int64
+  too_many_bytes,     // the reach of the strides, in bytes, does not fit int64 (empty tensors: of row-major strides)
+  address_overflow,   // data + byte_offset + reach leaves the address space
+  null_data,          // elements without data
+  zero_bits,          // bits == 0
+  zero_lanes,         // lanes == 0
+  impossible_bits,    // a known type code with bits it cannot have
+  partial_bytes,      // an unknown type code, or lanes, that do not fill whole bytes; several padded sub-byte lanes
+  sub_byte_strides,   // packed sub-byte elements that are not row-major: no address can express them
 };
 
 inline constexpr int defect_count = static_cast<int>(Defect::sub_byte_strides) + 1;

@@ -168,8 +168,7 @@ PROBE void* probe_unreadable(unsigned major, Export** made) {
   void* const pages = ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pages == MAP_FAILED) return nullptr;
   auto* const edge = static_cast<std::byte*>(pages) + page;
-  auto* const managed =
-      reinterpret_cast<DLManagedTensorVersioned*>(edge - offsetof(DLManagedTensorVersioned, flags));
+  auto* const managed = reinterpret_cast<DLManagedTensorVersioned*>(edge - offsetof(DLManagedTensorVersioned, flags));
   managed->version = {major, 0};
   managed->manager_ctx = (*made)->versioned;
   managed->deleter = (*made)->versioned->managed.deleter;

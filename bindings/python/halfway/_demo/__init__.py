@@ -63,8 +63,6 @@ def run(keys: Sequence[str] = (), *, times: bool = True) -> int:
         sys.stdout.flush()
         packages = " ".join(_PIP_NAMES[module] for module in missing)
         left_out = ", ".join(s.key for s in chosen if set(s.needs) & set(missing))
-        print(
-            f"halfway demo: left out {left_out}; it needs: pip install {packages}", file=sys.stderr
-        )
+        print(f"halfway demo: left out {left_out}; it needs: pip install {packages}", file=sys.stderr)
         return 1
     return 0

@@ -42,9 +42,7 @@ def _reproducible(torch: Any) -> Iterator[None]:
 
 def _train(torch: Any, images: Any, labels: Any, dtype: Any) -> Any:
     """A network with one hidden layer, trained with its parameters in `dtype`."""
-    model = torch.nn.Sequential(
-        torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)
-    ).to(dtype)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10)).to(dtype)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     loss_of = torch.nn.CrossEntropyLoss()
     for _ in range(_EPOCHS):

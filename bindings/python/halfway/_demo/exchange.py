@@ -300,9 +300,7 @@ def zero_copy(page: Page, times: bool) -> None:
         """,
         names,
     )
-    page.heading(
-        "What cannot be shared is copied, unless copy=False asks for an error with every reason"
-    )
+    page.heading("What cannot be shared is copied, unless copy=False asks for an error with every reason")
     page.run(
         """
         flipped = digits[:, ::-1]

@@ -57,9 +57,7 @@ class Page:
             ]
             self.line((_INDENT + "  ".join(cells)).rstrip())
 
-    def run(
-        self, source: str, names: dict[str, Any], *, raises: tuple[type[Exception], ...] = ()
-    ) -> None:
+    def run(self, source: str, names: dict[str, Any], *, raises: tuple[type[Exception], ...] = ()) -> None:
         """Run statements one by one and show each with its result, as an interactive session does.
 
         Warnings are shown, and exceptions of the types in `raises`; others propagate.
@@ -85,9 +83,7 @@ class Page:
         for line in text.splitlines():
             indented = _INDENT + line
             if len(indented) > WIDTH:
-                indented = textwrap.fill(
-                    line, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
-                )
+                indented = textwrap.fill(line, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
             self.line(indented)
 
 
