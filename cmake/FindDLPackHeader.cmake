@@ -75,7 +75,8 @@ if(NOT DLPackHeader_VERSION)
 endif()
 
 if(NOT DLPackHeader_VERSION)
-  message(STATUS "No DLPack header >= ${DLPackHeader_FIND_VERSION} here: fetching it")
+  message(STATUS "No DLPack header >= ${DLPackHeader_FIND_VERSION} here: fetching it. "
+    "Without network: `pip install apache-tvm-ffi`, or set DLPackHeader_INCLUDE_DIR")
   include(FetchContent)
   FetchContent_Declare(halfway_dlpack
     URL https://github.com/dmlc/dlpack/archive/refs/tags/v1.3.tar.gz

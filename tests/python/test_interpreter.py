@@ -280,6 +280,19 @@ def test_what_waits_is_released_at_exit(fork_python_without_torch: Callable[[str
     ).check("releases: " + " ".join("1" * 8) + "\n")
 
 
+@pytest.mark.parametrize("repetition", REPETITIONS)
+def test_the_last_of_a_burst_is_released_at_exit(repetition: int, fork_python: Callable[[str], Any]) -> None:
+    """In a loop of exchanges the next call releases the tensor before; the last one waits for the end."""
+    fork_python(
+        """
+        exports = [probe.floats() for _ in range(1000)]
+        probe.with_gil.report_at_exit(1)
+        for export in exports:
+            halfway.to_torch(export.capsule())
+        """
+    ).check("releases:" + " 1" * 1000 + "\n")
+
+
 @pytest.mark.parametrize("how", ["sys.exit(0)", "raise SystemExit", "os._exit(0)"])
 def test_ways_to_leave(how: str, fork_python: Callable[[str], Any]) -> None:
     fork_python(f"kept = [halfway.to_torch(np.zeros(3)), halfway.from_dlpack(np.zeros(3))]\n{how}").check()

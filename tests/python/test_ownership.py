@@ -129,6 +129,16 @@ def test_a_failed_exchange_holds_nothing(exchange_path: str, drain: Callable[[],
     assert sys.getrefcount(array) == references
 
 
+def test_a_dtype_that_torch_lacks_holds_nothing(exchange_path: str) -> None:
+    for dtype in (ml_dtypes.float8_e3m4, ml_dtypes.int4, np.longdouble, "M8[s]", object):
+        array = np.zeros(4, dtype)
+        references = sys.getrefcount(array)
+        for _ in range(5):
+            with pytest.raises(halfway.ExchangeError):
+                halfway.to_torch(array)
+        assert sys.getrefcount(array) == references
+
+
 # --- the probe counts the calls of the deleter
 
 CONSUMERS: dict[str, Callable[[Any], Any]] = {
@@ -399,14 +409,9 @@ def test_a_release_while_an_error_is_being_raised_in_c() -> None:
     export = probe.floats()
     export.set_deleter(deleter)
 
-    class Producer:
-        def __dlpack__(self, **keywords: Any) -> Any:
-            tensor = halfway.from_dlpack(export.capsule())
-            return self.missing, tensor  # type: ignore[attr-defined]
-
-    with pytest.raises(AttributeError, match="missing"):
-        halfway.from_dlpack(Producer())
-    gc.collect()
+    # the tensor lies on the stack of the expression that fails, and goes while the error is set
+    with pytest.raises(ZeroDivisionError):
+        repr((halfway.from_dlpack(export.capsule()), 1 // int(export.releases)))
     assert ran == [True]
 
 
@@ -546,15 +551,22 @@ def test_exchanges_leave_memory_flat(loop: str, drain: Callable[[], None]) -> No
         exchange()
     drain()
     gc.collect()
-    objects, blocks, before = len(gc.get_objects()), sys.getallocatedblocks(), resident_bytes()
-    for _ in range(count):
-        exchange()
-    drain()
-    gc.collect()
+    objects, blocks = len(gc.get_objects()), sys.getallocatedblocks()
+    growths = []
+    for _ in range(3):  # the heap may settle once or twice; a leak grows it every time
+        before = resident_bytes()
+        for _ in range(count):
+            exchange()
+        drain()
+        gc.collect()
+        growths.append(resident_bytes() - before)
+        # one leaked box of a hundred bytes or more an exchange is beyond this, even at 20 000 of them
+        if growths[-1] < 2 << 20:
+            break
+    else:
+        pytest.fail(f"every round grew the process: {growths} bytes")
     assert abs(len(gc.get_objects()) - objects) < 100
     assert abs(sys.getallocatedblocks() - blocks) < 1000
-    # one leaked box of a hundred bytes or more an exchange is beyond this, even at 20 000 of them
-    assert resident_bytes() - before < 2 << 20
 
 
 def test_big_arrays_are_given_back(drain: Callable[[], None]) -> None:

@@ -19,8 +19,6 @@ from halfway import CastError, ExchangeError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of most of these tensors
 
-ONEDNN = torch.backends.mkldnn.is_available()
-
 
 def values(made: Any) -> Any:
     """The values of whatever an exchange gave, as a NumPy array of float64 or complex128."""
@@ -207,7 +205,7 @@ def quantized_per_channel() -> torch.Tensor:
         ("sparse", lambda: torch.eye(3).to_sparse_csc()),
         ("sparse", lambda: torch.eye(4).to_sparse_bsr((2, 2))),
         ("sparse", lambda: torch.zeros(3, 3).to_sparse()),
-        ("sparse", lambda: torch.eye(3).to_mkldnn() if ONEDNN else torch.eye(3).to_sparse()),
+        ("sparse", mkldnn_or_sparse),
         ("nested", lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])),
         ("nested", lambda: torch.nested.nested_tensor([torch.ones(2, 2), torch.ones(2, 2)])),
         ("subclass", lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)),

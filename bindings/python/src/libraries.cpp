@@ -1,5 +1,6 @@
 #include "libraries.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -296,8 +297,9 @@ Source open_source(PyObject* object, bool keep_capsule) {
 detail::Box* box_of_array(PyObject* array, const TensorView& view) {
   detail::Box* box = detail::Box::make(view.ndim(), release_object, array);
   Py_INCREF(array);
-  const auto unit = view.strides_in_bytes ? static_cast<std::int64_t>(view.element_size()) : 1;
-  fill(*box, view, unit);
+  // NumPy's elements are whole bytes: sub-byte ones are padded
+  const auto size = static_cast<std::int64_t>(std::max<std::size_t>(view.element_size(), 1));
+  fill(*box, view, view.strides_in_bytes ? size : 1);
   return box;
 }
 

@@ -70,15 +70,21 @@ class CastError : public Error {
   std::string value_;
 };
 
-// A fresh row-major tensor of the source's shape.
-// throws: CastError; Error (device: not host memory, unsupported_dtype: not castable); std::bad_alloc
+// A fresh row-major tensor of the source's shape, in the machine's byte order. A level of `no` also forbids to change
+// the byte order. Dtypes that are not castable can be copied to themselves, packed sub-byte elements if row-major.
+// throws: CastError; Error (device: not host memory; unsupported_dtype: not castable, or bytes to swap of a dtype whose
+//         scalars are unknown; no_storage: elements without memory; malformed: a shape or strides that no tensor has);
+//         std::bad_alloc
+// `options.report` is filled also when a CastError says which value was lost.
 [[nodiscard]] Tensor cast(const TensorView& source, DType dtype, const CastOptions& options = {},
                           Allocator& allocator = default_allocator());
 
 // Into existing memory of the same shape, any strides and byte order. With `same_value` or `Overflow::raise` the source
 // is checked in a first pass and `destination` is untouched when this throws.
-// throws: as cast(), and Error (out_mismatch: shapes differ; readonly; overlap: the two share memory, or the destination
-//         has several elements at one address), before anything is written
+// A view onto itself (same memory, strides, dtype and byte order) is left as it is, and counted.
+// throws: as cast(), and Error (out_mismatch: shapes differ, or sub-byte elements packed on one side and padded on the
+//         other; readonly; overlap: the two share memory, or elements of the destination do), before anything is
+//         written
 void cast_into(const TensorView& source, const MutableView& destination, const CastOptions& options = {});
 
 }  // namespace v0

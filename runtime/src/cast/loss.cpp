@@ -82,7 +82,7 @@ std::string value_text(const TensorView& source, const Elements& elements, std::
   alignas(16) std::array<std::byte, 16> wide{};
   functions.decode(element.data(), wide.data(), is_complex ? 2 : 1);
   if (elements.dtype == boolean) return component<std::uint64_t>(wide.data(), 0) != 0 ? "True" : "False";
-  const std::string real = component_text(functions.wide, wide.data(), 0);
+  std::string real = component_text(functions.wide, wide.data(), 0);
   if (!is_complex) return real;
   const std::string imaginary = component_text(functions.wide, wide.data(), 1);
   return "(" + real + (imaginary.front() == '-' ? "" : "+") + imaginary + "j)";

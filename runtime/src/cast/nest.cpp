@@ -84,25 +84,25 @@ void Nest::normalise() noexcept {
   ndim = last + 1;
 }
 
-Nest Nest::between(const TensorView& from, const MutableView& to) noexcept {
+Nest Nest::between(const TensorView& source, const MutableView& destination) noexcept {
   Nest nest;
-  nest.source = static_cast<const std::byte*>(from.data);
-  nest.destination = static_cast<std::byte*>(to.data);
-  for (std::size_t i = 0; i < from.shape.size(); ++i) {
-    if (from.shape[i] != 1) nest.add(from.shape[i], from.byte_stride(i), to.byte_stride(i));
+  nest.source = static_cast<const std::byte*>(source.data);
+  nest.destination = static_cast<std::byte*>(destination.data);
+  for (std::size_t i = 0; i < source.shape.size(); ++i) {
+    if (source.shape[i] != 1) nest.add(source.shape[i], source.byte_stride(i), destination.byte_stride(i));
   }
   nest.normalise();
   return nest;
 }
 
-Nest Nest::of(const TensorView& from) noexcept {
+Nest Nest::of(const TensorView& source) noexcept {
   Nest nest;
-  nest.source = static_cast<const std::byte*>(from.data);
+  nest.source = static_cast<const std::byte*>(source.data);
   std::int64_t elements = 1;
-  for (const std::int64_t dim : from.shape) elements *= dim;
-  for (std::size_t i = 0; i < from.shape.size(); ++i) {
-    elements /= from.shape[i];
-    if (from.shape[i] != 1) nest.add(from.shape[i], from.byte_stride(i), elements);
+  for (const std::int64_t dim : source.shape) elements *= dim;
+  for (std::size_t i = 0; i < source.shape.size(); ++i) {
+    elements /= source.shape[i];
+    if (source.shape[i] != 1) nest.add(source.shape[i], source.byte_stride(i), elements);
   }
   nest.normalise();
   return nest;
