@@ -194,9 +194,7 @@ def clang_tidy() -> Finding:
     for path, command in sorted(compile_commands().items()):
         if any(path.is_relative_to(directory) for directory in checked):
             mark = stamp(path, version(tool), *ANALYZER, configuration, command)
-            # the build is gcc's: clang need not know every warning that it switches off
-            gcc = "--extra-arg=-Wno-unknown-warning-option"
-            jobs.append((mark, [tool, "--quiet", gcc, "-p", STAMPS, path]))
+            jobs.append((mark, [tool, "--quiet", *ANALYZER, "-p", STAMPS, path]))
     return per_file(jobs)
 
 

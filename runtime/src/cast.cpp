@@ -52,7 +52,7 @@ Elements elements_of(const View& view) noexcept {
 }
 
 std::int64_t require_readable(const TensorView& source) {
-  if (source.shape.size() > detail::max_ndim || source.strides.size() != source.shape.size()) {
+  if (source.shape.size() > max_ndim || source.strides.size() != source.shape.size()) {
     throw Error(Reason::malformed, "a view has one stride a dimension, and at most 64 dimensions");
   }
   const std::optional<std::int64_t> count = element_count(source.shape);
@@ -184,7 +184,7 @@ Tensor allocate_like(const TensorView& source, DType dtype, std::int64_t count, 
   if (source.dtype != dtype) {
     throw Error(Reason::unsupported_dtype, "elements of " + to_string(dtype) + " are no whole bytes");
   }
-  std::array<std::int64_t, detail::max_ndim> strides{};
+  std::array<std::int64_t, max_ndim> strides{};
   const std::span<std::int64_t> used(strides.data(), source.shape.size());
   row_major_strides(source.shape, used);
   const std::size_t bytes = source.padded ? static_cast<std::size_t>(count) : packed_size(dtype, count);

@@ -11,8 +11,6 @@ namespace halfway {
 inline namespace v0 {
 namespace {
 
-constexpr std::size_t max_ndim = 64;
-
 bool is_empty(std::span<const std::int64_t> shape) noexcept {
   return std::any_of(shape.begin(), shape.end(), [](std::int64_t dim) { return dim == 0; });
 }

@@ -17,8 +17,6 @@ namespace halfway {
 inline namespace v0 {
 namespace {
 
-constexpr int max_ndim = 64;
-
 struct Row {
   Defect defect;
   Reason reason;

@@ -16,6 +16,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from halfway import Cast
+
 NAN, OVERFLOW, UNDERFLOW, INEXACT, NAN_LOST = 1, 2, 4, 8, 16
 
 
@@ -376,3 +378,13 @@ def _halfway_integers() -> list[int]:
                 middle = (head << (length - kept)) + (1 << (length - kept - 1))
                 found += [middle - 1, middle, middle + 1]
     return found
+
+
+def unsafe(target: str, overflow: Any = "default") -> Cast:
+    return Cast(target, casting="unsafe", overflow=overflow)
+
+
+def assert_bits(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any], x: np.ndarray[Any, Any]) -> None:
+    patterns = bits_of(got)
+    wrong = np.flatnonzero(patterns != want)
+    assert wrong.size == 0, [(x[i], hex(patterns[i]), hex(want[i])) for i in wrong[:5]]

@@ -188,3 +188,24 @@ EXCHANGE: dict[str, Callable[..., Any]] = {
     "numpy": halfway.to_numpy,
     "halfway": halfway.from_dlpack,
 }
+
+
+def readonly(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    array.flags.writeable = False
+    return array
+
+
+def layouts(dtype: Any = "float64") -> dict[str, np.ndarray[Any, Any]]:
+    x = np.arange(24).astype(dtype).reshape(2, 3, 4)
+    return {
+        "contiguous": x,
+        "fortran": np.asfortranarray(x),
+        "permuted": x.transpose(1, 0, 2),
+        "sliced": x[:, ::2, 1:],
+        "negative": x[::-1, :, ::-1],
+        "broadcast": np.broadcast_to(x[:1], (5, 3, 4)),
+        "scalar": x[1, 1, 1, ...],
+        "empty": x[:, :0],
+        "one element": x[:1, :1, :1],
+        "readonly": readonly(x.copy()),
+    }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.python.unsafe import READERS, FunctionOnly, attempt, check, complexes, reals, refused, values
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,86 +18,6 @@ import halfway
 from halfway import CastError, ExchangeError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of most of these tensors
-
-
-def values(made: Any) -> Any:
-    """The values of whatever an exchange gave, as a NumPy array of float64 or complex128."""
-    if isinstance(made, torch.Tensor):
-        made = made.resolve_neg().resolve_conj()
-        made = made.detach().to(torch.complex128 if made.is_complex() else torch.float64).numpy()
-    elif isinstance(made, halfway.Tensor):
-        return values(halfway.to_torch(made, copy=True))
-    return np.asarray(made).astype(np.complex128 if np.iscomplexobj(made) else np.float64)
-
-
-def out_of(tensor: torch.Tensor, function: Callable[..., Any], make: Callable[..., Any]) -> Any:
-    try:
-        shape = tuple(int(dim) for dim in tensor.shape)
-    except Exception:  # nested and uninitialised tensors have none
-        shape = (3,)
-    return function(tensor, out=make(shape))
-
-
-# Everything that may read a tensor's memory.
-READERS: dict[str, Callable[[Any], Any]] = {
-    "to_numpy": halfway.to_numpy,
-    "to_numpy copy": lambda x: halfway.to_numpy(x, copy=True),
-    "to_numpy never": lambda x: halfway.to_numpy(x, copy=False),
-    "to_numpy locked": lambda x: halfway.to_numpy(x, lock_storage=True),
-    "to_numpy float64": lambda x: halfway.to_numpy(x, "float64"),
-    "to_numpy complex128": lambda x: halfway.to_numpy(x, "complex128", casting="unsafe"),
-    "to_numpy out": lambda x: out_of(x, halfway.to_numpy, lambda s: np.zeros(s, np.complex128)),
-    "to_torch copy": lambda x: halfway.to_torch(x, copy=True),
-    "to_torch float64": lambda x: halfway.to_torch(x, torch.float64),
-    "to_torch out": lambda x: out_of(x, halfway.to_torch, lambda s: torch.zeros(s, dtype=torch.complex128)),
-    "cast": lambda x: halfway.cast(x, "float64"),
-    "cast complex": lambda x: halfway.cast(x, "complex128"),
-    "from_dlpack": halfway.from_dlpack,
-    "from_dlpack copy": lambda x: halfway.from_dlpack(x, copy=True),
-    "from_dlpack never": lambda x: halfway.from_dlpack(x, copy=False),
-}
-
-
-def attempt(function: Callable[..., Any], *args: Any) -> tuple[Any, ExchangeError | None]:
-    """What a function returns, or why it refuses."""
-    try:
-        return function(*args), None
-    except ExchangeError as error:
-        return None, error
-    except CastError:
-        return None, None
-
-
-def check(tensor: Any, expected: Any) -> set[str]:
-    """Every reader gives `expected` or refuses. Returns the reasons of those that refused."""
-    reasons: set[str] = set()
-    for name, read in READERS.items():
-        made, error = attempt(read, tensor)
-        if error is not None:
-            reasons.update(error.reasons)
-            assert "Exception raised from" not in str(error)
-        if made is None:
-            continue  # refused, or complex to real without casting="unsafe"
-        assert expected is not None, name
-        assert made is tensor or not isinstance(made, torch.Tensor) or not made.is_conj()
-        assert made is tensor or not isinstance(made, torch.Tensor) or not made.is_neg()
-        found = values(made)
-        assert found.shape == np.shape(expected), name
-        np.testing.assert_array_equal(found, expected, name)
-    return reasons
-
-
-def refused(tensor: Any) -> set[str]:
-    """Every reader refuses."""
-    return check(tensor, None)
-
-
-def reals() -> torch.Tensor:
-    return torch.tensor([[1.5, -2.0, 0.25], [0.0, 3.0, -7.5]])
-
-
-def complexes() -> torch.Tensor:
-    return torch.tensor([[1 + 2j, 3 - 4j, -5j], [0.5 + 0j, -1 - 1j, 2j]])
 
 
 COPY_ONLY = {
@@ -495,122 +415,6 @@ def test_a_default_dtype_changes_nothing(exchange_path: str) -> None:
         assert halfway.to_numpy(np.zeros(2), "float32").dtype == np.float32
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-# --- subclasses
-
-
-def fakes() -> Iterator[torch.Tensor]:
-    with FakeTensorMode() as mode:
-        yield torch.ones(3)
-        yield torch.ones(8)[4:]
-        yield torch.ones(2, dtype=torch.complex64).conj()
-    yield mode.from_tensor(reals())
-    yield mode.from_tensor(torch.nn.Parameter(reals()))
-
-
-def test_fake_tensors(exchange_path: str) -> None:
-    for tensor in fakes():
-        assert refused(tensor) == {"subclass"}
-        assert halfway.to_torch(tensor) is tensor
-        with pytest.raises(ExchangeError):
-            halfway.to_torch(np.zeros(3, np.float32), out=tensor)
-
-
-class Wrapper(torch.Tensor):
-    """A wrapper subclass: its storage is not there."""
-
-    inner: torch.Tensor
-
-    @staticmethod
-    def __new__(cls, inner: torch.Tensor, offset: int = 0) -> Wrapper:
-        made: Wrapper = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, inner.shape, dtype=inner.dtype, strides=inner.stride(), storage_offset=offset
-        )
-        made.inner = inner
-        return made
-
-    def __init__(self, inner: torch.Tensor, offset: int = 0) -> None:
-        pass
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        plain = [a.inner if isinstance(a, Wrapper) else a for a in args]
-        return func(*plain, **(kwargs or {}))
-
-
-class DispatchOnly(torch.Tensor):
-    """Real memory, another meaning."""
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with torch._C._DisableTorchDispatch():
-            return func(*args, **(kwargs or {}))
-
-
-class FunctionOnly(torch.Tensor):
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return super().__torch_function__(func, types, args, kwargs or {})
-
-
-class Inherited(FunctionOnly):
-    pass
-
-
-class Plain(torch.Tensor):
-    pass
-
-
-class Disabled(torch.Tensor):
-    __torch_function__ = torch._C._disabled_torch_function_impl
-
-
-class Lying(torch.Tensor):
-    """Attributes of its own instead of torch's."""
-
-    requires_grad = False  # type: ignore[assignment]
-
-    def is_neg(self) -> bool:
-        return False
-
-    def is_conj(self) -> bool:
-        return False
-
-
-@pytest.mark.parametrize("offset", [0, 5])
-def test_wrapper_subclasses(offset: int, exchange_path: str) -> None:
-    assert refused(Wrapper(reals(), offset)) == {"subclass"}
-
-
-@pytest.mark.parametrize("class_", [DispatchOnly, FunctionOnly, Inherited])
-def test_subclasses_with_their_own_dispatch(class_: type[torch.Tensor], exchange_path: str) -> None:
-    tensor = reals().as_subclass(class_)
-    assert refused(tensor) == {"subclass"}
-    assert halfway.to_torch(tensor) is tensor
-    check(tensor.as_subclass(torch.Tensor), reals().numpy())
-
-
-@pytest.mark.parametrize("class_", [Plain, Disabled, Lying])
-def test_subclasses_without_their_own_dispatch(class_: type[torch.Tensor], exchange_path: str) -> None:
-    for make in (reals, complexes, lambda: complexes().conj(), lambda: torch._neg_view(reals())):
-        tensor = make().as_subclass(class_)
-        check(tensor, make().resolve_conj().resolve_neg().numpy())
-    with_grad = reals().requires_grad_()
-    check((with_grad * 2).as_subclass(class_), (reals() * 2).numpy())
-
-
-def test_attributes_that_a_tensor_carries_are_not_asked(exchange_path: str) -> None:
-    tensor = torch._neg_view(reals())
-    tensor.is_neg = lambda: False  # type: ignore[method-assign]
-    check(tensor, -reals().numpy())
-
-
-def test_async_collective_and_masked_tensors() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        masked = torch.masked.masked_tensor(torch.ones(2), torch.tensor([True, False]))
-    assert refused(masked) == {"subclass"}
 
 
 # --- writing

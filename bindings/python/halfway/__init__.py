@@ -22,11 +22,12 @@ from ._core import (
     to_numpy,
     to_torch,
 )
+from ._core import (
+    __version__ as __version__,
+)
 from ._dtypes import DTypeRow, dtypes
 from ._errors import CastError, ExchangeError
 from ._fields import fields
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Cast",

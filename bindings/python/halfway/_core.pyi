@@ -7,6 +7,8 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from typing_extensions import Buffer, CapsuleType, TypedDict, Unpack
 
+__version__: str
+
 _Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe", "same_value"]
 _Overflow: TypeAlias = Literal["default", "saturate", "raise"]
 _Library: TypeAlias = Literal["torch", "numpy", "halfway"]

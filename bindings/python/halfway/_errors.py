@@ -42,7 +42,8 @@ class ExchangeError(BufferError, ValueError):
         self.hint = hint
 
     def __str__(self) -> str:
-        return _with_hint(f"{', '.join(self.reasons)}: {self.args[0]}", self.hint)
+        reasons = ", ".join(self.reasons)
+        return _with_hint(f"{reasons}: {self.args[0]}" if reasons else str(self.args[0]), self.hint)
 
 
 class CastError(ValueError):

@@ -1,6 +1,7 @@
 #include "arguments.h"
 
 #include <array>
+#include <cstring>
 #include <string>
 
 namespace halfway::python {
@@ -40,7 +41,7 @@ void parse_device(PyObject* value) {
       return;
     }
     text = "(" + std::to_string(type) + ", " + std::to_string(id) + ")";
-  } else if (PyLong_Check(value) || PyFloat_Check(value)) {
+  } else if (!PyUnicode_Check(value) && std::strcmp(Py_TYPE(value)->tp_name, "torch.device") != 0) {
     throw_type_error("device must be a name, a torch.device or a (device_type, device_id) pair");
   } else {
     text = text_of(value);

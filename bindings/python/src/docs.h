@@ -59,7 +59,7 @@ Args:
     out: a NumPy array of x's shape to write into, of any strides and byte order; it is returned. Excludes copy=.
     non_blocking: no effect on the host.
     lock_storage: for torch tensors, forbid resizing the storage while the array lives, as Tensor.numpy() does.
-        Without it the array is valid until the storage is resized or replaced (resize_, set_).
+        Without it the array is valid until the storage is resized or replaced (resize_, set_, .data =).
     report: a Report to fill with what the cast lost; zeroed when nothing is cast or copied.
     **cast: casting= and overflow=, the fields of Cast.
 
@@ -146,7 +146,8 @@ Returns:
     Plan: str() of it for people, to_dict() for programs.
 
 Raises:
-    The same errors as the exchange itself.
+    The same errors as the exchange itself, but those of values (CastError with a report) and of an out= that shares
+    memory with x. Arrays that would be returned as they are get explained only if they could be exchanged.
 
 Example:
     >>> import numpy as np, halfway

@@ -148,6 +148,13 @@ SavedException::SavedException() noexcept { PyErr_Fetch(&type_, &value_, &traceb
 SavedException::~SavedException() { PyErr_Restore(type_, value_, traceback_); }
 #endif
 
+bool is_initializing(PyObject* module) noexcept {
+  const Ref spec = Ref::steal(PyObject_GetAttrString(module, "__spec__"));
+  const Ref flag = spec ? Ref::steal(PyObject_GetAttrString(spec.get(), "_initializing")) : Ref{};
+  PyErr_Clear();
+  return flag && flag.get() == Py_True;
+}
+
 std::string text_of(PyObject* object) noexcept {
   const Ref string = Ref::steal(PyObject_Str(object));
   const char* utf8 = string ? PyUnicode_AsUTF8(string.get()) : nullptr;

@@ -1,5 +1,6 @@
 #include "exchange.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -13,6 +14,7 @@
 #include "plan_object.h"
 #include "release.h"
 #include "tensor_type.h"
+#include "text.h"
 #include "torch_api.h"
 
 namespace halfway::python {
@@ -86,7 +88,14 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool keep_ca
   wish.allow_readonly = arguments.allow_readonly;
   wish.into_out = arguments.out != nullptr;
   wish.options = arguments.options;
-  if (target.target.name == numpy_library().target.name && source.view.element_size() == 0) {
+  if (exchange.out && !std::equal(source.view.shape.begin(), source.view.shape.end(), exchange.out->view.shape.begin(),
+                                  exchange.out->view.shape.end())) {
+    throw Error(Reason::out_mismatch,
+                "out has shape " + detail::tuple_text(exchange.out->view.shape) + ", but x has " +
+                    detail::tuple_text(source.view.shape),
+                "pass an out of x's shape");
+  }
+  if (&target == &numpy_library() && source.view.element_size() == 0) {
     throw Error(Reason::unsupported_dtype, "NumPy has no packed " + to_string(source.view.dtype),
                 "keep it a halfway.Tensor");
   }
@@ -94,9 +103,29 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool keep_ca
   return exchange;
 }
 
+// Shape and strides of a view, copied: NumPy's and torch's own may change under another thread while the GIL is not
+// held.
+class OwnGeometry {
+ public:
+  explicit OwnGeometry(TensorView& view) noexcept {
+    const std::size_t ndim = view.shape.size();
+    std::copy_n(view.shape.data(), ndim, dims_.data());
+    std::copy_n(view.strides.data(), ndim, dims_.data() + max_ndim);
+    view.shape = {dims_.data(), ndim};
+    view.strides = {dims_.data() + max_ndim, ndim};
+  }
+  OwnGeometry(const OwnGeometry&) = delete;
+  OwnGeometry& operator=(const OwnGeometry&) = delete;
+
+ private:
+  std::array<std::int64_t, 2 * max_ndim> dims_;  // NOLINT(cppcoreguidelines-pro-type-member-init): only ndim are read
+};
+
 PyObject* write_into_out(Exchange& exchange) {
   Source& out = *exchange.out;
-  const TensorView& view = out.view;
+  TensorView& view = out.view;
+  const OwnGeometry source_geometry(exchange.source.view);
+  const OwnGeometry out_geometry(view);
   const MutableView destination{
       const_cast<void*>(view.data), view.dtype, view.device, view.shape, view.strides, view.readonly, view.swapped,
       view.strides_in_bytes,        view.padded};
@@ -112,6 +141,7 @@ PyObject* write_into_out(Exchange& exchange) {
 
 PyObject* write_fresh(Exchange& exchange) {
   Tensor fresh;
+  const OwnGeometry geometry(exchange.source.view);
   {
     const WithoutGil nothing(static_cast<std::int64_t>(exchange.plan.bytes_read));
     fresh = cast(exchange.source.view, exchange.plan.to, exchange.arguments.options);
@@ -142,9 +172,6 @@ PyObject* lock_and_alias(Exchange& exchange) {
 
 // Runs the plan, step by step.
 PyObject* execute(Exchange& exchange) {
-  if (exchange.arguments.options.report != nullptr) {
-    *exchange.arguments.options.report = Report{};
-  }
   for (const Step& step : exchange.plan.steps) {
     switch (step.kind) {
       case StepKind::resolve: {
@@ -167,6 +194,9 @@ PyObject* execute(Exchange& exchange) {
 }
 
 PyObject* run(const Library& target, const Arguments& arguments) {
+  if (arguments.options.report != nullptr) {
+    *arguments.options.report = Report{};  // whatever becomes of the call
+  }
   // nothing to do, whatever the array holds
   if (!arguments.dtype && arguments.out == nullptr && arguments.copy != Copy::always && target.owns(arguments.x) &&
       !(arguments.host_asked && target.owns == torch_library().owns && !is_torch_on_host(arguments.x))) {
@@ -174,13 +204,11 @@ PyObject* run(const Library& target, const Arguments& arguments) {
       throw Error(Reason::masked, "a masked array's mask cannot travel",
                   "pass x.filled(value) for the values, and x.mask on its own");
     }
-    if (arguments.options.report != nullptr) {
-      *arguments.options.report = Report{};
-    }
     return Ref::borrow(arguments.x).release();
   }
   Exchange exchange = prepare(target, arguments);
-  return execute(exchange);
+  const bool unchanged = is_identity(exchange) && target.owns(arguments.x);
+  return unchanged ? Ref::borrow(arguments.x).release() : execute(exchange);
 }
 
 // --- the functions

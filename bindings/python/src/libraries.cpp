@@ -33,7 +33,8 @@ void normalise_strides(DLTensor& tensor) noexcept {
     if (shape[i] == 1) {
       tensor.strides[i] = stride;
     }
-    stride = tensor.strides[i] * shape[i];
+    // a stride so large is only legal where the product is not used
+    static_cast<void>(__builtin_mul_overflow(tensor.strides[i], shape[i], &stride));
   }
 }
 
@@ -83,7 +84,7 @@ Source open_tensor_of_torch(PyObject* object) {
   source.library = &torch_library();
   source.view = opened.view;
   source.traits = opened.traits;
-  source.object = Ref::borrow(object);
+  source.object = std::move(opened.object);
   source.tensor = std::move(opened.held);
   return source;
 }
@@ -109,6 +110,8 @@ PyObject* alias_in_torch(Source& source, const Plan& /*plan*/) {
   }
   const TorchApi& api = torch();
   detail::Box* box = box_of(source);
+  // torch knows host memory under one name, however it was allocated
+  box->tensor().device = {kDLCPU, 0};
   // torch has no read-only tensors; that the plan allows the alias was the caller's wish
   box->managed.flags &= ~std::uint64_t{DLPACK_FLAG_BITMASK_READ_ONLY};
   return torch_from_box(api, box);

@@ -53,6 +53,7 @@ PYBIND11_MODULE(_core, module) {
     hp::init_plan(module.ptr());
     hp::init_tensor_type(module.ptr());
     hp::init_exchange(module.ptr());
+    module.attr("__version__") = HALFWAY_VERSION;
     module.def("_dtype_rows", dtype_rows);
     module.def("_pending_releases", hp::pending_releases);
     module.def("_set_torch_table_enabled", [](bool enabled) {

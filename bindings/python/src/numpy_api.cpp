@@ -116,7 +116,7 @@ bool load_ml_dtypes(bool import) {
   } else {
     module = Ref::borrow(PyDict_GetItemString(PyImport_GetModuleDict(), "ml_dtypes"));
   }
-  if (!module) {
+  if (!module || (!import && is_initializing(module.get()))) {
     PyErr_Clear();
     return false;
   }
@@ -299,6 +299,9 @@ TensorView view_of_array(PyArrayObject* array) {
 
 PyObject* array_over(const TensorView& view, bool writable, PyObject* base) {
   Ref owner = Ref::steal(base);
+  if (view.element_size() == 0) {
+    throw Error(Reason::unsupported_dtype, "NumPy has no packed " + to_string(view.dtype), "keep it a halfway.Tensor");
+  }
   PyArray_Descr* descr = descr_for(view.dtype);
   std::array<npy_intp, 64> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init): only ndim of them are read
   const std::int64_t unit = view.strides_in_bytes ? 1 : static_cast<std::int64_t>(view.element_size());

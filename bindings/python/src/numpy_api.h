@@ -24,7 +24,7 @@ namespace halfway::python {
 void init_numpy();
 
 // The dtype of a descriptor, byte order aside. Loads the ml_dtypes map when an unknown user dtype is met.
-// nullopt: not exchangeable; `why_not` says why.
+// nullopt: not exchangeable; `throw_unsupported` says why.
 [[nodiscard]] std::optional<DType> dtype_of(PyArray_Descr* descr);
 
 // Error(unsupported_dtype) with the way out for a descriptor that `dtype_of` refuses.

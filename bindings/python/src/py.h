@@ -136,6 +136,9 @@ inline void set_public_name(PyObject* type, const char* name) noexcept {
   reinterpret_cast<PyTypeObject*>(type)->tp_name = name;
 }
 
+// Whether a module is still being imported, by another thread: what it lacks now may come.
+[[nodiscard]] bool is_initializing(PyObject* module) noexcept;
+
 // `str(object)` or its type's name when that fails; for messages only.
 [[nodiscard]] std::string text_of(PyObject* object) noexcept;
 

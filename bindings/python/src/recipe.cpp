@@ -99,6 +99,14 @@ std::string text(const Report& report) {
          ", inexact=" + std::to_string(report.inexact) + ")";
 }
 
+// An instance made by __new__ alone has no value, and pybind11 would make up one of what the memory holds.
+void require_initialised(PyObject* object) {
+  auto* instance = reinterpret_cast<py::detail::instance*>(object);
+  if (!instance->get_value_and_holder().holder_constructed()) {
+    throw_type_error(std::string(Py_TYPE(object)->tp_name) + ".__init__() was not called");
+  }
+}
+
 // For `py::is_operator`: other types compare as NotImplemented.
 template <class T>
 bool equals(const T& a, const T& b) {
@@ -157,15 +165,19 @@ Casting parse_casting(PyObject* object) { return parse_choice(object, "casting",
 Overflow parse_overflow(PyObject* object) { return parse_choice(object, "overflow", all_overflows); }
 
 const Recipe* recipe_of(PyObject* object) {
-  return Py_IS_TYPE(object, g_cast_type) ? py::handle(object).cast<const Recipe*>() : nullptr;
+  if (!Py_IS_TYPE(object, g_cast_type)) {
+    return nullptr;
+  }
+  require_initialised(object);
+  return py::handle(object).cast<const Recipe*>();
 }
 
 Report& report_of(PyObject* object) {
-  try {
-    return py::handle(object).cast<Report&>();
-  } catch (const py::cast_error&) {
+  if (!py::isinstance<Report>(object)) {
     throw_type_error(std::string("report must be a halfway.Report, not ") + Py_TYPE(object)->tp_name);
   }
+  require_initialised(object);
+  return py::handle(object).cast<Report&>();
 }
 
 void init_recipe(PyObject* module_object) {

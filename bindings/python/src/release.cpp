@@ -2,6 +2,8 @@
 
 #include <ctime>
 
+#include <pthread.h>
+
 #include <atomic>
 
 namespace halfway::python {
@@ -179,6 +181,8 @@ void drain() noexcept {
 }
 
 void init_release() {
+  // A thread may have been about to schedule when another one forked: it is not there in the child.
+  pthread_atfork(nullptr, nullptr, [] { g_scheduled.store(false, std::memory_order_relaxed); });
   static PyMethodDef definition = {"_drain", drain_at_exit, METH_NOARGS, nullptr};
   const Ref function = checked(PyCFunction_New(&definition, nullptr));
   const Ref atexit = checked(PyImport_ImportModule("atexit"));

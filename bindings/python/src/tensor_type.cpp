@@ -3,6 +3,7 @@
 #include <structmember.h>
 
 #include <array>
+#include <limits>
 #include <new>
 #include <string>
 
@@ -48,9 +49,15 @@ PyObject* string(std::string_view text) {
 
 std::int64_t count_of(const TensorView& view) noexcept { return element_count(view.shape).value_or(0); }
 
+// Broadcast elements count as often as they appear, so that this may exceed any memory: then INT64_MAX.
 std::int64_t bytes_of(const TensorView& view) noexcept {
-  const std::int64_t bits = view.padded ? 8 : total_bits(view.dtype);
-  return (count_of(view) * bits + 7) / 8;
+  const std::int64_t count = count_of(view);
+  const auto size = static_cast<std::int64_t>(view.element_size());
+  std::int64_t bytes = 0;
+  if (size == 0) {  // packed: less than a byte each
+    return count / 8 * total_bits(view.dtype) + (count % 8 * total_bits(view.dtype) + 7) / 8;
+  }
+  return __builtin_mul_overflow(count, size, &bytes) ? std::numeric_limits<std::int64_t>::max() : bytes;
 }
 
 std::string device_text(Device device) {
@@ -77,7 +84,17 @@ PyObject* get_strides(PyObject* self, void*) {
 }
 PyObject* get_ndim(PyObject* self, void*) { return PyLong_FromLong(view_of(self).ndim()); }
 PyObject* get_size(PyObject* self, void*) { return PyLong_FromLongLong(count_of(view_of(self))); }
-PyObject* get_nbytes(PyObject* self, void*) { return PyLong_FromLongLong(bytes_of(view_of(self))); }
+PyObject* get_nbytes(PyObject* self, void*) {
+  return guarded([&]() -> PyObject* {
+    const TensorView view = view_of(self);
+    if (view.element_size() == 0) {
+      return PyLong_FromLongLong(bytes_of(view));
+    }
+    const Ref count = checked(PyLong_FromLongLong(count_of(view)));
+    const Ref size = checked(PyLong_FromSize_t(view.element_size()));
+    return PyNumber_Multiply(count.get(), size.get());
+  });
+}
 PyObject* get_dtype(PyObject* self, void*) {
   return guarded([&] { return string(to_string(view_of(self).dtype)); });
 }
@@ -292,6 +309,9 @@ int get_buffer(PyObject* self, Py_buffer* buffer, int flags) {
         if ((flags & PyBUF_WRITABLE) != 0 && view.readonly) {
           return refuse("the tensor is read-only");
         }
+        if (bytes_of(view) == std::numeric_limits<std::int64_t>::max()) {
+          return refuse("the tensor's broadcast elements are more bytes than a buffer can count");
+        }
         const bool wants_strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
         const bool contiguous = is_contiguous(view);
         const auto ndim = static_cast<std::size_t>(view.ndim());
@@ -406,11 +426,7 @@ PyObject* wrap_tensor(Tensor&& tensor, std::vector<Reason> reasons) {
 }
 
 Tensor copy_of(const TensorView& view) {
-  const std::int64_t bytes = bytes_of(view);
-  if (view.element_size() == 0) {
-    throw Error(Reason::unsupported_dtype, "packed " + to_string(view.dtype) + " elements cannot be copied");
-  }
-  const WithoutGil nothing(bytes);
+  const WithoutGil nothing(bytes_of(view));
   return cast(view, view.dtype, {.casting = Casting::equiv});
 }
 

@@ -17,8 +17,6 @@ TorchApi g_torch;
 bool g_loaded = false;
 const DLPackExchangeAPI* g_table = nullptr;
 
-constexpr int max_ndim = 64;  // of NumPy and of DLPack imports; torch has no limit
-
 struct NameRow {
   const char* name;
   DType dtype;
@@ -401,20 +399,35 @@ TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
   if (call_is_true(tensor, "_is_zerotensor")) {
     throw_no_storage("a zero tensor of automatic differentiation");
   }
+  const bool has_table = api.table != nullptr && api.table->dltensor_from_py_object_no_sync != nullptr;
+  source.object = Ref::borrow(tensor);
   DLTensor described{};
-  if (api.table != nullptr && api.table->dltensor_from_py_object_no_sync != nullptr) {
+  if (has_table) {
     if (api.table->dltensor_from_py_object_no_sync(tensor, &described) != 0) {
       clear_foreign_error();
       throw_no_storage("the tensor");
     }
+    if (!Py_IS_TYPE(tensor, api.tensor_type)) {
+      // Parameters change their storage as a matter of course (module.half(), .data = ...): what is exchanged is a
+      // tensor of our own on the storage of now, as .numpy() does it. A dispatch mode may forbid it, or answer with a
+      // fake.
+      Ref own = Ref::steal(PyObject_CallMethod(tensor, "detach", nullptr));
+      DLTensor same{};
+      if (own && PyObject_TypeCheck(own.get(), api.tensor_type) != 0 &&
+          api.table->dltensor_from_py_object_no_sync(own.get(), &same) == 0 && same.data == described.data) {
+        source.object = std::move(own);
+        described = same;
+      }
+      clear_foreign_error();
+    }
   } else {
-    const Ref bare = Ref::steal(PyObject_CallMethod(tensor, "detach", nullptr));
-    if (!bare) {
+    source.object = Ref::steal(PyObject_CallMethod(tensor, "detach", nullptr));
+    if (!source.object) {
       clear_foreign_error();
       throw_no_storage("the tensor");
     }
-    refuse_without_address(bare.get());
-    source.held = import_managed(managed_from_torch(api, bare.get()));
+    refuse_without_address(source.object.get());
+    source.held = import_managed(managed_from_torch(api, source.object.get()));
     described = detail::Box::of(source.held)->tensor();
   }
   const auto ndim = static_cast<std::size_t>(described.ndim);

@@ -70,6 +70,7 @@ struct TorchApi {
 struct TorchSource {
   TensorView view;
   SourceTraits traits;
+  Ref object;   // the tensor, or one of its own on the same storage; what an exchange hands on
   Tensor held;  // backs the view where the exchange table is missing
 };
 
@@ -87,7 +88,7 @@ struct TorchSource {
 // throws: Error, PythonError
 [[nodiscard]] PyObject* torch_from_box(const TorchApi& api, detail::Box* box);
 
-// A DLPack struct that shares the tensor's storage (not the tensor object).
+// A DLPack struct over the tensor's memory. It keeps torch's tensor alive, and follows it to another storage.
 // throws: Error (malformed) when torch refuses
 [[nodiscard]] DLManagedTensorVersioned* managed_from_torch(const TorchApi& api, PyObject* tensor);
 

@@ -33,7 +33,7 @@ struct Target {
   bool readonly = true;
   bool misaligned = true;
   bool swapped = false;  // can express the other byte order
-  int max_ndim = 64;
+  int max_ndim = halfway::max_ndim;
   std::string_view title{};  // as messages spell it; empty: the name
 };
 

@@ -32,6 +32,9 @@ struct Device {
          device.type == DeviceType::cuda_managed;
 }
 
+// The most dimensions that a tensor can have here, as in NumPy.
+inline constexpr int max_ndim = 64;
+
 // A borrowed tensor: nothing here owns anything, and it is valid as long as what it was made from.
 // `shape` and `strides` have one entry a dimension (ndim 0 .. 64). `strides` count elements as in DLPack, unless
 // `strides_in_bytes` is set (fields of structured arrays, whose elements are not whole strides apart).

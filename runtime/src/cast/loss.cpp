@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "text.h"
+
 namespace halfway {
 inline namespace v0 {
 namespace detail {
@@ -52,16 +54,6 @@ std::vector<std::int64_t> unravel(std::span<const std::int64_t> shape, std::int6
     position /= shape[i];
   }
   return index;
-}
-
-// As Python writes a tuple.
-std::string tuple_text(const std::vector<std::int64_t>& index) {
-  std::string text = "(";
-  for (std::size_t i = 0; i < index.size(); ++i) {
-    if (i > 0) text += ", ";
-    text += std::to_string(index[i]);
-  }
-  return text + (index.size() == 1 ? ",)" : ")");
 }
 
 }  // namespace

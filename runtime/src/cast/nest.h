@@ -13,8 +13,6 @@ namespace halfway {
 inline namespace v0 {
 namespace detail {
 
-inline constexpr std::size_t max_ndim = 64;
-
 // The dimensions of a source and a destination, strides in bytes. Dimensions of one element are left out, those that
 // are one step apart in both are joined, and the order is that of the destination's memory: a contiguous pair is a
 // single dimension, whatever the order of its axes. There is always at least one dimension.
