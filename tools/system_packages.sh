@@ -13,7 +13,11 @@ need() { # need PACKAGE COMMAND...: PACKAGE is missing unless COMMAND succeeds
   "$@" >/dev/null 2>&1 || packages+=("$package")
 }
 have() { command -v "$1"; }
-have_header() { printf '#if !__has_include(<%s>)\n#error\n#endif\n' "$1" | c++ -E -x c++ -; }
+# Boost's headers come in a package of their own: what counts is that a test would link.
+have_boost_test() {
+  printf '#if !__has_include(<boost/test/unit_test.hpp>)\n#error\n#endif\nint main() {}\n' |
+    c++ -x c++ - -o /dev/null -lboost_unit_test_framework
+}
 # at_least COMMAND VERSION: the first version number that `COMMAND --version` prints is VERSION or later
 at_least() {
   local version
@@ -37,7 +41,7 @@ look() {
   need ninja-build have ninja
   need pkg-config have pkg-config
   need binutils have nm
-  need libboost-test-dev have_header boost/test/unit_test.hpp
+  need libboost-test-dev have_boost_test
 
   # Debian's Python comes in parts; any other is taken as it is, and setup.sh says what it lacks.
   if [ -x .venv/bin/python ]; then

@@ -109,16 +109,19 @@ class OwnGeometry {
  public:
   explicit OwnGeometry(TensorView& view) noexcept {
     const std::size_t ndim = view.shape.size();
-    std::copy_n(view.shape.data(), ndim, dims_.data());
-    std::copy_n(view.strides.data(), ndim, dims_.data() + max_ndim);
-    view.shape = {dims_.data(), ndim};
-    view.strides = {dims_.data() + max_ndim, ndim};
+    std::copy_n(view.shape.data(), ndim, shape_.data());
+    std::copy_n(view.strides.data(), ndim, strides_.data());
+    view.shape = {shape_.data(), ndim};
+    view.strides = {strides_.data(), ndim};
   }
+  ~OwnGeometry() = default;
   OwnGeometry(const OwnGeometry&) = delete;
   OwnGeometry& operator=(const OwnGeometry&) = delete;
 
  private:
-  std::array<std::int64_t, 2 * max_ndim> dims_;  // NOLINT(cppcoreguidelines-pro-type-member-init): only ndim are read
+  // Not initialised: of each, only the first ndim values are read.
+  std::array<std::int64_t, max_ndim> shape_;    // NOLINT(cppcoreguidelines-pro-type-member-init)
+  std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
 };
 
 PyObject* write_into_out(Exchange& exchange) {
