@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+import halfway
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = Path(os.environ.get("HALFWAY_PROBE", ROOT / "build" / "dev" / "probe" / "halfway_probe.so"))
@@ -251,3 +253,13 @@ def release_on_threads(managed: Sequence[int], *, threads: int = 1, keep_gil: bo
     library = with_gil if keep_gil else without_gil
     pointers = (ctypes.c_void_p * len(managed))(*managed)
     assert library.release_on_threads(pointers, len(managed), 1, threads) == 0
+
+
+# What takes a producer.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "from_dlpack": halfway.from_dlpack,
+    "to_numpy": halfway.to_numpy,
+    "to_torch": halfway.to_torch,
+    "to_torch cast": lambda x: halfway.to_torch(x, "float32"),
+    "cast": lambda x: halfway.cast(x, "float64"),
+}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tests.python import probe
+from tests.python.probe import FUNCTIONS
 
 import halfway
 from halfway import ExchangeError
@@ -33,14 +34,6 @@ REASONS = {
     "impossible_bits": "unsupported_dtype",
     "partial_bytes": "unsupported_dtype",
     "sub_byte_strides": "unsupported_dtype",
-}
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "from_dlpack": halfway.from_dlpack,
-    "to_numpy": halfway.to_numpy,
-    "to_torch": halfway.to_torch,
-    "to_torch cast": lambda x: halfway.to_torch(x, "float32"),
-    "cast": lambda x: halfway.cast(x, "float64"),
 }
 
 

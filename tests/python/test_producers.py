@@ -15,35 +15,6 @@ from tests.python import probe
 import halfway
 from halfway import ExchangeError
 
-WRONG = probe.rows(accepted=False)
-ODD = probe.rows(accepted=True)
-
-REASONS = {
-    "version": "version",
-    "negative_ndim": "malformed",
-    "too_many_dims": "malformed",
-    "null_shape": "malformed",
-    "negative_dim": "malformed",
-    "too_many_elements": "malformed",
-    "too_many_bytes": "malformed",
-    "address_overflow": "malformed",
-    "null_data": "malformed",
-    "zero_bits": "malformed",
-    "zero_lanes": "malformed",
-    "impossible_bits": "unsupported_dtype",
-    "partial_bytes": "unsupported_dtype",
-    "sub_byte_strides": "unsupported_dtype",
-}
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "from_dlpack": halfway.from_dlpack,
-    "to_numpy": halfway.to_numpy,
-    "to_torch": halfway.to_torch,
-    "to_torch cast": lambda x: halfway.to_torch(x, "float32"),
-    "cast": lambda x: halfway.cast(x, "float64"),
-}
-
-
 # --- producers that misbehave
 
 
