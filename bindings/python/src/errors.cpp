@@ -19,14 +19,6 @@ Ref text(std::string_view value) {
   return checked(PyUnicode_DecodeUTF8(value.data(), static_cast<Py_ssize_t>(value.size()), "replace"));
 }
 
-Ref reasons_tuple(std::span<const Reason> reasons) {
-  Ref tuple = checked(PyTuple_New(static_cast<Py_ssize_t>(reasons.size())));
-  for (std::size_t i = 0; i < reasons.size(); ++i) {
-    PyTuple_SET_ITEM(tuple.get(), static_cast<Py_ssize_t>(i), text(to_string(reasons[i])).release());
-  }
-  return tuple;
-}
-
 void set_exchange_error(const Error& error) {
   const Ref message = text(error.message());
   const Ref reasons = reasons_tuple(error.reasons());
@@ -69,6 +61,14 @@ void set_cast_error(const CastError& error) {
 }
 
 }  // namespace
+
+Ref reasons_tuple(std::span<const Reason> reasons) {
+  Ref tuple = checked(PyTuple_New(static_cast<Py_ssize_t>(reasons.size())));
+  for (std::size_t i = 0; i < reasons.size(); ++i) {
+    PyTuple_SET_ITEM(tuple.get(), static_cast<Py_ssize_t>(i), text(to_string(reasons[i])).release());
+  }
+  return tuple;
+}
 
 void throw_type_error(const std::string& message) {
   PyErr_SetString(PyExc_TypeError, message.c_str());

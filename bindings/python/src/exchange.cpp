@@ -58,7 +58,7 @@ Source open_out(const Library& target, PyObject* object) {
 bool is_identity(const Exchange& exchange) {
   const Arguments& arguments = exchange.arguments;
   const Source& source = exchange.source;
-  return source.library == exchange.target && arguments.out == nullptr && arguments.copy != Copy::always &&
+  return exchange.target->owns(arguments.x) && arguments.out == nullptr && arguments.copy != Copy::always &&
          (!arguments.dtype || (*arguments.dtype == source.view.dtype && !source.view.swapped));
 }
 
@@ -95,9 +95,8 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool keep_ca
                     detail::tuple_text(source.view.shape),
                 "pass an out of x's shape");
   }
-  if (&target == &numpy_library() && source.view.element_size() == 0) {
-    throw Error(Reason::unsupported_dtype, "NumPy has no packed " + to_string(source.view.dtype),
-                "keep it a halfway.Tensor");
+  if (&target == &numpy_library()) {
+    require_whole_bytes(source.view);
   }
   exchange.plan = plan(source.view, source.traits, wish);
   return exchange;
@@ -202,16 +201,14 @@ PyObject* run(const Library& target, const Arguments& arguments) {
   }
   // nothing to do, whatever the array holds
   if (!arguments.dtype && arguments.out == nullptr && arguments.copy != Copy::always && target.owns(arguments.x) &&
-      !(arguments.host_asked && target.owns == torch_library().owns && !is_torch_on_host(arguments.x))) {
-    if (target.owns == numpy_library().owns && is_masked(arguments.x)) {
-      throw Error(Reason::masked, "a masked array's mask cannot travel",
-                  "pass x.filled(value) for the values, and x.mask on its own");
+      !(arguments.host_asked && &target == &torch_library() && !is_torch_on_host(arguments.x))) {
+    if (&target == &numpy_library()) {
+      require_unmasked(arguments.x);
     }
     return Ref::borrow(arguments.x).release();
   }
   Exchange exchange = prepare(target, arguments);
-  const bool unchanged = is_identity(exchange) && target.owns(arguments.x);
-  return unchanged ? Ref::borrow(arguments.x).release() : execute(exchange);
+  return is_identity(exchange) ? Ref::borrow(arguments.x).release() : execute(exchange);
 }
 
 // --- the functions
@@ -272,12 +269,12 @@ PyObject* cast_function(PyObject* /*module*/, PyObject* const* args, Py_ssize_t 
 PyObject* from_dlpack_function(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   drain();
   return guarded([&]() -> PyObject* {
-    if (count == 1 && names == nullptr && PyArray_CheckExact(args[0])) {
-      if (detail::Box* box = box_of_plain_array(args[0]); box != nullptr) {
-        return wrap_tensor(detail::Box::wrap(box));
-      }
-    }
     if (count == 1 && names == nullptr) {
+      if (PyArray_CheckExact(args[0])) {
+        if (detail::Box* box = box_of_plain_array(args[0]); box != nullptr) {
+          return wrap_tensor(detail::Box::wrap(box));
+        }
+      }
       const TorchApi* api = torch_if_loaded();
       DLTensor dl;
       if (api != nullptr && Py_IS_TYPE(args[0], api->tensor_type) && open_torch_fast(*api, args[0], dl) &&

@@ -165,6 +165,20 @@ PyArray_Descr* ml_descr(DType dtype) {
   return nullptr;
 }
 
+// numpy.ma.MaskedArray or a subclass.
+bool is_masked(PyObject* array) noexcept {
+  // numpy.ma need not be loaded: a masked array's class is then not there to be found.
+  PyObject* mro = Py_TYPE(array)->tp_mro;
+  for (Py_ssize_t i = 0; mro != nullptr && i < PyTuple_GET_SIZE(mro); ++i) {
+    const auto* type = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, i));
+    const char* dot = std::strrchr(type->tp_name, '.');
+    if (std::strcmp(dot == nullptr ? type->tp_name : dot + 1, "MaskedArray") == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 void init_numpy() {
@@ -260,24 +274,15 @@ PyArray_Descr* descr_for(DType dtype) {
   return descr;
 }
 
-bool is_masked(PyObject* array) noexcept {
-  // numpy.ma need not be loaded: a masked array's class is then not there to be found.
-  PyObject* mro = Py_TYPE(array)->tp_mro;
-  for (Py_ssize_t i = 0; mro != nullptr && i < PyTuple_GET_SIZE(mro); ++i) {
-    const auto* type = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, i));
-    const char* dot = std::strrchr(type->tp_name, '.');
-    if (std::strcmp(dot == nullptr ? type->tp_name : dot + 1, "MaskedArray") == 0) {
-      return true;
-    }
-  }
-  return false;
-}
-
-TensorView view_of_array(PyArrayObject* array) {
-  if (!PyArray_CheckExact(array) && is_masked(reinterpret_cast<PyObject*>(array))) {
+void require_unmasked(PyObject* array) {
+  if (!PyArray_CheckExact(array) && is_masked(array)) {
     throw Error(Reason::masked, "a masked array's mask cannot travel",
                 "pass x.filled(value) for the values, and x.mask on its own");
   }
+}
+
+TensorView view_of_array(PyArrayObject* array) {
+  require_unmasked(reinterpret_cast<PyObject*>(array));
   PyArray_Descr* descr = PyArray_DESCR(array);
   const std::optional<DType> dtype = dtype_of(descr);
   if (!dtype) {
@@ -297,13 +302,17 @@ TensorView view_of_array(PyArrayObject* array) {
   return view;
 }
 
-PyObject* array_over(const TensorView& view, bool writable, PyObject* base) {
-  Ref owner = Ref::steal(base);
+void require_whole_bytes(const TensorView& view) {
   if (view.element_size() == 0) {
     throw Error(Reason::unsupported_dtype, "NumPy has no packed " + to_string(view.dtype), "keep it a halfway.Tensor");
   }
+}
+
+PyObject* array_over(const TensorView& view, bool writable, PyObject* base) {
+  Ref owner = Ref::steal(base);
+  require_whole_bytes(view);
   PyArray_Descr* descr = descr_for(view.dtype);
-  std::array<npy_intp, 64> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init): only ndim of them are read
+  std::array<npy_intp, max_ndim> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init): only ndim of them are read
   const std::int64_t unit = view.strides_in_bytes ? 1 : static_cast<std::int64_t>(view.element_size());
   for (std::size_t i = 0; i < view.shape.size(); ++i) {
     strides[i] = view.strides[i] * unit;

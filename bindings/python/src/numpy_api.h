@@ -45,8 +45,11 @@ void init_numpy();
 // A new reference to the native descriptor. throws Error(unsupported_dtype), PythonError
 [[nodiscard]] PyArray_Descr* descr_for(DType dtype);
 
-// numpy.ma.MaskedArray or a subclass.
-[[nodiscard]] bool is_masked(PyObject* array) noexcept;
+// Error(masked) for a numpy.ma.MaskedArray or a subclass.
+void require_unmasked(PyObject* array);
+
+// Error(unsupported_dtype) for packed sub-byte elements, which NumPy cannot address.
+void require_whole_bytes(const TensorView& view);
 
 // A view of the array's memory; shape and strides are the array's own (strides in bytes).
 // throws: Error(unsupported_dtype, masked)

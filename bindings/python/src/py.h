@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include <exception>
-#include <initializer_list>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -65,6 +65,9 @@ struct PythonError {};
 
 // Drops the Python error that is set (a foreign library's, whose text must not reach the user).
 inline void clear_foreign_error() noexcept { PyErr_Clear(); }
+
+// The words of the reasons, as a tuple. throws PythonError
+[[nodiscard]] Ref reasons_tuple(std::span<const Reason> reasons);
 
 // ExchangeError and CastError, defined in halfway/_errors.py; set by `init_errors`.
 [[nodiscard]] PyObject* exchange_error_type() noexcept;

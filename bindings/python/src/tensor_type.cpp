@@ -15,6 +15,7 @@
 #include "halfway/layout.h"
 #include "numpy_api.h"
 #include "release.h"
+#include "text.h"
 
 namespace halfway::python {
 namespace {
@@ -104,24 +105,13 @@ PyObject* get_device(PyObject* self, void*) {
 PyObject* get_readonly(PyObject* self, void*) { return PyBool_FromLong(view_of(self).readonly ? 1 : 0); }
 PyObject* get_data_ptr(PyObject* self, void*) { return PyLong_FromVoidPtr(const_cast<void*>(view_of(self).data)); }
 PyObject* get_reasons(PyObject* self, void*) {
-  return guarded([&] {
-    const std::vector<Reason>& reasons = tensor_object(self).reasons;
-    Ref tuple = checked(PyTuple_New(static_cast<Py_ssize_t>(reasons.size())));
-    for (std::size_t i = 0; i < reasons.size(); ++i) {
-      PyTuple_SET_ITEM(tuple.get(), static_cast<Py_ssize_t>(i), checked(string(to_string(reasons[i]))).release());
-    }
-    return tuple.release();
-  });
+  return guarded([&] { return reasons_tuple(tensor_object(self).reasons).release(); });
 }
 
 PyObject* repr(PyObject* self) {
   return guarded([&] {
     const TensorView view = view_of(self);
-    std::string text = "halfway.Tensor(shape=(";
-    for (std::size_t i = 0; i < view.shape.size(); ++i) {
-      text += (i == 0 ? "" : ", ") + std::to_string(view.shape[i]);
-    }
-    text += view.shape.size() == 1 ? ",)" : ")";
+    std::string text = "halfway.Tensor(shape=" + detail::tuple_text(view.shape);
     text += ", dtype=" + to_string(view.dtype);
     if (view.device != Device{}) {
       text += ", device=" + device_text(view.device);
@@ -315,8 +305,8 @@ int get_buffer(PyObject* self, Py_buffer* buffer, int flags) {
         const bool wants_strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
         const bool contiguous = is_contiguous(view);
         const auto ndim = static_cast<std::size_t>(view.ndim());
-        std::array<std::int64_t, 64> reversed_shape;
-        std::array<std::int64_t, 64> reversed_strides;
+        std::array<std::int64_t, max_ndim> reversed_shape;
+        std::array<std::int64_t, max_ndim> reversed_strides;
         for (std::size_t i = 0; i < ndim; ++i) {
           reversed_shape[i] = view.shape[ndim - 1 - i];
           reversed_strides[i] = view.strides[ndim - 1 - i];

@@ -134,8 +134,8 @@ class Tensor {
   // Hands this reference to a DLPack consumer, which releases it by calling `deleter`. Strides are always filled,
   // byte_offset is 0 (on devices that `DeviceType` names), flags are READ_ONLY and PADDED as imported. Without other
   // shares the struct is the tensor itself (no allocation), and IS_COPIED is set when this library allocated the
-  // memory; else a new struct is made. throws: Error (consumed: there is no tensor), std::bad_alloc; this reference is
-  // then kept
+  // memory; else a new struct is made.
+  // throws: Error (consumed: there is no tensor), std::bad_alloc; this reference is then kept
   [[nodiscard]] DLManagedTensorVersioned* to_dlpack() &&;
 
   // As to_dlpack(), in the struct used before DLPack 1.0, which can say neither read-only nor padded.
