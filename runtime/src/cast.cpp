@@ -10,6 +10,7 @@
 #include "cast/loss.h"
 #include "cast/pass.h"
 #include "cast/permission.h"
+#include "cast/tiers.h"
 #include "halfway/layout.h"
 
 namespace halfway {
@@ -17,6 +18,7 @@ inline namespace v0 {
 namespace {
 
 using detail::Elements;
+using detail::Kernels;
 using detail::Nest;
 using detail::Tally;
 
@@ -132,6 +134,7 @@ void fill(const TensorView& source, const MutableView& destination, const CastOp
   const DType to = destination.dtype;
   const Elements in = elements_of(source);
   const Elements out = elements_of(destination);
+  const Kernels& kernels = detail::active_kernels();
   const DTypeInfo* const row = find(from);
   const bool has_nan = row != nullptr && row->castable && row->format != nullptr;
 
@@ -140,14 +143,14 @@ void fill(const TensorView& source, const MutableView& destination, const CastOp
     if (!fresh && is_identical(source, destination)) {
       if (options.report == nullptr || !has_nan) return;
       Tally tally;
-      detail::convert_pass(Nest::of(source), in, out, false, &tally);
+      detail::convert_pass(kernels, Nest::of(source), in, out, false, &tally);
       *options.report = tally.report;
       return;
     }
     if (in.size == 0) return copy_packed(source, destination, count);
     if (options.report == nullptr || !has_nan) {
       const std::size_t unit = source.swapped != destination.swapped ? scalar_size(from) : 1;
-      return detail::copy_pass(Nest::between(source, destination), in.size, unit);
+      return detail::copy_pass(kernels, Nest::between(source, destination), in.size, unit);
     }
   }
 
@@ -157,13 +160,13 @@ void fill(const TensorView& source, const MutableView& destination, const CastOp
   const bool counts = options.report != nullptr || tally.watched != 0;
   const bool checks_first = !fresh && tally.watched != 0;
   if (checks_first) {
-    detail::convert_pass(Nest::of(source), in, out, saturate, &tally);
+    detail::convert_pass(kernels, Nest::of(source), in, out, saturate, &tally);
   } else {
-    detail::convert_pass(Nest::between(source, destination), in, out, saturate, counts ? &tally : nullptr);
+    detail::convert_pass(kernels, Nest::between(source, destination), in, out, saturate, counts ? &tally : nullptr);
   }
   if (options.report != nullptr) *options.report = tally.report;
   if (tally.losses > 0) detail::refuse_loss(source, in, to, options, tally);
-  if (checks_first) detail::convert_pass(Nest::between(source, destination), in, out, saturate, nullptr);
+  if (checks_first) detail::convert_pass(kernels, Nest::between(source, destination), in, out, saturate, nullptr);
 }
 
 // Memory from an allocator that a tensor holds until its last share goes.

@@ -102,8 +102,8 @@ class Checker {
       if (result.pattern == expected.pattern && result.flags == flags_of(expected)) continue;
       if (++wrong_ > 5) continue;
       BOOST_ERROR(in.name << " " << std::hex << pattern << " = " << reference::to_string(x) << " to " << out.name
-                          << (saturate ? " saturating" : "") << ": " << result.pattern << " flags " << int{result.flags}
-                          << ", not " << expected.pattern << " flags " << int{flags_of(expected)});
+                          << (saturate ? " saturating" : "") << ": " << result.pattern << " flags " << result.flags
+                          << ", not " << expected.pattern << " flags " << flags_of(expected));
     }
   }
 

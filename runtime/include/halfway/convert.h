@@ -3,8 +3,8 @@
 // Every castable dtype has an element type here (`Boolean`, `Integer<std::int16_t>`, `BFloat16`, ...). It decodes its
 // bit patterns exactly into one of four wide types
 //
-//   float          float16, bfloat16, float32, fp8
-//   double         float64
+//   float          float16, bfloat16, float32, fp8; integers of up to 16 bits and bool, where the target is a float
+//   double         float64; integers of 32 bits, where the target is a float
 //   std::int64_t   signed integers
 //   std::uint64_t  unsigned integers and bool
 //
@@ -17,12 +17,13 @@
 // Encoding also says what was lost, as `Flags`; a caller that ignores them pays nothing for them once this is inlined.
 // Complex numbers are pairs of elements; `dropped_imaginary` speaks of the part that a real target cannot hold.
 //
-// Environment: formats of 16 bits and fewer are read and written by integer arithmetic on bit patterns, the same under
-// any rounding, FTZ or DAZ mode. Conversions between float32, float64 and 64-bit integers, and of floats to integers,
-// are the hardware's, and need the default mode (to nearest, subnormals kept), which cast() sets and restores.
+// Form: no branches, no tables, no shifts by variable amounts, no conversion of 64-bit integers by the processor: what
+// is written here is what a compiler can turn into vector code on every instruction set, the oldest included.
+//
+// Environment: the float arithmetic needs the default mode (to nearest, subnormals kept), which cast() sets and
+// restores.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -38,16 +39,23 @@
 
 namespace halfway {
 inline namespace v0 {
+// Sources that are compiled for one instruction set define this, so that nothing here is shared with the others: the
+// linker would keep one copy of an inline function for the whole program, whatever instructions it is made of.
+#if defined(HALFWAY_CONVERT_INTERNAL)
+namespace {  // NOLINT(google-build-namespaces,cert-dcl59-cpp)
+#endif
 namespace convert {
 
-// What a conversion met or lost, as a set of bits. The words are those of `Report` in cast.h.
-using Flags = std::uint8_t;
-inline constexpr Flags saw_nan = 1;    // the source is NaN
-inline constexpr Flags overflow = 2;   // finite in, and its rounding with unbounded exponent exceeds the finite range
-inline constexpr Flags underflow = 4;  // nonzero in, zero out; always together with `inexact`
-inline constexpr Flags inexact = 8;    // a finite value changed without overflow; an infinity without an image
-inline constexpr Flags nan_dropped =
-    16;  // a NaN without an image: into an integer or bool, or an imaginary part dropped
+// What a conversion met or lost, as a set of bits. The words are those of `Report` in cast.h. Each has a byte of its
+// own, so that the sum of up to 127 sets holds the four counts side by side.
+using Flags = std::uint32_t;
+inline constexpr Flags saw_nan = 1U << 0;   // the source is NaN
+inline constexpr Flags overflow = 1U << 8;  // finite in, its rounding with unbounded exponent exceeds the finite range
+inline constexpr Flags underflow = 1U << 16;    // nonzero in, zero out; always together with `inexact`
+inline constexpr Flags inexact = 1U << 24;      // a finite value changed without overflow; an infinity without an image
+inline constexpr Flags nan_dropped = 1U << 31;  // a NaN without an image: into an integer or bool, or an imaginary part
+                                                // dropped; always together with `saw_nan`
+inline constexpr Flags counted = saw_nan | overflow | underflow | inexact;
 
 template <class Bits>
 struct Encoded {
@@ -62,30 +70,20 @@ HALFWAY_HD constexpr To bit_cast(const From& from) noexcept {
   return __builtin_bit_cast(To, from);
 }
 
+// All ones if `condition`: for choices that a compiler would rather make by a branch.
+HALFWAY_HD constexpr std::uint64_t mask(bool condition) noexcept { return 0 - static_cast<std::uint64_t>(condition); }
+
 // `flag` if `condition`. Flags are formed without a branch, so that loops that ignore them keep nothing of them, and
 // loops that want them can be vectorised.
-HALFWAY_HD constexpr int when(bool condition, int flag) noexcept { return -static_cast<int>(condition) & flag; }
+HALFWAY_HD constexpr Flags when(bool condition, Flags flag) noexcept { return condition ? flag : Flags{0}; }
 
-HALFWAY_HD constexpr int leading_zeros(std::uint64_t value) noexcept {  // value != 0
-#if defined(__CUDA_ARCH__)
-  return __clzll(static_cast<long long>(value));
-#else
-  return std::countl_zero(value);
-#endif
+// a > b, for patterns without their top bit: as signed integers, which is the comparison that all vector units have.
+HALFWAY_HD constexpr bool is_greater(std::uint32_t a, std::uint32_t b) noexcept {
+  return static_cast<std::int32_t>(a) > static_cast<std::int32_t>(b);
 }
-
-HALFWAY_HD constexpr int trailing_zeros(std::uint64_t value) noexcept {  // value != 0
-#if defined(__CUDA_ARCH__)
-  return __ffsll(static_cast<long long>(value)) - 1;
-#else
-  return std::countr_zero(value);
-#endif
+HALFWAY_HD constexpr bool is_greater(std::uint64_t a, std::uint64_t b) noexcept {
+  return static_cast<std::int64_t>(a) > static_cast<std::int64_t>(b);
 }
-
-HALFWAY_HD constexpr std::uint64_t magnitude(std::int64_t value) noexcept {
-  return value < 0 ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value);
-}
-HALFWAY_HD constexpr std::uint64_t magnitude(std::uint64_t value) noexcept { return value; }
 
 // The fields of the two wide float types.
 template <class W>
@@ -130,6 +128,55 @@ HALFWAY_HD constexpr float power_of_two(int exponent) noexcept {
   return bit_cast<float>(static_cast<std::uint32_t>(exponent + Wide<float>::bias) << Wide<float>::mantissa_bits);
 }
 
+// 64-bit integers to double, in halves: below 2^52, an integer written into the mantissa of 2^52 is that number plus
+// 2^52, and the same goes for the upper half and 2^84. Both halves are exact, so that their sum is the one rounding.
+struct Halves {
+  double high;
+  double low;
+};
+
+template <class I>
+HALFWAY_HD constexpr Halves halves(I value) noexcept {
+  constexpr std::uint64_t two_52 = 0x4330000000000000;
+  constexpr std::uint64_t two_84 = 0x4530000000000000;
+  constexpr std::uint64_t top = std::is_signed_v<I> ? 0x80000000 : 0;  // signed: counted from the lowest
+  constexpr double offset = 19342813113834066795298816.0 + (std::is_signed_v<I> ? 9223372036854775808.0 : 0.0);  // 2^84
+  const auto pattern = static_cast<std::uint64_t>(value);
+  return {bit_cast<double>(((pattern >> 32) ^ top) | two_84) - offset,
+          bit_cast<double>((pattern & 0xFFFFFFFF) | two_52) - 4503599627370496.0};
+}
+
+// Rounding to odd: a value that is not representable becomes the neighbour whose last bit is 1. A second rounding, to
+// a format with at least two bits less, then gives what one rounding of the value would have given, since the last
+// bit remembers on which side of every midpoint the value was (Boldo and Melquiond, "Emulation of FMA and correctly
+// rounded sums: proved algorithms using rounding to odd", 2008). Nothing overflows or becomes zero by it. NaN stays
+// NaN.
+HALFWAY_HD constexpr float to_odd(double value) noexcept {
+  const auto nearest = static_cast<float>(value);
+  const auto back = static_cast<double>(nearest);
+  const auto pattern = bits_of(nearest);
+  const std::uint64_t step = mask(is_greater(magnitude_bits(back), magnitude_bits(value))) | 1;  // -1 or 1
+  const std::uint64_t lost = mask(bits_of(back) != bits_of(value)) & step;
+  const std::uint32_t even = (pattern & 1) - 1;  // all ones if the last bit is 0
+  return bit_cast<float>(pattern + (static_cast<std::uint32_t>(lost) & even));
+}
+
+// To odd at the 12th bit: exact below 2^53, and of 42 bits or more above, so that the double is exact as well.
+template <class I>
+requires std::is_integral_v<I> HALFWAY_HD constexpr double to_odd_double(I value) noexcept {
+  constexpr std::uint64_t two_53 = std::uint64_t{1} << 53;
+  constexpr std::uint64_t unit = std::uint64_t{1} << 11;
+  const auto pattern = static_cast<std::uint64_t>(value);
+  const bool is_small = (std::is_signed_v<I> ? (pattern + two_53) >> 54 : pattern >> 53) == 0;
+  const std::uint64_t sticky = (pattern & (unit - 1)) != 0 ? unit : 0;
+  const std::uint64_t kept = is_small ? pattern : (pattern & ~(unit - 1)) | sticky;
+  const Halves parts = halves(static_cast<I>(kept));
+  return parts.high + parts.low;
+}
+
+HALFWAY_HD constexpr float to_odd(std::int64_t value) noexcept { return to_odd(to_odd_double(value)); }
+HALFWAY_HD constexpr float to_odd(std::uint64_t value) noexcept { return to_odd(to_odd_double(value)); }
+
 template <int bits>
 using UnsignedOf = std::conditional_t<
     (bits <= 8), std::uint8_t,
@@ -144,6 +191,7 @@ struct Boolean {
   static constexpr DType dtype = boolean;
 
   HALFWAY_HD static constexpr Wide decode(Bits bits) noexcept { return bits != 0 ? 1 : 0; }
+  HALFWAY_HD static constexpr float decode_number(Bits bits) noexcept { return bits != 0 ? 1.0F : 0.0F; }
 
   template <class W>
   HALFWAY_HD static constexpr Encoded<Bits> encode(W value, bool /*saturate*/) noexcept {
@@ -151,8 +199,8 @@ struct Boolean {
       const auto magnitude = detail::magnitude_bits(value);
       const bool kept = magnitude == 0 || detail::bits_of(value) == detail::Wide<W>::one;
       const bool is_nan = magnitude > detail::Wide<W>::infinity;
-      const int flags = detail::when(is_nan, saw_nan | nan_dropped) | detail::when(!is_nan & !kept, inexact);
-      return {static_cast<Bits>(magnitude != 0), static_cast<Flags>(flags)};
+      const Flags flags = detail::when(is_nan, saw_nan | nan_dropped) | detail::when(!is_nan & !kept, inexact);
+      return {static_cast<Bits>(magnitude != 0), flags};
     } else {
       return {static_cast<Bits>(value != 0), value != 0 && value != 1 ? inexact : Flags{0}};
     }
@@ -170,6 +218,15 @@ struct Integer {
   static constexpr I highest = std::numeric_limits<I>::max();
 
   HALFWAY_HD static constexpr Wide decode(Bits bits) noexcept { return bits; }
+  HALFWAY_HD static constexpr auto decode_number(Bits bits) noexcept {
+    if constexpr (sizeof(I) < 4) {
+      return static_cast<float>(static_cast<std::int32_t>(bits));
+    } else if constexpr (sizeof(I) == 4) {
+      return static_cast<double>(bits);
+    } else {
+      return Wide{bits};
+    }
+  }
 
   HALFWAY_HD static constexpr Encoded<Bits> encode(std::int64_t value, bool saturate) noexcept {
     bool fits = value >= 0;
@@ -188,31 +245,33 @@ struct Integer {
   template <class W>
   requires std::is_floating_point_v<W> HALFWAY_HD static constexpr Encoded<Bits> encode(W value,
                                                                                         bool /*saturate*/) noexcept {
-    // 1. Truncate into the 64-bit integer of the target's signedness, where the value is known to fit: the comparisons
-    //    are with powers of two (and -1), which every wide type holds. NaN fails them all.
-    constexpr W two_63 = static_cast<W>(9223372036854775808.0);
-    constexpr bool is_u64 = std::is_same_v<I, std::uint64_t>;
-    using Integer64 = std::conditional_t<is_u64, std::uint64_t, std::int64_t>;
+    // 1. Truncate into a wider integer, where the value is known to fit: the comparisons are with powers of two (and
+    //    -1), which every wide type holds. NaN fails them all. 32 bits are wide enough for targets of 8 and 16, and
+    //    vector units have that conversion.
+    using Truncated = std::conditional_t<(sizeof(I) < 4 || std::is_same_v<I, std::int32_t>), std::int32_t,
+                                         std::conditional_t<sizeof(I) < 8, std::int64_t, I>>;
+    constexpr W half_range = static_cast<W>(std::uint64_t{1} << (sizeof(Truncated) * 8 - 1));
     bool fits = false;
-    if constexpr (is_u64) {
-      fits = value > W{-1} && value < 2 * two_63;
+    if constexpr (std::is_signed_v<Truncated>) {
+      fits = (value >= -half_range) & (value < half_range);
+      if constexpr (sizeof(W) == 8 && sizeof(Truncated) == 4) fits = (value > -half_range - 1) & (value < half_range);
     } else {
-      fits = value >= -two_63 && value < two_63;
+      fits = (value > W{-1}) & (value < 2 * half_range);
     }
-    const auto truncated = fits ? static_cast<Integer64>(value) : Integer64{0};
+    const auto truncated = static_cast<Truncated>(fits ? value : W{0});
     // 2. The target's own range, in integers.
-    if constexpr (sizeof(I) < 8) fits = fits && truncated >= lowest && truncated <= highest;
+    if constexpr (sizeof(I) < sizeof(Truncated)) fits = fits & (truncated >= lowest) & (truncated <= highest);
     // 3. What does not fit saturates; NaN becomes 0. `truncated` is exact in W: it has no more digits than the value.
     const auto magnitude = detail::magnitude_bits(value);
     const bool is_nan = magnitude > detail::Wide<W>::infinity;
     const bool is_infinite = magnitude == detail::Wide<W>::infinity;
     const I clamped = is_nan ? I{0} : value < 0 ? lowest : highest;
     const bool changed = static_cast<W>(truncated) != value;
-    const int flags = detail::when(fits & changed, inexact) |
-                      detail::when(fits & changed & (truncated == 0), underflow) |
-                      detail::when(is_nan, saw_nan | nan_dropped) | detail::when(is_infinite, inexact) |
-                      detail::when(!fits & !is_nan & !is_infinite, overflow);
-    return {fits ? static_cast<I>(truncated) : clamped, static_cast<Flags>(flags)};
+    const Flags flags = detail::when(fits & changed, inexact) |
+                        detail::when(fits & changed & (truncated == 0), underflow) |
+                        detail::when(is_nan, saw_nan | nan_dropped) | detail::when(is_infinite, inexact) |
+                        detail::when(!fits & !is_nan & !is_infinite, overflow);
+    return {fits ? static_cast<I>(truncated) : clamped, flags};
   }
 
  private:
@@ -228,6 +287,7 @@ struct Float {
   static constexpr int bits = format.bits();
   static constexpr int mantissa_bits = format.mantissa_bits;
   static constexpr int bias = format.bias;
+  static constexpr bool has_sign = format.has_sign;
   static constexpr bool has_infinity = format.has_infinity;
   static constexpr bool has_negative_zero = format.has_negative_zero;
 
@@ -238,6 +298,8 @@ struct Float {
   static constexpr Bits max_finite = static_cast<Bits>(format.max_finite);
   static constexpr Bits canonical_nan = static_cast<Bits>(format.canonical_nan);
 
+  // NaN becomes a NaN of the wide type; out of 16 bits or fewer its canonical one, so that decoding alone is the cast
+  // to float32.
   HALFWAY_HD static constexpr Wide decode(Bits pattern) noexcept {
     if constexpr (bits >= 32) {
       return detail::bit_cast<Wide>(pattern);
@@ -248,210 +310,199 @@ struct Float {
     }
   }
 
+  HALFWAY_HD static constexpr Wide decode_number(Bits pattern) noexcept { return decode(pattern); }
+
+  // Whether a finite number within the range is not representable: what `inexact` of encode() says of those, alone.
+  template <class W>
+  requires std::is_floating_point_v<W> HALFWAY_HD static constexpr bool changes(W value) noexcept {
+    if constexpr (bits >= 32) {
+      return static_cast<W>(static_cast<Wide>(value)) != value;
+    } else if constexpr (format_has_zero) {
+      return round_narrow(detail::magnitude_bits(value)).changed;
+    } else {
+      return (encode_power(value, false).flags & inexact) != 0;
+    }
+  }
+
   template <class W>
   HALFWAY_HD static constexpr Encoded<Bits> encode(W value, bool saturate) noexcept {
-    if constexpr (!format_has_zero) {
-      return encode_power(value, saturate);
-    } else if constexpr (bits >= 32) {
+    if constexpr (bits >= 32) {
       return encode_hardware(value, saturate);
-    } else if constexpr (std::is_floating_point_v<W>) {
-      return encode_narrow(value, saturate);
+    } else if constexpr (!std::is_same_v<W, float>) {
+      // The narrow formats have less than float's 24 bits by two and more, at every exponent that they have: to odd
+      // in between is one rounding. What was lost on the way is still lost: odd is never exact.
+      return encode(detail::to_odd(value), saturate);
+    } else if constexpr (!format_has_zero) {
+      return encode_power(value, saturate);
     } else {
-      return encode_integer(value, saturate);
+      return encode_narrow(value, saturate);
     }
   }
 
  private:
   using Single = detail::Wide<float>;
+  static constexpr auto float_nan = static_cast<std::uint32_t>(formats::float32.canonical_nan);
   static constexpr bool format_has_zero = format.has_zero();
   static constexpr int min_exponent = format.min_exponent();
   static constexpr Bits sign = format.has_sign ? static_cast<Bits>(std::uint64_t{1} << (bits - 1)) : Bits{0};
   static constexpr Bits largest_number = has_infinity ? static_cast<Bits>(max_finite + 1) : max_finite;
-  static constexpr std::uint64_t hidden = std::uint64_t{1} << mantissa_bits;
+  static constexpr std::uint32_t hidden = std::uint32_t{1}
+                                          << (mantissa_bits < 24 ? mantissa_bits : 0);  // narrow formats
 
   // 16 bits or fewer, into float.
   HALFWAY_HD static constexpr float decode_narrow(Bits pattern) noexcept {
     const auto magnitude = static_cast<std::uint32_t>(pattern & static_cast<Bits>(~sign));
-    const std::uint32_t sign_out = (pattern & sign) != 0 ? Single::sign : 0;
-    // 1. Normal numbers: float has the same fields, only wider. Shift the mantissa to its place (the exponent goes with
-    //    it) and correct the exponent by the difference of the biases.
     constexpr int shift = Single::mantissa_bits - mantissa_bits;
-    const std::uint32_t normal =
-        (magnitude << shift) + (static_cast<std::uint32_t>(Single::bias - bias) << Single::mantissa_bits);
-    // 2. Subnormal numbers: mantissa * 2^min_subnormal. Both factors and the product are normal floats or zero, and the
-    //    product is exact, so that no mode of the processor can touch it. With float's own bias (bfloat16) the fields
-    //    already stand for the same number: step 1 covers these.
-    std::uint32_t finite = normal;
-    if constexpr (bias != Single::bias) {
+    bool is_nan = detail::is_greater(magnitude, largest_number);
+    if constexpr (!has_negative_zero) is_nan = pattern == sign;  // the "uz" formats: NaN is where -0 would be
+    // 1. With float's own bias (bfloat16) a number is float's with fewer digits.
+    if constexpr (bias == Single::bias) {
+      const std::uint32_t number = static_cast<std::uint32_t>(pattern) << shift;
+      return detail::bit_cast<float>(is_nan ? float_nan : number);
+    } else {
+      // 2. Normal numbers: shift the mantissa to its place (the exponent goes with it) and correct the exponent by the
+      //    difference of the biases.
+      constexpr auto rebias = static_cast<std::uint32_t>(Single::bias - bias) << Single::mantissa_bits;
+      const std::uint32_t normal = (magnitude << shift) + rebias;
+      // 3. Subnormal numbers: mantissa * 2^min_subnormal. Both factors and the product are normal floats or zero, and
+      //    the product is exact.
       constexpr float unit = detail::power_of_two(min_exponent - mantissa_bits);
       const std::uint32_t subnormal = detail::bits_of(static_cast<float>(static_cast<std::int32_t>(magnitude)) * unit);
-      finite = magnitude < hidden ? subnormal : normal;
+      const std::uint32_t finite = detail::is_greater(hidden, magnitude) ? subnormal : normal;
+      // 4. Infinity and NaN are the patterns above the finite ones.
+      const bool is_infinite = has_infinity & (magnitude == largest_number);
+      const std::uint32_t sign_out = (static_cast<std::uint32_t>(pattern) & sign) << (32 - bits);
+      const std::uint32_t number = (is_infinite ? Single::infinity : finite) | sign_out;
+      return detail::bit_cast<float>(is_nan ? float_nan : number);
     }
-    // 3. Infinity and NaN are the patterns above the finite ones; in the "uz" formats NaN is where -0 would be.
-    bool is_nan = magnitude > largest_number;
-    if constexpr (!has_negative_zero) is_nan = pattern == sign;
-    const bool is_infinite = has_infinity && magnitude == largest_number;
-    const std::uint32_t special = is_nan ? Single::infinity | (Single::hidden >> 1) : Single::infinity;
-    return detail::bit_cast<float>((is_nan || is_infinite ? special : finite) | sign_out);
   }
 
   // e8m0: the pattern e is 2^(e - 127). It is float's exponent field alone; only 2^-127 is subnormal there.
   HALFWAY_HD static constexpr float decode_power(Bits pattern) noexcept {
     const std::uint32_t power =
         pattern == 0 ? Single::hidden >> 1 : static_cast<std::uint32_t>(pattern) << Single::mantissa_bits;
-    const std::uint32_t nan = Single::infinity | (Single::hidden >> 1);
-    return detail::bit_cast<float>(pattern == canonical_nan ? nan : power);
+    return detail::bit_cast<float>(pattern == canonical_nan ? float_nan : power);
   }
 
-  // The pattern for a finite value whose magnitude rounded to `code`, counted on from the finite patterns as if the
-  // exponent had no end; also for infinity, whose `code` is beyond `max_finite` too. In the source's own width, so that
-  // loops have one width until they store.
-  template <class U>
-  HALFWAY_HD static constexpr Bits finish(U code_beyond_range, bool is_nan, bool negative, bool saturate) noexcept {
-    const bool beyond = code_beyond_range > max_finite;
-    const bool becomes_nan = is_nan | (beyond & !saturate & !has_infinity);
-    const U limit = saturate ? max_finite : largest_number;
-    const U magnitude = beyond ? limit : code_beyond_range;
-    const bool keeps_sign = negative & (has_negative_zero | (magnitude != 0));
-    const U number = magnitude | (keeps_sign ? U{sign} : U{0});
-    return static_cast<Bits>(becomes_nan ? U{canonical_nan} : number);
+  struct Rounded {
+    std::uint32_t pattern;  // counted on from the finite ones as if the exponent had no end
+    bool changed;
+  };
+
+  // The magnitude of a float, rounded to 16 bits or fewer. Infinity and NaN come out beyond the finite patterns.
+  HALFWAY_HD static constexpr Rounded round_narrow(std::uint32_t magnitude) noexcept {
+    // 1. Normal numbers of the target: correct the exponent by the difference of the biases, then drop the mantissa's
+    //    lower bits, to nearest even: adding just under half a unit carries into the kept bits when the dropped ones
+    //    are more than half; adding the lowest kept bit as well makes exactly half carry when that bit is odd. A
+    //    carry out of the mantissa raises the exponent, as it should.
+    constexpr int shift = Single::mantissa_bits - mantissa_bits;
+    constexpr std::uint32_t unit = std::uint32_t{1} << shift;
+    constexpr auto rebias = static_cast<std::uint32_t>(Single::bias - bias) << Single::mantissa_bits;
+    const std::uint32_t odd = (magnitude >> shift) & 1;
+    const std::uint32_t normal = (magnitude - rebias + (unit / 2 - 1) + odd) >> shift;
+    const bool normal_changed = (magnitude & (unit - 1)) != 0;
+    if constexpr (bias == Single::bias) {
+      return {normal, normal_changed};  // bfloat16: the fields already stand for the same number, subnormals too
+    } else {
+      // 2. Subnormal numbers of the target: added to a number whose last bit has the weight of the target's last bit,
+      //    the value is rounded there by the addition itself. The largest of them may round up to the smallest normal
+      //    number, whose pattern is the next one.
+      constexpr float anchor = detail::power_of_two(min_exponent - mantissa_bits + Single::mantissa_bits);
+      constexpr std::uint32_t smallest_normal = detail::bits_of(detail::power_of_two(min_exponent));
+      const auto absolute = detail::bit_cast<float>(magnitude);
+      const float sum = absolute + anchor;
+      const bool is_subnormal = detail::is_greater(smallest_normal, magnitude);
+      return {is_subnormal ? detail::bits_of(sum) - detail::bits_of(anchor) : normal,
+              ((is_subnormal & (sum - anchor != absolute)) | (!is_subnormal & normal_changed)) != 0};
+    }
   }
 
-  // Floats into 16 bits or fewer.
-  template <class W>
-  HALFWAY_HD static constexpr Encoded<Bits> encode_narrow(W value, bool saturate) noexcept {
-    using From = detail::Wide<W>;
-    using U = typename From::Bits;
-    const U pattern = detail::bits_of(value);
-    const U magnitude = pattern & ~From::sign;
-    const bool negative = (pattern & From::sign) != 0;
-    // 1. Take the value apart: significand * 2^(exponent - bias - mantissa bits). A subnormal source has the smallest
-    //    normal number's exponent and no hidden bit; nothing needs to be normalised.
-    const bool is_normal = magnitude >= From::hidden;
-    const int exponent = is_normal ? static_cast<int>(magnitude >> From::mantissa_bits) : 1;
-    const U significand = (magnitude & From::fraction) | (is_normal ? From::hidden : U{0});
-    // 2. How many of its bits the target has no room for: the difference of the mantissas, and one more for every power
-    //    of two below the target's normal numbers. Two bits more than there are drops all of them and rounds to zero.
-    constexpr int lowest = From::bias + min_exponent;  // the target's smallest normal number, in the source's exponents
-    static_assert(lowest >= 1, "every subnormal source is subnormal, or zero, in the target");
-    const int below = exponent < lowest ? lowest - exponent : 0;
-    const int above = exponent > lowest ? exponent - lowest : 0;
-    constexpr int least = From::mantissa_bits - mantissa_bits;
-    constexpr int most = From::mantissa_bits + 2;
-    const int shift = least + below < most ? least + below : most;
-    // 3. Round to nearest even: adding just under half a unit carries into the kept bits when the dropped ones are more
-    //    than half; adding the lowest kept bit as well makes exactly half carry when that bit is odd.
-    const U unit = U{1} << shift;
-    const U odd = (significand >> shift) & 1;
-    const U rounded = (significand + (unit / 2 - 1) + odd) >> shift;
-    // 4. Put it together by adding. The hidden bit, if it is there, adds one to the exponent field, which therefore
-    //    counts from the smallest normal number; so does a carry out of the mantissa, from the subnormal numbers into
-    //    the normal ones as well.
-    const U code_out = rounded + (static_cast<U>(above) << mantissa_bits);
-    // 5. Patterns grow with the magnitude, so that "beyond the finite range" is one comparison, for infinity as well.
-    const bool is_nan = magnitude > From::infinity;
-    const bool is_infinite = magnitude == From::infinity;
-    const bool beyond = code_out > max_finite;
-    const bool changed = (significand & (unit - 1)) != 0;
-    const bool is_finite = magnitude < From::infinity;
-    const bool lost_infinity = is_infinite & (saturate || !has_infinity);
-    const int flags = detail::when(is_nan, saw_nan) | detail::when(is_finite & beyond, overflow) |
-                      detail::when((is_finite & changed & !beyond) | lost_infinity, inexact) |
-                      detail::when(changed & (code_out == 0), underflow);
-    return {finish(code_out, is_nan, negative, saturate), static_cast<Flags>(flags)};
-  }
-
-  // Integers into 16 bits or fewer. An integer that is not 0 is at least 1, which is normal in every format.
-  template <class W>
-  HALFWAY_HD static constexpr Encoded<Bits> encode_integer(W value, bool saturate) noexcept {
-    static_assert(min_exponent <= 0);
-    // 1. Normalise: the leading bit to bit 63. It stands for 2^exponent.
-    const std::uint64_t magnitude = detail::magnitude(value);
-    const int zeros = detail::leading_zeros(magnitude | 1);
-    const std::uint64_t significand = magnitude << zeros;
-    const int exponent = 63 - zeros;
-    // 2. Round to nearest even as above; the carry is formed from the dropped bits alone, since there is no room above
-    //    bit 63.
-    constexpr int shift = 63 - mantissa_bits;
-    constexpr std::uint64_t unit = std::uint64_t{1} << shift;
-    const std::uint64_t kept = significand >> shift;
-    const std::uint64_t dropped = significand & (unit - 1);
-    const std::uint64_t rounded = kept + ((dropped + (unit / 2 - 1) + (kept & 1)) >> shift);
-    // 3. Put it together; the hidden bit adds one to the exponent field.
-    const std::uint64_t positive = rounded + (static_cast<std::uint64_t>(exponent - min_exponent) << mantissa_bits);
-    const std::uint64_t code_out = magnitude == 0 ? 0 : positive;
-    const bool beyond = code_out > max_finite;
-    const int flags = detail::when(beyond, overflow) | detail::when(!beyond & (dropped != 0), inexact);
-    return {finish(code_out, false, value < 0, saturate), static_cast<Flags>(flags)};
+  // float into 16 bits or fewer.
+  HALFWAY_HD static constexpr Encoded<Bits> encode_narrow(float value, bool saturate) noexcept {
+    const std::uint32_t pattern = detail::bits_of(value);
+    const std::uint32_t magnitude = pattern & ~Single::sign;
+    const auto [code_out, changed] = round_narrow(magnitude);
+    // 1. Patterns grow with the magnitude, so that "beyond the finite range" is one comparison, for infinity as well,
+    //    and clamping is a minimum.
+    const bool is_nan = detail::is_greater(magnitude, Single::infinity);
+    const bool is_infinite = magnitude == Single::infinity;
+    const bool beyond = detail::is_greater(code_out, max_finite);
+    const std::uint32_t limit = saturate ? std::uint32_t{max_finite} : std::uint32_t{largest_number};
+    const std::uint32_t number = code_out < limit ? code_out : limit;
+    std::uint32_t sign_out = (pattern >> (32 - bits)) & sign;
+    if constexpr (!has_negative_zero) sign_out = number == 0 ? 0 : sign_out;
+    const bool becomes_nan = (is_nan | (!has_infinity & beyond & !saturate)) != 0;
+    // 2. What was lost.
+    const bool is_finite = detail::is_greater(Single::infinity, magnitude);
+    const bool lost_infinity = is_infinite & (saturate | !has_infinity);
+    const Flags flags = detail::when(is_nan, saw_nan) | detail::when(is_finite & beyond, overflow) |
+                        detail::when((is_finite & changed & !beyond) | lost_infinity, inexact) |
+                        detail::when(changed & (code_out == 0), underflow);
+    return {static_cast<Bits>(becomes_nan ? std::uint32_t{canonical_nan} : number | sign_out), flags};
   }
 
   // Into float32 and float64: the hardware rounds once, to nearest even, in the default mode.
   template <class W>
   HALFWAY_HD static constexpr Encoded<Bits> encode_hardware(W value, bool saturate) noexcept {
     using To = detail::Wide<Wide>;
-    const auto converted = static_cast<Wide>(value);
-    const Bits pattern = detail::bits_of(converted);
     if constexpr (std::is_floating_point_v<W>) {
       using From = detail::Wide<W>;
+      const auto converted = static_cast<Wide>(value);
+      const Bits pattern = detail::bits_of(converted);
       const auto magnitude = detail::magnitude_bits(value);
-      const bool is_nan = magnitude > From::infinity;
+      const bool is_nan = detail::is_greater(magnitude, From::infinity);
       const bool is_infinite = magnitude == From::infinity;
       const bool beyond = (pattern & ~To::sign) == To::infinity;
       const Bits clamped = static_cast<Bits>(max_finite | (pattern & sign));
-      int flags = detail::when(is_nan, saw_nan) | detail::when(is_infinite & saturate, inexact);
+      const Bits number = beyond & saturate ? clamped : pattern;
+      Flags flags = detail::when(is_nan, saw_nan) | detail::when(is_infinite & saturate, inexact);
       if constexpr (sizeof(W) > sizeof(Wide)) {
-        const bool is_finite = magnitude < From::infinity;
+        const bool is_finite = detail::is_greater(From::infinity, magnitude);
         const bool changed = detail::bits_of(static_cast<W>(converted)) != detail::bits_of(value);
         const bool is_zero = (pattern & ~To::sign) == 0;
         flags |= detail::when(is_finite & beyond, overflow) | detail::when(is_finite & changed & !beyond, inexact) |
                  detail::when(changed & is_zero, underflow);
       }
-      return {is_nan ? canonical_nan : (beyond && saturate ? clamped : pattern), static_cast<Flags>(flags)};
+      return {value != value ? canonical_nan : number, flags};
+    } else if constexpr (bits == 32) {
+      const double exact = detail::to_odd_double(value);
+      const auto converted = static_cast<float>(exact);
+      const bool changed = static_cast<double>(converted) != exact;
+      return {detail::bits_of(converted), detail::when(changed, inexact)};
     } else {
-      // An integer is exact when the bits from its first to its last 1 fit the mantissa and the hidden bit.
-      const std::uint64_t magnitude = detail::magnitude(value) | (std::uint64_t{value == 0} << 63);
-      const int digits = 64 - detail::leading_zeros(magnitude) - detail::trailing_zeros(magnitude);
-      return {pattern, digits > mantissa_bits + 1 ? inexact : Flags{0}};
+      // The sum's error is itself a double (Dekker's Fast2Sum: the upper half is larger, or zero).
+      const detail::Halves parts = detail::halves(value);
+      const double sum = parts.high + parts.low;
+      const bool changed = parts.low - (sum - parts.high) != 0;
+      return {detail::bits_of(sum), detail::when(changed, inexact)};
     }
   }
 
-  // e8m0 holds powers of two alone: zero and negative values become NaN, ties go up (there is no even mantissa to go
-  // to), and what is below its smallest power becomes that.
-  template <class W>
-  HALFWAY_HD static constexpr Encoded<Bits> encode_power(W value, bool saturate) noexcept {
-    if constexpr (std::is_floating_point_v<W>) {
-      using From = detail::Wide<W>;
-      using U = typename From::Bits;
-      const U pattern = detail::bits_of(value);
-      const U magnitude = pattern & ~From::sign;
-      // 1. Adding half of the hidden bit carries into the exponent field from 1.5 on, which is the midpoint. This holds
-      //    from 1.5 * 2^-127 on, which in float is subnormal; all below it is 2^-127.
-      constexpr int offset = From::bias - bias;
-      constexpr U smallest = offset == 0 ? From::hidden >> 1 : static_cast<U>(offset) << From::mantissa_bits;
-      constexpr U midpoint = offset == 0 ? smallest + (smallest >> 1) : smallest + (From::hidden >> 1);
-      const U exponent = (magnitude + (From::hidden >> 1)) >> From::mantissa_bits;
-      const U code_out = magnitude < midpoint ? U{0} : exponent - static_cast<U>(offset);
-      // 2. Exact is what the pattern found stands for.
-      const U power = code_out == 0 ? smallest : (code_out + static_cast<U>(offset)) << From::mantissa_bits;
-      const bool is_nan = magnitude > From::infinity;
-      const bool is_infinite = magnitude == From::infinity;
-      const bool has_image = pattern == magnitude && magnitude != 0;  // positive
-      const bool beyond = code_out > max_finite;
-      const Bits image = beyond ? (saturate ? max_finite : canonical_nan) : static_cast<Bits>(code_out);
-      const bool overflows = has_image & beyond & !is_infinite;
-      const bool changed = !has_image | is_infinite | (power != magnitude);
-      const int flags = detail::when(is_nan, saw_nan) | detail::when(!is_nan & overflows, overflow) |
+  // float into e8m0, which holds powers of two alone: zero and negative values become NaN, ties go up (there is no
+  // even mantissa to go to), and what is below its smallest power becomes that.
+  HALFWAY_HD static constexpr Encoded<Bits> encode_power(float value, bool saturate) noexcept {
+    static_assert(format_has_zero || bias == Single::bias);
+    const std::uint32_t pattern = detail::bits_of(value);
+    const std::uint32_t magnitude = pattern & ~Single::sign;
+    // 1. Adding half of the hidden bit carries into the exponent field from 1.5 on, which is the midpoint. This holds
+    //    from 1.5 * 2^-127 on, which in float is subnormal; all below it is 2^-127.
+    constexpr std::uint32_t smallest = Single::hidden >> 1;
+    constexpr std::uint32_t midpoint = smallest + (smallest >> 1);
+    const std::uint32_t exponent = (magnitude + (Single::hidden >> 1)) >> Single::mantissa_bits;
+    const std::uint32_t code_out = detail::is_greater(midpoint, magnitude) ? 0 : exponent;
+    // 2. Exact is what the pattern found stands for.
+    const std::uint32_t power = code_out == 0 ? smallest : code_out << Single::mantissa_bits;
+    const bool is_nan = detail::is_greater(magnitude, Single::infinity);
+    const bool is_infinite = magnitude == Single::infinity;
+    const bool has_image = (pattern == magnitude) & (magnitude != 0);  // positive
+    const bool beyond = detail::is_greater(code_out, max_finite);
+    const std::uint32_t limit = saturate ? std::uint32_t{max_finite} : std::uint32_t{canonical_nan};
+    const std::uint32_t image = beyond ? limit : code_out;
+    const bool overflows = has_image & beyond & !is_infinite;
+    const bool changed = !has_image | is_infinite | (power != magnitude);
+    const Flags flags = detail::when(is_nan, saw_nan) | detail::when(!is_nan & overflows, overflow) |
                         detail::when(!is_nan & !overflows & changed, inexact);
-      return {is_nan || !has_image ? canonical_nan : image, static_cast<Flags>(flags)};
-    } else {
-      // The leading bit is the exponent, the one after it is the half; 2^64 is far within range.
-      const bool has_image = value > 0;
-      const std::uint64_t magnitude = detail::magnitude(value) | static_cast<std::uint64_t>(!has_image);
-      const int zeros = detail::leading_zeros(magnitude);
-      const std::uint64_t fraction = (magnitude << zeros) << 1;
-      const int code_out = bias + 63 - zeros + static_cast<int>(fraction >> 63);
-      return {has_image ? static_cast<Bits>(code_out) : canonical_nan, has_image && fraction == 0 ? Flags{0} : inexact};
-    }
+    return {static_cast<Bits>(is_nan | !has_image ? std::uint32_t{canonical_nan} : image), flags};
   }
 };
 
@@ -478,10 +529,18 @@ using Elements = List<Boolean, Integer<std::int8_t>, Integer<std::int16_t>, Inte
                       Integer<std::uint64_t>, Float16, BFloat16, Float32, Float64, Float8E3M4, Float8E4M3,
                       Float8E4M3B11FNUZ, Float8E4M3FN, Float8E4M3FNUZ, Float8E5M2, Float8E5M2FNUZ, Float8E8M0FNU>;
 
+// Whether an element type is a float: its sources are then decoded as numbers, by `decode_number`.
+template <class E>
+inline constexpr bool is_float = std::is_floating_point_v<typename E::Wide>;
+
 // One element of type From to type To, rounded once.
 template <class To, class From>
 HALFWAY_HD constexpr Encoded<typename To::Bits> convert(typename From::Bits bits, bool saturate) noexcept {
-  return To::encode(From::decode(bits), saturate);
+  if constexpr (is_float<To>) {
+    return To::encode(From::decode_number(bits), saturate);
+  } else {
+    return To::encode(From::decode(bits), saturate);
+  }
 }
 
 // What is lost with an imaginary part that is dropped (real targets), or only asked whether it is zero (bool).
@@ -489,10 +548,12 @@ template <class W>
 HALFWAY_HD constexpr Flags dropped_imaginary(W imaginary) noexcept {
   const auto magnitude = detail::magnitude_bits(imaginary);
   const bool is_nan = magnitude > detail::Wide<W>::infinity;
-  return static_cast<Flags>(detail::when(is_nan, saw_nan | nan_dropped) |
-                            detail::when(!is_nan & (magnitude != 0), inexact));
+  return (detail::when(is_nan, saw_nan | nan_dropped) | detail::when(!is_nan & (magnitude != 0), inexact));
 }
 
 }  // namespace convert
+#if defined(HALFWAY_CONVERT_INTERNAL)
+}  // namespace
+#endif
 }  // namespace v0
 }  // namespace halfway

@@ -51,6 +51,14 @@ class DefaultFloatEnvironment {
   Register saved_;
 };
 
+// Orders stores that went past the caches before everything that this thread does next, the news that its part is done
+// above all: other threads may read the memory then.
+inline void order_streamed_stores() noexcept {
+#if defined(__SSE__) || defined(_M_X64)
+  _mm_sfence();
+#endif
+}
+
 }  // namespace detail
 }  // namespace v0
 }  // namespace halfway

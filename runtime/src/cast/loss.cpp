@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "text.h"
+#include "tiers.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -69,14 +70,14 @@ std::string value_text(const TensorView& source, const Elements& elements, std::
   const auto size = static_cast<std::int64_t>(elements.size);
   if (elements.swap_unit > 1) swap_run(element.data(), size, 1, elements.size, elements.swap_unit);
 
-  const BlockFunctions& functions = *block_functions(elements.dtype);
-  const bool is_complex = elements.dtype.code == static_cast<std::uint8_t>(TypeCode::complex);
-  alignas(16) std::array<std::byte, 16> wide{};
-  functions.decode(element.data(), wide.data(), is_complex ? 2 : 1);
+  const Decoding& decoding = active_kernels().find(elements.dtype)->exact;
+  const bool has_parts = is_complex(elements.dtype);
+  alignas(16) std::array<std::byte, 16> wide = element;
+  if (decoding.loop != nullptr) decoding.loop(element.data(), wide.data(), has_parts ? 2 : 1);
   if (elements.dtype == boolean) return component<std::uint64_t>(wide.data(), 0) != 0 ? "True" : "False";
-  std::string real = component_text(functions.wide, wide.data(), 0);
-  if (!is_complex) return real;
-  const std::string imaginary = component_text(functions.wide, wide.data(), 1);
+  std::string real = component_text(decoding.wide, wide.data(), 0);
+  if (!has_parts) return real;
+  const std::string imaginary = component_text(decoding.wide, wide.data(), 1);
   return "(" + real + (imaginary.front() == '-' ? "" : "+") + imaginary + "j)";
 }
 

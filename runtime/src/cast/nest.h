@@ -41,9 +41,16 @@ struct Nest {
 template <class Byte>
 class Cursor {
  public:
-  Cursor(const Nest& nest, std::span<const std::int64_t> strides, Byte* data) noexcept
+  // At the element that is `position` steps from the first one, in the nest's order.
+  Cursor(const Nest& nest, std::span<const std::int64_t> strides, Byte* data, std::int64_t position) noexcept
       : nest_(nest), strides_(strides), last_(nest.ndim - 1), row_(data) {
-    std::fill_n(index_.begin(), last_, 0);
+    at_ = position % nest.shape[last_];
+    position /= nest.shape[last_];
+    for (std::size_t i = last_; i-- > 0;) {
+      index_[i] = position % nest.shape[i];
+      position /= nest.shape[i];
+      row_ += index_[i] * strides_[i];
+    }
   }
 
   [[nodiscard]] Byte* get() const noexcept { return row_ + at_ * strides_[last_]; }

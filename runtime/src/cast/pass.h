@@ -4,9 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "blocks.h"
 #include "halfway/cast.h"
+#include "halfway/convert.h"
 #include "nest.h"
+#include "route.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -26,15 +27,17 @@ struct Tally {
   std::uint64_t losses = 0;      // elements with a watched flag
   std::int64_t first_loss = -1;  // the position of the first one in the order of the nest
 
-  void add(const convert::Flags* flags, std::size_t n) noexcept;
+  // What another part of the same pass found. Positions are those of the whole nest.
+  Tally& operator+=(const Tally& other) noexcept;
 };
 
 // Elements of one dtype, bit by bit: any size. The units differ when the byte order does.
-void copy_pass(const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept;
+void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept;
 
 // Castable dtypes. Counts into `tally` when there is one. Without a destination in the nest nothing is written. Between
 // equal dtypes the bits are copied, and only NaN can be counted.
-void convert_pass(const Nest& nest, const Elements& from, const Elements& to, bool saturate, Tally* tally) noexcept;
+void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
+                  Tally* tally) noexcept;
 
 }  // namespace detail
 }  // namespace v0

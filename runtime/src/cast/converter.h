@@ -1,0 +1,71 @@
+// The stages of a pass, block by block, for one thread. Private to the runtime.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "nest.h"
+#include "pass.h"
+#include "route.h"
+#include "tuning.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+
+// Everything that the threads of a pass share.
+struct Pass {
+  const Kernels& kernels;
+  const Nest& nest;
+  const Elements& from;
+  const Elements& to;
+  const Route& route;
+  bool counts;      // into a tally
+  bool contiguous;  // both sides are one run of elements in the machine's byte order
+  bool streams;     // past the caches
+};
+
+// Works through a part of a nest. Its buffers are tens of KiB: it lives on the stack of the thread that works.
+class Converter {
+ public:
+  Converter(const Pass& pass, Tally* tally) noexcept : pass_(pass), route_(pass.route), tally_(tally) {}
+
+  // Elements from `begin` to `end` in the order of the nest.
+  void run(std::int64_t begin, std::int64_t end) noexcept;
+
+ private:
+  void run_contiguous(std::int64_t begin, std::int64_t end) noexcept;
+  void run_strided(std::int64_t begin, std::int64_t end) noexcept;
+  const std::byte* gather(Cursor<const std::byte>& in, std::size_t n) noexcept;
+  void scatter(const std::byte* elements, Cursor<std::byte>& out, std::size_t n) noexcept;
+  const std::byte* match_components(const std::byte* values, std::size_t n) noexcept;
+  void encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  void encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  void encode_and_flag(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  void add_flags(const convert::Flags* flags, std::int64_t position, std::size_t n) noexcept;
+
+  [[nodiscard]] bool from_complex() const noexcept { return is_complex(route_.from); }
+  [[nodiscard]] bool to_complex() const noexcept { return is_complex(route_.to); }
+  [[nodiscard]] std::byte* imaginary() noexcept { return parts_ + block_components / 2 * sizeof(double); }
+  // Elements of a block.
+  [[nodiscard]] std::int64_t block() const noexcept {
+    const std::size_t components = from_complex() || to_complex() ? block_components / 2 : block_components;
+    return static_cast<std::int64_t>(wide_size(route_.wide) == sizeof(float) ? components : components / 2);
+  }
+
+  const Pass& pass_;
+  const Route& route_;
+  Tally* tally_;
+
+  // A component has at most 8 bytes, and blocks of components wider than 4 have half as many. Not initialised.
+  static constexpr std::size_t buffer_bytes = block_components * sizeof(double);
+  alignas(64) std::byte gathered_[buffer_bytes];
+  alignas(64) std::byte wide_[buffer_bytes];
+  alignas(64) std::byte parts_[buffer_bytes];
+  alignas(64) std::byte encoded_[buffer_bytes];
+  alignas(64) convert::Flags flags_[block_components];
+};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,93 @@
+// The loops that casts are made of: for each instruction set one table, with a row for each castable dtype. Private to
+// the runtime.
+//
+// A pass has at most two stages, through a buffer that stays in the first-level cache:
+//
+//   decode   elements -> a wide type, exactly; for float targets of 16 bits and fewer always float32, rounded to odd
+//            where that is not exact (convert.h says why this is still one rounding)
+//   encode   a wide type -> elements, rounded; counted or not
+//
+// A stage that would change nothing is left out: the other one then reads or writes memory directly.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "halfway/dtype.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+
+// The types that elements are decoded to.
+enum class WideType : std::uint8_t { float32, float64, int64, uint64 };
+inline constexpr std::size_t wide_count = 4;
+
+[[nodiscard]] constexpr std::size_t wide_size(WideType wide) noexcept { return wide == WideType::float32 ? 4 : 8; }
+
+// What a counted pass found: the columns of `Report`.
+struct Counts {
+  std::uint64_t nan = 0;
+  std::uint64_t overflow = 0;
+  std::uint64_t underflow = 0;
+  std::uint64_t inexact = 0;
+
+  Counts& operator+=(const Counts& other) noexcept {
+    nan += other.nan;
+    overflow += other.overflow;
+    underflow += other.underflow;
+    inexact += other.inexact;
+    return *this;
+  }
+};
+
+// `n` contiguous elements in the machine's byte order, at any address; the ranges do not overlap.
+using DecodeLoop = void (*)(const std::byte* elements, std::byte* wide, std::size_t n) noexcept;
+using EncodeLoop = void (*)(const std::byte* wide, std::byte* elements, std::size_t n) noexcept;
+using CountedLoop = void (*)(const std::byte* wide, std::byte* elements, std::size_t n, bool saturate,
+                             Counts& counts) noexcept;
+
+// A way to decode: no function where the elements already are of the wide type.
+struct Decoding {
+  WideType wide;
+  DecodeLoop loop;
+};
+
+struct DTypeKernels {
+  DType dtype;
+  Decoding exact;   // for integers and bool
+  Decoding number;  // for float32 and float64
+  Decoding odd;     // for narrower floats: float32
+  // From each wide type; narrow floats have those from float32 alone.
+  std::array<EncodeLoop, wide_count> encode;
+  std::array<EncodeLoop, wide_count> encode_saturated;
+  std::array<CountedLoop, wide_count> encode_counted;
+};
+
+// Both stages in one loop, for pairs where that is faster.
+struct FusedLoop {
+  DType from;
+  DType to;
+  EncodeLoop loop;
+};
+
+struct Kernels {
+  std::string_view name;  // of the instruction set, as HALFWAY_TIER names it
+  std::span<const DTypeKernels> dtypes;
+  std::span<const FusedLoop> fused;
+  // memcpy with stores that leave the caches alone. `order_streamed_stores` has to follow before anybody is told.
+  void (*stream)(std::byte* destination, const std::byte* source, std::size_t bytes) noexcept;
+
+  // The row of a dtype; of its components when it is complex. nullptr when it is not castable.
+  [[nodiscard]] const DTypeKernels* find(DType dtype) const noexcept;
+};
+
+// A float that is encoded from float32 alone.
+[[nodiscard]] inline bool is_narrow(const DTypeKernels& row) noexcept { return row.encode[1] == nullptr; }
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,77 @@
+#include "route.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+namespace {
+
+bool is_floating(DType dtype) noexcept {
+  return dtype.code != static_cast<std::uint8_t>(TypeCode::int_) &&
+         dtype.code != static_cast<std::uint8_t>(TypeCode::uint) &&
+         dtype.code != static_cast<std::uint8_t>(TypeCode::boolean);
+}
+
+// Whether a value of the wide type is an element of the dtype as it stands.
+bool is_of_wide_type(DType dtype, WideType wide) noexcept {
+  switch (wide) {
+    case WideType::float32:
+      return dtype == float32;
+    case WideType::float64:
+      return dtype == float64;
+    case WideType::int64:
+      return dtype == int64;
+    case WideType::uint64:
+      return dtype == uint64;
+  }
+  return false;
+}
+
+DType component(DType dtype) noexcept { return is_complex(dtype) ? DType(TypeCode::float_, dtype.bits / 2) : dtype; }
+
+}  // namespace
+
+Route Route::between(const Kernels& kernels, DType from, DType to, bool saturate) noexcept {
+  const DTypeKernels& source = *kernels.find(from);
+  const DTypeKernels& target = *kernels.find(to);
+  const bool from_float = is_floating(from);
+  const bool to_float = is_floating(to);
+  const Decoding& decoding = !to_float ? source.exact : is_narrow(target) ? source.odd : source.number;
+  const auto wide = static_cast<std::size_t>(decoding.wide);
+
+  Route route{
+      .from = from,
+      .to = to,
+      .saturate = saturate,
+      .wide = decoding.wide,
+      .decode = decoding.loop,
+      .encode = saturate ? target.encode_saturated[wide] : target.encode[wide],
+      .single = nullptr,
+      .counted = target.encode_counted[wide],
+      .from_size = source.dtype.bits / 8U,
+      .to_size = target.dtype.bits / 8U,
+      .possible = from_float ? convert::counted : convert::counted & ~convert::saw_nan,
+  };
+  if (from_float && !to_float) route.possible |= convert::nan_dropped;
+
+  // Decoded floats of 16 bits and fewer hold the canonical NaN already; infinities remain to be saturated.
+  const DType to_component = component(to);
+  const bool decodes = decoding.loop != nullptr;
+  if (decodes && is_of_wide_type(to_component, decoding.wide) && !(from_float && saturate)) route.encode = nullptr;
+
+  if (from == to) {
+    route.encode = nullptr;  // the bits are copied; decoded is only what is counted
+  } else if (route.encode == nullptr) {
+    route.single = decoding.loop;
+  } else if (!decodes) {
+    route.single = route.encode;
+  } else if (!saturate) {
+    for (const FusedLoop& fused : kernels.fused) {
+      if (fused.from == from && fused.to == to) route.single = fused.loop;
+    }
+  }
+  return route;
+}
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,320 @@
+// The loops of one tier. A source file of a tier is this header, compiled for its instruction set:
+//
+//   #define HALFWAY_TIER_NAME "x86-64-v3"
+//   #define HALFWAY_TIER_KERNELS kernels_x86_64_v3
+//   #include "loops.h"
+//
+// Nothing here may be shared with other translation units: everything has internal linkage, and of the standard library
+// only what leaves no code behind is used. (A test looks at the symbols.)
+#pragma once
+
+#define HALFWAY_CONVERT_INTERNAL
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "../kernels.h"
+#include "halfway/convert.h"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+namespace {
+
+using convert::Flags;
+
+template <class T>
+inline T load(const std::byte* from) noexcept {
+  T value;
+  std::memcpy(&value, from, sizeof(T));
+  return value;
+}
+
+template <class T>
+inline void store(std::byte* to, T value) noexcept {
+  std::memcpy(to, &value, sizeof(T));
+}
+
+template <class W>
+constexpr WideType wide_type = std::is_same_v<W, float>          ? WideType::float32
+                               : std::is_same_v<W, double>       ? WideType::float64
+                               : std::is_same_v<W, std::int64_t> ? WideType::int64
+                                                                 : WideType::uint64;
+
+// --- decode
+
+template <class E>
+void decode_exact(const std::byte* __restrict elements, std::byte* __restrict wide, std::size_t n) noexcept {
+  using Bits = typename E::Bits;
+  using Wide = typename E::Wide;
+  for (std::size_t i = 0; i < n; ++i) {
+    store<Wide>(wide + i * sizeof(Wide), E::decode(load<Bits>(elements + i * sizeof(Bits))));
+  }
+}
+
+template <class E>
+using Number = decltype(E::decode_number(typename E::Bits{}));
+
+template <class E>
+void decode_number(const std::byte* __restrict elements, std::byte* __restrict wide, std::size_t n) noexcept {
+  using Bits = typename E::Bits;
+  for (std::size_t i = 0; i < n; ++i) {
+    store<Number<E>>(wide + i * sizeof(Number<E>), E::decode_number(load<Bits>(elements + i * sizeof(Bits))));
+  }
+}
+
+// Elements that decode to double, or are 64-bit integers, to float. In two loops over a small buffer: a loop that works
+// in one width all the way is the better vector code.
+template <class E>
+void decode_odd(const std::byte* __restrict elements, std::byte* __restrict wide, std::size_t n) noexcept {
+  using Bits = typename E::Bits;
+  constexpr std::size_t some = 256;
+  double doubles[some];
+  for (std::size_t begin = 0; begin < n; begin += some) {
+    const std::size_t count = n - begin < some ? n - begin : some;
+    const std::byte* const from = elements + begin * sizeof(Bits);
+    for (std::size_t i = 0; i < count; ++i) {
+      const Number<E> number = E::decode_number(load<Bits>(from + i * sizeof(Bits)));
+      if constexpr (std::is_integral_v<Number<E>>) {
+        doubles[i] = convert::detail::to_odd_double(number);
+      } else {
+        doubles[i] = number;
+      }
+    }
+    std::byte* const to = wide + begin * sizeof(float);
+    for (std::size_t i = 0; i < count; ++i) store<float>(to + i * sizeof(float), convert::detail::to_odd(doubles[i]));
+  }
+}
+
+template <>
+void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byte* __restrict wide,
+                                  std::size_t n) noexcept {
+  for (std::size_t i = 0; i < n; ++i) {
+    store<float>(wide + i * sizeof(float), convert::detail::to_odd(load<double>(elements + i * sizeof(double))));
+  }
+}
+
+// --- encode
+
+template <class E, class W, bool saturate>
+void encode(const std::byte* __restrict wide, std::byte* __restrict elements, std::size_t n) noexcept {
+  using Bits = typename E::Bits;
+  for (std::size_t i = 0; i < n; ++i) {
+    store<Bits>(elements + i * sizeof(Bits), E::encode(load<W>(wide + i * sizeof(W)), saturate).bits);
+  }
+}
+
+template <class E, class W, bool saturate>
+void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elements, std::size_t n,
+                    Counts& counts) noexcept {
+  using Bits = typename E::Bits;
+  constexpr std::size_t some = 96;  // sums of up to 127 flags keep their counts apart
+  for (std::size_t begin = 0; begin < n; begin += some) {
+    const std::size_t end = n - begin < some ? n : begin + some;
+    Flags sum = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      const convert::Encoded<Bits> encoded = E::encode(load<W>(wide + i * sizeof(W)), saturate);
+      store<Bits>(elements + i * sizeof(Bits), encoded.bits);
+      sum += encoded.flags & convert::counted;
+    }
+    counts.nan += sum & 0xFF;
+    counts.overflow += (sum >> 8) & 0xFF;
+    counts.underflow += (sum >> 16) & 0xFF;
+    counts.inexact += sum >> 24;
+  }
+}
+
+// What decides about NaN, overflow and underflow: rounding is monotonic, so that no element has them if neither the
+// largest magnitude nor the smallest one but zero does. What is left to count is inexact ones.
+template <class W>
+struct Extremes {
+  using Bits = typename convert::detail::Wide<W>::Bits;
+  Bits largest = 0;
+  Bits smallest_less_1 = static_cast<Bits>(-1);  // zero, less 1, is the largest of all
+  Bits inexact = 0;
+};
+
+template <class E, class W>
+Extremes<W> extremes_of(const std::byte* __restrict wide, std::size_t n) noexcept {
+  using Bits = typename Extremes<W>::Bits;
+  Extremes<W> found;
+  for (std::size_t i = 0; i < n; ++i) {
+    const W value = load<W>(wide + i * sizeof(W));
+    const Bits magnitude = convert::detail::magnitude_bits(value);
+    const Bits less_1 = magnitude - 1;
+    found.largest = magnitude > found.largest ? magnitude : found.largest;
+    found.smallest_less_1 = less_1 < found.smallest_less_1 ? less_1 : found.smallest_less_1;
+    found.inexact += E::changes(value) ? 1 : 0;
+  }
+  return found;
+}
+
+template <class E, class W>
+bool has_inexact_alone(const Extremes<W>& extremes, bool saturate) noexcept {
+  using convert::detail::bit_cast;
+  // An infinity would hide finite values that overflow.
+  if (extremes.largest >= convert::detail::Wide<W>::infinity) return false;
+  if ((E::encode(bit_cast<W>(extremes.largest), saturate).flags & convert::overflow) != 0) return false;
+  if (static_cast<typename Extremes<W>::Bits>(extremes.smallest_less_1 + 1) == 0) return true;  // all are zero
+  const auto smallest = static_cast<typename Extremes<W>::Bits>(extremes.smallest_less_1 + 1);
+  return (E::encode(bit_cast<W>(smallest), saturate).flags & convert::underflow) == 0;
+}
+
+// Two loops over a block that stays in the cache take half the time of one that forms all the flags.
+template <class E, class W>
+bool encode_if_inexact_alone(const std::byte* wide, std::byte* elements, std::size_t n, bool saturate,
+                             Counts& counts) noexcept {
+  const Extremes<W> extremes = extremes_of<E, W>(wide, n);
+  if (!has_inexact_alone<E, W>(extremes, saturate)) return false;
+  counts.inexact += extremes.inexact;
+  if (saturate) {
+    encode<E, W, true>(wide, elements, n);
+  } else {
+    encode<E, W, false>(wide, elements, n);
+  }
+  return true;
+}
+
+template <class E, class W>
+void encode_counted(const std::byte* wide, std::byte* elements, std::size_t n, bool saturate, Counts& counts) noexcept {
+  if constexpr (convert::is_float<E> && std::is_floating_point_v<W>) {
+    if constexpr (E::has_sign) {  // e8m0 loses zero and all that is negative
+      if (encode_if_inexact_alone<E, W>(wide, elements, n, saturate, counts)) return;
+    }
+  }
+  if (saturate) {
+    encode_and_sum<E, W, true>(wide, elements, n, counts);
+  } else {
+    encode_and_sum<E, W, false>(wide, elements, n, counts);
+  }
+}
+
+// --- both in one
+
+template <class To, class From>
+void convert_fused(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
+  using Bits = typename From::Bits;
+  using Out = typename To::Bits;
+  for (std::size_t i = 0; i < n; ++i) {
+    store<Out>(to + i * sizeof(Out), convert::convert<To, From>(load<Bits>(from + i * sizeof(Bits)), false).bits);
+  }
+}
+
+}  // namespace
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway
+
+#if defined(__AVX2__) && defined(__F16C__)
+#include "avx2.h"
+#endif
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+namespace {
+
+// --- memory
+
+void stream(std::byte* destination, const std::byte* source, std::size_t bytes) noexcept {
+#if defined(__AVX__)
+  using Vector = __m256i;
+#elif defined(__SSE2__)
+  using Vector = __m128i;
+#endif
+#if defined(__SSE2__)
+  constexpr std::size_t width = sizeof(Vector);
+  std::size_t head = (width - reinterpret_cast<std::uintptr_t>(destination) % width) % width;
+  if (head > bytes) head = bytes;
+  std::memcpy(destination, source, head);
+  std::size_t at = head;
+  for (; at + width <= bytes; at += width) {
+    auto* const to = reinterpret_cast<Vector*>(destination + at);
+#if defined(__AVX__)
+    _mm256_stream_si256(to, _mm256_loadu_si256(reinterpret_cast<const Vector*>(source + at)));
+#else
+    _mm_stream_si128(to, _mm_loadu_si128(reinterpret_cast<const Vector*>(source + at)));
+#endif
+  }
+  std::memcpy(destination + at, source + at, bytes - at);
+#else
+  std::memcpy(destination, source, bytes);
+#endif
+}
+
+// --- the table
+
+// `loop` unless the elements are of the wide type already.
+template <class E, class W>
+constexpr DecodeLoop unless_same(DecodeLoop loop) noexcept {
+  return std::is_same_v<typename E::Bits, W> || (convert::is_float<E> && sizeof(typename E::Bits) == sizeof(W))
+             ? nullptr
+             : loop;
+}
+
+template <class E>
+constexpr Decoding odd_of() noexcept {
+  if constexpr (std::is_same_v<Number<E>, float>) {
+    return {WideType::float32, unless_same<E, float>(decode_number<E>)};
+  } else {
+    return {WideType::float32, decode_odd<E>};
+  }
+}
+
+template <class E>
+constexpr DTypeKernels kernels_of() noexcept {
+  using Wide = typename E::Wide;
+  DTypeKernels row{};
+  row.dtype = E::dtype;
+  row.exact = {wide_type<Wide>, unless_same<E, Wide>(decode_exact<E>)};
+  if constexpr (std::is_floating_point_v<Wide>) row.exact = {wide_type<Wide>, unless_same<E, Wide>(decode_number<E>)};
+  row.number = {wide_type<Number<E>>, unless_same<E, Number<E>>(decode_number<E>)};
+  row.odd = odd_of<E>();
+  row.encode[0] = encode<E, float, false>;
+  row.encode_saturated[0] = encode<E, float, true>;
+  row.encode_counted[0] = encode_counted<E, float>;
+  if constexpr (!convert::is_float<E> || sizeof(typename E::Bits) >= 4) {
+    row.encode[1] = encode<E, double, false>;
+    row.encode[2] = encode<E, std::int64_t, false>;
+    row.encode[3] = encode<E, std::uint64_t, false>;
+    row.encode_saturated[1] = encode<E, double, true>;
+    row.encode_saturated[2] = encode<E, std::int64_t, true>;
+    row.encode_saturated[3] = encode<E, std::uint64_t, true>;
+    row.encode_counted[1] = encode_counted<E, double>;
+    row.encode_counted[2] = encode_counted<E, std::int64_t>;
+    row.encode_counted[3] = encode_counted<E, std::uint64_t>;
+  }
+  return row;
+}
+
+template <class... E>
+constexpr auto table_of(convert::List<E...> /*elements*/) noexcept {
+  return std::array<DTypeKernels, sizeof...(E)>{kernels_of<E>()...};
+}
+constexpr auto table = table_of(convert::Elements{});
+
+template <class To, class From>
+constexpr FusedLoop fused_of{From::dtype, To::dtype, convert_fused<To, From>};
+
+using convert::BFloat16;
+using UInt8 = convert::Integer<std::uint8_t>;
+constexpr FusedLoop fused[] = {
+    fused_of<BFloat16, UInt8>,
+    fused_of<BFloat16, convert::Float8E4M3FN>,
+    fused_of<BFloat16, convert::Float8E5M2>,
+};
+
+}  // namespace
+
+extern const Kernels HALFWAY_TIER_KERNELS;
+constinit const Kernels HALFWAY_TIER_KERNELS{HALFWAY_TIER_NAME, table, fused, stream};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway
