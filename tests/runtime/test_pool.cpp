@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-#include "counting_new.h"
+#include "fake_pool.h"
 #include "memory/pool.h"
 #include "memory/system.h"
 
@@ -32,97 +32,8 @@ using halfway::detail::control_group_limit;
 using halfway::detail::operating_system;
 using halfway::detail::parse_bytes;
 using halfway::detail::Pool;
-using halfway::detail::System;
 
-constexpr std::size_t KiB = 1024;
-constexpr std::size_t MiB = 1024 * KiB;
-constexpr std::size_t no_limit = std::numeric_limits<std::size_t>::max();
-
-// The system that the pools here see; its memory is the real one's.
-namespace fake {
-
-std::mutex mutex;
-std::map<void*, std::pair<std::size_t, std::size_t>> mapped;  // size, alignment
-std::size_t bytes_mapped = 0;
-std::vector<void*> unmapped;  // in their order
-int wrong = 0;
-int maps_until_failure = -1;  // negative: none fails
-int failures = 0;             // so many maps fail then
-std::atomic<std::int64_t> clock{0};
-std::size_t first_limit = no_limit;
-
-void* map(std::size_t bytes, std::size_t alignment) noexcept {
-  const std::lock_guard lock(mutex);
-  if (maps_until_failure == 0 && failures > 0) {
-    --failures;
-    return nullptr;
-  }
-  if (maps_until_failure > 0) --maps_until_failure;
-  void* const memory = operating_system.map(bytes, alignment);
-  if (memory == nullptr) return nullptr;
-  if (reinterpret_cast<std::uintptr_t>(memory) % alignment != 0) ++wrong;
-  mapped[memory] = {bytes, alignment};
-  bytes_mapped += bytes;
-  return memory;
-}
-
-void unmap(void* memory, std::size_t bytes, std::size_t alignment) noexcept {
-  const std::lock_guard lock(mutex);
-  const auto found = mapped.find(memory);
-  if (found == mapped.end() || found->second != std::pair(bytes, alignment)) {
-    ++wrong;
-    return;
-  }
-  mapped.erase(found);
-  bytes_mapped -= bytes;
-  if (unmapped.size() < unmapped.capacity()) unmapped.push_back(memory);  // allocates nothing
-  operating_system.unmap(memory, bytes, alignment);
-}
-
-std::int64_t now() noexcept { return clock; }
-std::size_t limit() noexcept { return first_limit; }
-
-}  // namespace fake
-
-constexpr System fake_system{.map = fake::map, .unmap = fake::unmap, .now = fake::now, .limit = fake::limit};
-
-// A pool over the fake system, empty at its end.
-class TestPool {
- public:
-  explicit TestPool(std::size_t limit = no_limit) {
-    fake::first_limit = limit;
-    fake::unmapped.clear();
-    fake::unmapped.reserve(10'000);
-    fake::maps_until_failure = -1;
-  }
-  TestPool(const TestPool&) = delete;
-  TestPool& operator=(const TestPool&) = delete;
-  ~TestPool() {
-    pool.trim();
-    BOOST_TEST(fake::bytes_mapped == 0U);
-    BOOST_TEST(fake::mapped.size() == 0U);
-    BOOST_TEST(fake::wrong == 0);
-    fake::wrong = 0;
-  }
-
-  std::byte* allocate(std::size_t bytes) {
-    return static_cast<std::byte*>(pool.allocate(bytes, halfway::tensor_alignment));
-  }
-  void free(void* memory, std::size_t bytes) { pool.deallocate(memory, bytes, halfway::tensor_alignment); }
-  // Allocates and frees.
-  std::byte* touch(std::size_t bytes) {
-    std::byte* const memory = allocate(bytes);
-    free(memory, bytes);
-    return memory;
-  }
-  [[nodiscard]] MemoryStats stats() { return pool.stats(); }
-
- private:
-  std::unique_ptr<Pool::Table> table_{new Pool::Table{}};
-
- public:
-  Pool pool{fake_system, *table_};
-};
+using namespace halfway_test;  // NOLINT(google-build-using-namespace)
 
 BOOST_AUTO_TEST_SUITE(pool)
 
@@ -378,31 +289,6 @@ BOOST_AUTO_TEST_CASE(every_mapping_may_fail) {
     BOOST_TEST(thrown == 1);
     for (const auto& [memory, size] : live) test.free(memory, size);
   }
-}
-
-BOOST_AUTO_TEST_CASE(other_memory_runs_out_too) {
-  TestPool test;
-  {
-    const halfway_test::FailingAllocation failing(0);
-    BOOST_CHECK_THROW(static_cast<void>(test.allocate(100)), std::bad_alloc);  // nothing to return: fails at once
-  }
-  test.touch(MiB);
-  const halfway_test::FailingAllocation failing(0);
-  std::byte* const memory = test.allocate(100);
-  BOOST_TEST(halfway_test::FailingAllocation::happened());
-  BOOST_TEST(test.stats().cached == 0U);
-  test.free(memory, 100);
-}
-
-BOOST_AUTO_TEST_CASE(recycling_allocates_nothing) {
-  TestPool test(4 * MiB);
-  std::vector<std::byte*> blocks(100);
-  for (std::byte*& block : blocks) block = test.allocate(72 * KiB);
-  const std::int64_t before = halfway_test::total_allocations;
-  for (std::byte* const block : blocks) test.free(block, 72 * KiB);
-  for (int i = 0; i < 100; ++i) test.touch(Pool::smallest);
-  test.pool.trim();
-  BOOST_TEST(halfway_test::total_allocations - before == 0);
 }
 
 BOOST_AUTO_TEST_CASE(a_child_hands_out_nothing_that_its_parent_kept) {

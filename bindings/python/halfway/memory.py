@@ -1,13 +1,13 @@
 """The memory of results: a bounded pool that hands freed memory out again.
 
-Most of the time that a fresh large result takes goes into the page faults of its first use. So memory of 64 KiB and more
-that halfway allocated for a result (``cast``, ``to_torch``, ``to_numpy`` and others where they copy or cast) is kept when
-the last tensor, array or view of it is gone, and serves later results of the same or a slightly smaller size. Which
-library the result was in, and on what thread it died, makes no difference. Zero-copy results hold the memory of their
-source and take no part in this.
+Most of the time that a fresh large result takes goes into the page faults of its first use. So memory of 64 KiB and
+more that halfway allocated for a result (``cast``, ``to_torch``, ``to_numpy`` and others where they copy or cast) is
+kept when the last tensor, array or view of it is gone, and serves later results of the same or a slightly smaller
+size. Which library the result was in, and on what thread it died, makes no difference. Zero-copy results hold the
+memory of their source and take no part in this.
 
-What is kept is bounded by ``limit()``; memory that nobody asked for in 10 seconds is returned to the system when the pool
-is next used. There is no thread in the background: a program that stops making results calls ``trim()``.
+What is kept is bounded by ``limit()``; memory that nobody asked for in 10 seconds is returned to the system when the
+pool is next used. There is no thread in the background: a program that stops making results calls ``trim()``.
 
 Example:
     >>> import numpy as np, halfway

@@ -26,9 +26,9 @@ constexpr std::size_t rounded_up(std::size_t bytes, std::size_t to) noexcept { r
 
 // The class of a size: its leading bit and the three after it.
 std::size_t class_of(std::size_t size) noexcept {
-  constexpr auto lowest_bit = static_cast<std::size_t>(std::countr_zero(Pool::smallest));
-  const auto bit = static_cast<std::size_t>(std::bit_width(size)) - 1;
-  return (bit - lowest_bit) * 8 + ((size >> (bit - 3)) & 7);
+  const std::size_t eighths = std::max<std::size_t>(size / (Pool::smallest / 8), 8);
+  const auto power = static_cast<unsigned>(std::bit_width(eighths)) - 4;
+  return std::size_t{power} * 8 + ((eighths >> (power & 63)) & 7);
 }
 
 std::size_t loan_slot(const void* memory) noexcept {
