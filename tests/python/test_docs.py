@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,11 +22,14 @@ FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", re.DOTALL | re.MULTILINE)
 
 
 def docstrings() -> Iterator[tuple[str, str]]:
-    """The package, its public names, and their public members."""
+    """The package, its public names, and the public members of these."""
     yield "halfway", halfway.__doc__ or ""
     for name in halfway.__all__:
         member = getattr(halfway, name)
         yield name, member.__doc__ or ""
+        if isinstance(member, ModuleType):
+            for attribute in member.__all__:
+                yield f"{name}.{attribute}", getattr(member, attribute).__doc__ or ""
         if isinstance(member, type):
             for attribute, value in vars(member).items():
                 text = getattr(value, "__doc__", None)
@@ -51,7 +55,8 @@ def test_docstring(name):
 
 
 def test_every_public_name_has_an_example():
-    without = [name for name in ("halfway", *halfway.__all__) if name not in EXAMPLES]
+    memory = [f"memory.{name}" for name in halfway.memory.__all__]
+    without = [name for name in ("halfway", *halfway.__all__, *memory) if name not in EXAMPLES]
     assert without == []
 
 

@@ -51,6 +51,8 @@ reveal_type(halfway.explain(x, to="numpy").reasons)  # tuple[str, ...]
 reveal_type(halfway.explain(x).steps[0].bytes_read)  # int
 reveal_type(halfway.dtypes()[0].bits)  # int | None
 reveal_type(halfway.register_numpy_dtypes())  # int
+reveal_type(halfway.memory.limit(1 << 20) + halfway.memory.trim())  # int
+reveal_type(halfway.memory.stats().hits)  # int
 reveal_type(Cast(int, casting="safe", overflow="raise").overflow)  # LITERAL
 
 report = Report()
@@ -110,6 +112,7 @@ halfway.Report().nan = 3
 halfway.Tensor().shape = ()
 halfway.fields([1])
 halfway.nothing()
+halfway.memory.limit("1 GiB")
 
 
 class Own(halfway.Cast): ...

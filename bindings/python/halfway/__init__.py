@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+from . import memory
 from ._core import (
     Cast,
     Plan,
@@ -43,6 +44,7 @@ __all__ = [
     "explain",
     "fields",
     "from_dlpack",
+    "memory",
     "register_numpy_dtypes",
     "to_numpy",
     "to_torch",

@@ -4,6 +4,7 @@
 #include "docs.h"
 #include "exchange.h"
 #include "halfway/dtype.h"
+#include "memory.h"
 #include "numpy_api.h"
 #include "plan_object.h"
 #include "recipe.h"
@@ -53,6 +54,7 @@ PYBIND11_MODULE(_core, module) {
     hp::init_plan(module.ptr());
     hp::init_tensor_type(module.ptr());
     hp::init_exchange(module.ptr());
+    hp::init_memory(module);
     module.attr("__version__") = HALFWAY_VERSION;
     module.def("_dtype_rows", dtype_rows);
     module.def("_pending_releases", hp::pending_releases);
