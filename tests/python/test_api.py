@@ -29,6 +29,8 @@ FUNCTIONS = [
     halfway.fields,
     halfway.dtypes,
     halfway.register_numpy_dtypes,
+    halfway.num_threads,
+    halfway.set_num_threads,
 ]
 
 

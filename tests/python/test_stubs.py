@@ -51,6 +51,8 @@ reveal_type(halfway.explain(x, to="numpy").reasons)  # tuple[str, ...]
 reveal_type(halfway.explain(x).steps[0].bytes_read)  # int
 reveal_type(halfway.dtypes()[0].bits)  # int | None
 reveal_type(halfway.register_numpy_dtypes())  # int
+reveal_type(halfway.num_threads())  # int
+halfway.set_num_threads(2)
 reveal_type(Cast(int, casting="safe", overflow="raise").overflow)  # LITERAL
 
 report = Report()

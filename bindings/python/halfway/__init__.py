@@ -18,7 +18,9 @@ from ._core import (
     cast,
     explain,
     from_dlpack,
+    num_threads,
     register_numpy_dtypes,
+    set_num_threads,
     to_numpy,
     to_torch,
 )
@@ -43,7 +45,9 @@ __all__ = [
     "explain",
     "fields",
     "from_dlpack",
+    "num_threads",
     "register_numpy_dtypes",
+    "set_num_threads",
     "to_numpy",
     "to_torch",
 ]
