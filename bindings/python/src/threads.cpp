@@ -30,10 +30,7 @@ PyObject* put_num_threads(PyObject* /*self*/, PyObject* argument) {
     const Ref number = checked(PyNumber_Index(argument));
     int overflow = 0;
     const long n = PyLong_AsLongAndOverflow(number.get(), &overflow);
-    if (n == -1 && PyErr_Occurred() != nullptr) {
-      throw PythonError{};
-    }
-    if (overflow < 0 || n < 0) {
+    if (overflow < 0 || (overflow == 0 && n < 0)) {
       throw_value_error("the number of threads must be at least 1, or 0 for the default, not " + text_of(number.get()));
     }
     set_num_threads(overflow > 0 ? max_threads : static_cast<int>(std::min<long>(n, max_threads)));
