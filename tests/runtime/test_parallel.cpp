@@ -216,6 +216,25 @@ BOOST_AUTO_TEST_CASE(no_more_threads_than_set) {
   }
 }
 
+// Workers beyond the number that look out for work do not join.
+BOOST_AUTO_TEST_CASE(no_more_threads_than_set_among_many_awake) {
+  const Threads set(1, 20'000'000);
+  for (int job = 0; job < 20; ++job) {
+    std::atomic<int> running{0};
+    std::atomic<int> most{0};
+    auto body = [&] {
+      const int now = ++running;
+      for (int seen = most; seen < now && !most.compare_exchange_weak(seen, now);) continue;
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      --running;
+    };
+    const auto task = [](void* context, int) noexcept { (*static_cast<decltype(body)*>(context))(); };
+    const int threads = job % 2 == 0 ? 8 : 3;
+    BOOST_TEST(halfway::detail::run_on_pool(24, threads, true, task, &body));
+    BOOST_TEST(most <= threads);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_number_of_threads) {
   BOOST_TEST(num_threads() >= 1);
   const int by_default = num_threads();
