@@ -13,7 +13,7 @@ VENV_PYTHON := $(VENV)/bin/python
 CHOSEN_PYTHON := $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test lint cpp asan python package-test bench clean distclean
+.PHONY: help setup build install demo test lint cpp asan tsan python package-test bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -32,7 +32,7 @@ demo: install ## NumPy data in torch and back, explained and timed
 	@$(VENV_PYTHON) -m halfway demo
 
 test: setup ## everything: lint, C++, sanitizers, package, Python
-	@MAKE="$(MAKE)" $(VENV_PYTHON) tools/run_lanes.py lint cpp asan package-test install python
+	@MAKE="$(MAKE)" $(VENV_PYTHON) tools/run_lanes.py lint cpp asan tsan package-test install python
 
 lint: setup ## formatting, static analysis, types
 	@$(VENV_PYTHON) tools/lint.py
@@ -42,6 +42,9 @@ cpp: setup ## C++ tests
 
 asan: setup ## C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/cpp_tests.sh asan
+
+tsan: setup ## C++ tests of what has threads under ThreadSanitizer
+	@tools/cpp_tests.sh tsan
 
 python: build install ## Python tests against the installed package
 	@tools/python_tests.sh

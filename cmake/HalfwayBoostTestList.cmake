@@ -1,5 +1,5 @@
 # Script: writes the CTest file of one Boost.Test executable. See HalfwayBoostTest.cmake.
-# Input: executable, prefix, timeout, output.
+# Input: executable, prefix, timeout, labels, output.
 cmake_minimum_required(VERSION 3.25)
 
 execute_process(COMMAND "${executable}" --list_content=HRF
@@ -27,7 +27,7 @@ function(register path enabled)
   endif()
   string(APPEND script "add_test([==[${name}]==] [==[${executable}]==] [==[--run_test=${filter}]==]"
     " --color_output=no --catch_system_errors=no)\n"
-    "set_tests_properties([==[${name}]==] PROPERTIES TIMEOUT ${timeout}")
+    "set_tests_properties([==[${name}]==] PROPERTIES TIMEOUT ${timeout} LABELS [==[${labels}]==]")
   if(NOT enabled)
     string(APPEND script " DISABLED TRUE")
   endif()

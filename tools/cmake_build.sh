@@ -25,7 +25,11 @@ if [ "$(cat "$build/.key" 2>/dev/null || true)" != "$key" ]; then
   fi
   printf '%s\n' "$key" >"$build/.key"
 fi
-if ! cmake --build "$build" --target halfway_tests -j "${JOBS:-2}" >"$log" 2>&1; then
+case $preset in
+  tsan) target=halfway_threads_tests ;;
+  *) target=halfway_tests ;;
+esac
+if ! cmake --build "$build" --target "$target" -j "${JOBS:-2}" >"$log" 2>&1; then
   grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking)' "$log" >&2
   exit 1
 fi

@@ -19,6 +19,7 @@ SHOWN = 200  # lines of a failing lane's log
 RESULTS = {
     "cpp": ROOT / "build" / "dev" / "junit.xml",
     "asan": ROOT / "build" / "asan" / "junit.xml",
+    "tsan": ROOT / "build" / "tsan" / "junit.xml",
     "python": ROOT / "build" / "pytest.xml",
 }
 

@@ -1,9 +1,34 @@
+// Running tasks in parallel: the runtime's side of parallel.h. Private.
 #pragma once
+
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "halfway/parallel.h"
+
 namespace halfway {
 inline namespace v0 {
 namespace detail {
-inline int parallel_width() noexcept { return 1; }
-template <class T> void run_parallel(int n, const T& t) noexcept { for (int i=0;i<n;++i) t(i); }
+
+// Calls task(context, index) exactly once for every index of [0, tasks), on at most num_threads() threads, this one
+// included; returns when all have returned, and what they wrote is visible then. Any number of tasks will do; as many
+// as num_threads() (or a few times as many, where they differ in length) is what the pool is made for.
+void run_parallel(int tasks, Executor::Task task, void* context) noexcept;
+
+// The same with a callable, by reference: body(index). An exception that leaves it ends the process.
+template <class Body>
+void run_parallel(int tasks, Body&& body) noexcept {
+  using Plain = std::remove_reference_t<Body>;
+  static_assert(std::is_invocable_v<Plain&, int>);
+  run_parallel(
+      tasks, [](void* context, int index) noexcept { (*static_cast<Plain*>(context))(index); },
+      const_cast<void*>(static_cast<const void*>(std::addressof(body))));
 }
-}
-}
+
+// What num_threads() gives unless set_num_threads was called, instead of what the machine says. n >= 1.
+void set_default_num_threads(int n) noexcept;
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

@@ -32,6 +32,8 @@ FUNCTIONS = [
     halfway.memory.stats,
     halfway.memory.trim,
     halfway.memory.limit,
+    halfway.num_threads,
+    halfway.set_num_threads,
 ]
 
 

@@ -53,6 +53,8 @@ reveal_type(halfway.dtypes()[0].bits)  # int | None
 reveal_type(halfway.register_numpy_dtypes())  # int
 reveal_type(halfway.memory.limit(1 << 20) + halfway.memory.trim())  # int
 reveal_type(halfway.memory.stats().hits)  # int
+reveal_type(halfway.num_threads())  # int
+halfway.set_num_threads(2)
 reveal_type(Cast(int, casting="safe", overflow="raise").overflow)  # LITERAL
 
 report = Report()

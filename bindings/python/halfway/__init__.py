@@ -19,7 +19,9 @@ from ._core import (
     cast,
     explain,
     from_dlpack,
+    num_threads,
     register_numpy_dtypes,
+    set_num_threads,
     to_numpy,
     to_torch,
 )
@@ -45,7 +47,9 @@ __all__ = [
     "fields",
     "from_dlpack",
     "memory",
+    "num_threads",
     "register_numpy_dtypes",
+    "set_num_threads",
     "to_numpy",
     "to_torch",
 ]

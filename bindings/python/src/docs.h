@@ -158,6 +158,46 @@ Example:
     (32, 16)
 )doc";
 
+inline constexpr const char* num_threads = R"doc(num_threads()
+--
+
+How many threads one call may use, the calling one included.
+
+Unless set_num_threads says otherwise: the CPUs that this process may use (its affinity, the quota of its control group)
+or OMP_NUM_THREADS, whichever is less; or HALFWAY_NUM_THREADS alone, where the environment has it. Read once, on first
+use. 1 in a forked child and in the workers of a torch DataLoader, until the process itself calls set_num_threads.
+
+Results do not depend on it.
+
+Returns:
+    int: at least 1.
+
+Example:
+    >>> import halfway
+    >>> halfway.num_threads() >= 1
+    True
+)doc";
+
+inline constexpr const char* set_num_threads = R"doc(set_num_threads(n, /)
+--
+
+Sets how many threads one call may use, for the whole process. Calls that are running go on as they began.
+
+Args:
+    n: at least 1, the calling thread included; more than 1024 counts as 1024. 0 restores the default.
+
+Raises:
+    TypeError: n is not an int.
+    ValueError: n is negative.
+
+Example:
+    >>> import halfway
+    >>> halfway.set_num_threads(1)  # the calling thread alone
+    >>> halfway.num_threads()
+    1
+    >>> halfway.set_num_threads(0)
+)doc";
+
 inline constexpr const char* register_numpy_dtypes =
     R"doc(register_numpy_dtypes()
 --

@@ -10,6 +10,7 @@
 #include "recipe.h"
 #include "release.h"
 #include "tensor_type.h"
+#include "threads.h"
 #include "torch_api.h"
 
 namespace {
@@ -55,6 +56,7 @@ PYBIND11_MODULE(_core, module) {
     hp::init_tensor_type(module.ptr());
     hp::init_exchange(module.ptr());
     hp::init_memory(module);
+    hp::init_threads(module.ptr());
     module.attr("__version__") = HALFWAY_VERSION;
     module.def("_dtype_rows", dtype_rows);
     module.def("_pending_releases", hp::pending_releases);

@@ -8,6 +8,7 @@
 #include "halfway/dtype.h"
 #include "halfway/error.h"
 #include "halfway/layout.h"
+#include "halfway/parallel.h"
 #include "halfway/plan.h"
 #include "halfway/tensor.h"
 #include "halfway/validate.h"

@@ -1,0 +1,178 @@
+"""num_threads and set_num_threads: in this process, in others by environment, in forks and in DataLoader workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+import halfway
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    yield
+    halfway.set_num_threads(0)
+
+
+def test_default() -> None:
+    assert 1 <= halfway.num_threads() <= max(1, len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 1024, np.int8(5), np.uint64(6)])
+def test_what_is_set_is_what_is_given(n: int) -> None:
+    assert halfway.set_num_threads(n) is None  # type: ignore[func-returns-value]
+    assert halfway.num_threads() == n
+    assert type(halfway.num_threads()) is int
+
+
+@pytest.mark.parametrize("n", [1025, 2**31, 2**32 + 1, 2**63, 10**30])
+def test_large_numbers_count_as_the_largest(n: int) -> None:
+    halfway.set_num_threads(n)
+    assert halfway.num_threads() == 1024
+
+
+def test_zero_restores_the_default() -> None:
+    default = halfway.num_threads()
+    halfway.set_num_threads(default + 3)
+    halfway.set_num_threads(0)
+    assert halfway.num_threads() == default
+
+
+@pytest.mark.parametrize("n", [-1, -(2**31), -(2**63), -(10**30)])
+def test_negative_numbers(n: int) -> None:
+    halfway.set_num_threads(3)
+    with pytest.raises(ValueError, match=str(n)):
+        halfway.set_num_threads(n)
+    assert halfway.num_threads() == 3
+
+
+@pytest.mark.parametrize("n", [None, "2", 2.0, True, np.float64(2), [2], np.zeros(2, int)])
+def test_wrong_types(n: Any) -> None:
+    halfway.set_num_threads(3)
+    with pytest.raises(TypeError):
+        halfway.set_num_threads(n)
+    assert halfway.num_threads() == 3
+
+
+def test_errors_of_index_pass() -> None:
+    class Odd:
+        def __index__(self) -> int:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        halfway.set_num_threads(Odd())
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(TypeError):
+        halfway.num_threads(1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        halfway.set_num_threads()  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        halfway.set_num_threads(n=1)  # type: ignore[call-arg]
+
+
+# --- other processes
+
+REPORT = "import halfway; print(halfway.num_threads())"
+
+
+def reported(**environment: str) -> int:
+    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT], env=inherited | environment, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def test_environment() -> None:
+    assert reported(OMP_NUM_THREADS="1") == 1
+    assert reported(OMP_NUM_THREADS="1,4") == 1
+    assert reported(OMP_NUM_THREADS="2", HALFWAY_NUM_THREADS="11") == 11
+
+
+def test_a_forked_child_has_one(fork_python_without_torch: Callable[[str], Any]) -> None:
+    fork_python_without_torch("""
+        print(halfway.num_threads(), flush=True)
+        halfway.set_num_threads(5)
+        child = os.fork()
+        if child == 0:
+            print(halfway.num_threads(), flush=True)
+            halfway.set_num_threads(2)
+            print(halfway.num_threads(), flush=True)
+            halfway.set_num_threads(0)
+            print(halfway.num_threads(), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(halfway.num_threads())
+    """).check("1\n1\n2\n1\n5\n")
+
+
+class Counts(Dataset[int]):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        return halfway.num_threads()
+
+
+def set_three(worker: int) -> None:
+    halfway.set_num_threads(3)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_data_loader_workers_have_one(method: str) -> None:
+    halfway.set_num_threads(4)
+    loader = DataLoader(Counts(), num_workers=1, multiprocessing_context=method)
+    assert torch.cat(list(loader)).tolist() == [1, 1, 1, 1]
+    assert halfway.num_threads() == 4
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_what_a_worker_sets_wins(method: str) -> None:
+    loader = DataLoader(Counts(), num_workers=1, multiprocessing_context=method, worker_init_fn=set_three)
+    assert torch.cat(list(loader)).tolist() == [3, 3, 3, 3]
+
+
+def test_the_main_process_is_no_worker() -> None:
+    default = halfway.num_threads()
+    assert torch.cat(list(DataLoader(Counts()))).tolist() == [default] * 4
+
+
+# Whatever is found where torch's module should be: no error, and a pending one is not touched.
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ("None", "default"),
+        ("3", "default"),
+        ("types.ModuleType('worker')", "default"),
+        ("types.SimpleNamespace(_worker_info=1)", "default"),
+        ("module(None)", "default"),
+        ("module(object())", "1"),
+    ],
+)
+def test_detection_never_raises(found: str, expected: str, run_python: Callable[..., Any]) -> None:
+    run_python(f"""
+        import os, sys, types
+        os.environ["HALFWAY_NUM_THREADS"] = "6"
+        import halfway
+
+        def module(info):
+            made = types.ModuleType("worker")
+            made._worker_info = info
+            return made
+
+        assert halfway.num_threads() == 6
+        sys.modules["torch.utils.data._utils.worker"] = {found}
+        assert halfway.num_threads() == (6 if "{expected}" == "default" else 1)
+        halfway.set_num_threads(2)
+        assert halfway.num_threads() == 2
+    """).check()
