@@ -32,7 +32,7 @@ install: setup ## the Python package into .venv
 demo: install ## NumPy data in torch and back, explained and timed
 	@$(VENV_PYTHON) -m halfway demo
 
-test: setup ## everything: lint, C++, sanitizers, package, Python
+test: setup ## everything: lint, C++, sanitizers, package, Python, a share of all casts
 	@MAKE="$(MAKE)" $(VENV_PYTHON) tools/run_lanes.py lint cpp asan package-test install python exhaustive-share
 
 lint: setup ## formatting, static analysis, types

@@ -1,8 +1,8 @@
 """Runs the exhaustive cast tests: all of them, or a share that fits into some seconds.
 
 Both parts, the C++ executable and tests/exhaustive/against_ml_dtypes.py, run with the library's
-loops for each instruction set of this machine. The seed of a share is HALFWAY_SEED or else the date;
-with the same seed and no limit of time the same chunks are checked.
+loops for each instruction set of this machine. A share takes the chunks in an order that the seed chooses,
+HALFWAY_SEED or else the date, until its time is up, and at least one of each sweep.
 """
 
 from __future__ import annotations

@@ -18,9 +18,13 @@ void check_runs(std::uint64_t chunk, const Format& to, Checker& checker) {
   for (std::uint64_t run = 0; run < runs_a_chunk; ++run) {
     const auto first = static_cast<std::uint32_t>((chunk * runs_a_chunk + run) * oracle::run_length);
     std::iota(source.begin(), source.end(), first);
+    oracle::Counts counts;
     for (const bool saturate : {false, true}) {
-      oracle::Counts counts;
-      oracle::convert_run(first, to, saturate, wanted.data(), counts);
+      // Without overflow and infinities both modes want the same.
+      if (!saturate || counts.overflow > 0 || (first >> 23 & 0xFF) == 0xFF) {
+        counts = {};
+        oracle::convert_run(first, to, saturate, wanted.data(), counts);
+      }
       checker.check(float32, source.data(), source.size(), to.dtype, saturate, wanted.data(), counts, "oracle.h");
     }
   }

@@ -229,7 +229,7 @@ int run_here(const Options& options) {
 
 [[noreturn]] void execute(const std::string& program, const std::vector<std::string>& arguments,
                           const std::string& tier) {
-  setenv("HALFWAY_TIER", tier.c_str(), 1);
+  setenv("HALFWAY_TIER", tier.c_str(), 1);  // NOLINT(concurrency-mt-unsafe): no thread has been started
   std::vector<char*> words{const_cast<char*>(program.c_str())};
   for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);
@@ -308,7 +308,7 @@ int run(const std::string& program, const std::vector<std::string>& arguments) {
                                                  : run_all_tiers(program, arguments, options, tiers);
   }
   // The library reads the variable once, at first use: before anything else runs.
-  const char* const set = std::getenv("HALFWAY_TIER");
+  const char* const set = std::getenv("HALFWAY_TIER");  // NOLINT(concurrency-mt-unsafe)
   if (set == nullptr || *options.tier != set) execute(program, arguments, *options.tier);
   if (tiers::active() != *options.tier) {
     throw std::invalid_argument("the library has no tier '" + *options.tier + "' here: '" + tiers::active() +
