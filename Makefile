@@ -13,11 +13,12 @@ VENV_PYTHON := $(VENV)/bin/python
 CHOSEN_PYTHON := $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test lint cpp asan tsan python package-test bench clean distclean
+.PHONY: help setup build install demo test lint cpp asan tsan python package-test exhaustive exhaustive-share bench \
+  clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
-	  printf '  make %-14s %s\n' "$$name" "$$text"; done
+	  printf '  make %-17s %s\n' "$$name" "$$text"; done
 
 setup: ## system packages and .venv with everything needed here
 	@tools/setup.sh "$(PYTHON)" "$(CHOSEN_PYTHON)"
@@ -31,8 +32,8 @@ install: setup ## the Python package into .venv
 demo: install ## NumPy data in torch and back, explained and timed
 	@$(VENV_PYTHON) -m halfway demo
 
-test: setup ## everything: lint, C++, sanitizers, package, Python
-	@MAKE="$(MAKE)" $(VENV_PYTHON) tools/run_lanes.py lint cpp asan tsan package-test install python
+test: setup ## everything: lint, C++, sanitizers, package, Python, a share of all casts
+	@MAKE="$(MAKE)" $(VENV_PYTHON) tools/run_lanes.py lint cpp asan tsan package-test install python exhaustive-share
 
 lint: setup ## formatting, static analysis, types
 	@$(VENV_PYTHON) tools/lint.py
@@ -51,6 +52,14 @@ python: build install ## Python tests against the installed package
 
 package-test: setup ## consumers of the C++ install: find_package, add_subdirectory, pkg-config
 	@tools/package_test.sh
+
+exhaustive: install ## every cast test there is, with every instruction set: up to an hour
+	@tools/cmake_build.sh exhaustive halfway_exhaustive
+	@$(VENV_PYTHON) tools/exhaustive.py build/exhaustive --junit build/exhaustive.xml
+
+exhaustive-share: install ## a part of it that changes every day, in less than a minute (HALFWAY_SEED repeats one)
+	@tools/cmake_build.sh dev halfway_exhaustive
+	@$(VENV_PYTHON) tools/exhaustive.py build/dev --seconds 40 --junit build/exhaustive-share.xml
 
 bench: install ## benchmarks; results go to bench/results/
 	@$(VENV_PYTHON) bench/exchange.py

@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-# Configures a preset if it is not, and builds its tests. Silent when nothing is to do.
-# usage: cmake_build.sh PRESET
+# Configures a preset if it is not, and builds its tests or another target. Silent when nothing is to do.
+# usage: cmake_build.sh PRESET [TARGET]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=$1
+case $preset in
+  tsan) tests=halfway_threads_tests ;;
+  *) tests=halfway_tests ;;
+esac
+target=${2:-$tests}
 build=build/$preset
 log=$build/build.log
 mkdir -p "$build"
@@ -25,10 +30,6 @@ if [ "$(cat "$build/.key" 2>/dev/null || true)" != "$key" ]; then
   fi
   printf '%s\n' "$key" >"$build/.key"
 fi
-case $preset in
-  tsan) target=halfway_threads_tests ;;
-  *) target=halfway_tests ;;
-esac
 if ! cmake --build "$build" --target "$target" -j "${JOBS:-2}" >"$log" 2>&1; then
   grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking)' "$log" >&2
   exit 1

@@ -38,7 +38,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)
 NOISE = re.compile(r"\d+ warnings? generated\.$")  # clang-tidy counts what it does not show
 WARNINGS = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion"]
 WARNINGS += ["-Wshadow", "-Werror"]
-TYPED = ["bindings/python/halfway", "tests/python", "examples", "bench", "tools"]
+TYPED = ["bindings/python/halfway", "tests/python", "tests/exhaustive", "examples", "bench", "tools"]
 
 Finding = str | None  # what a check has to say, None when it passed
 

@@ -1,7 +1,7 @@
 """Runs lanes of tests (targets of the Makefile) one after the other: one line each.
 
 The log of the first that fails is shown, and the others are not run. The last line tells how many
-tests of CTest and pytest passed.
+tests of CTest and pytest and how many exhaustive sweeps passed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ RESULTS = {
     "asan": ROOT / "build" / "asan" / "junit.xml",
     "tsan": ROOT / "build" / "tsan" / "junit.xml",
     "python": ROOT / "build" / "pytest.xml",
+    "exhaustive-share": ROOT / "build" / "exhaustive-share.xml",
 }
 
 
@@ -57,7 +58,7 @@ def main() -> None:
             total = [a + b for a, b in zip(total, found, strict=True)]
             summary = "{} passed, {} failed, {} skipped".format(*found)
         verdict = "FAIL" if status else "ok  "
-        print(f"{verdict} {lane:13} {seconds:6.1f} s  {summary}".rstrip(), flush=True)
+        print(f"{verdict} {lane:16} {seconds:6.1f} s  {summary}".rstrip(), flush=True)
         if status:
             lines = log.read_text(errors="replace").splitlines()
             print("\n".join(lines[-SHOWN:]))
