@@ -1,9 +1,11 @@
 # Every target installs what is missing, does what is not current, and nothing else. The work is done by tools/.
 #
 #   PYTHON=python3.12 make setup    another interpreter for .venv (default: python3)
+#   BENCH=cast make bench           one of the benchmarks (default: exchange cast)
 #   JOBS=4 make test                more compile and lint jobs (default: the processors there are)
 
 PYTHON ?= python3
+BENCH ?= exchange cast
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 export JOBS
 
@@ -44,13 +46,14 @@ asan: setup ## C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/cpp_tests.sh asan
 
 python: build install ## Python tests against the installed package
+	@tools/cmake_build.sh bench halfway_floor
 	@tools/python_tests.sh
 
 package-test: setup ## consumers of the C++ install: find_package, add_subdirectory, pkg-config
 	@tools/package_test.sh
 
 bench: install ## benchmarks; results go to bench/results/
-	@$(VENV_PYTHON) bench/exchange.py
+	@tools/bench.sh $(BENCH)
 
 clean: ## remove what was built
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

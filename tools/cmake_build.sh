@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Configures a preset if it is not, and builds its tests. Silent when nothing is to do.
-# usage: cmake_build.sh PRESET
+# Configures a preset if it is not, and builds a target of it. Silent when nothing is to do.
+# usage: cmake_build.sh PRESET [TARGET]    the target is halfway_tests if none is named
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=$1
+target=${2:-halfway_tests}
 build=build/$preset
 log=$build/build.log
 mkdir -p "$build"
@@ -25,7 +26,7 @@ if [ "$(cat "$build/.key" 2>/dev/null || true)" != "$key" ]; then
   fi
   printf '%s\n' "$key" >"$build/.key"
 fi
-if ! cmake --build "$build" --target halfway_tests -j "${JOBS:-2}" >"$log" 2>&1; then
+if ! cmake --build "$build" --target "$target" -j "${JOBS:-2}" >"$log" 2>&1; then
   grep -vE '^\[[0-9]+/[0-9]+\] (Building|Linking)' "$log" >&2
   exit 1
 fi
