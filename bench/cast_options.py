@@ -16,6 +16,7 @@ from bench.cast_rows import (
     F32_BF16,
     F32_F16,
     HUGE,
+    MI,
     MODES,
     OURS,
     Data,
@@ -142,22 +143,23 @@ def _report_data(pair: Pair, elements: int) -> Data:
     return data
 
 
-def _agree(data: Data, names: dict[str, Any]) -> None:
-    """Every way of counting finds the same."""
+def _agree(pair: Pair, elements: int, names: dict[str, Any]) -> None:
+    """Every way of counting finds the same, in so many elements; `names` learns what their statements use."""
+    data = _report_data(pair, elements)
+    small = {**data.names("torch"), **{count.__name__: count for count in COUNTING.values()}}
     report = halfway.Report()
     halfway.cast(data.t, data.o.dtype, out=data.o, report=report)
     wanted = (report.nan, report.overflow, report.underflow, report.inexact)
-    for statement, count in COUNTING.items():
-        names[count.__name__] = count
-        found = eval(statement, names)
+    for statement in COUNTING:
+        found = eval(statement, small)
         if found != wanted:
             raise AssertionError(f"{statement} finds {found}, the report {wanted}")
-    names["report"] = report
+    names.update({count.__name__: count for count in COUNTING.values()}, report=report)
 
 
 def _surviving(pair: Pair, elements: int) -> Data:
     """Values of the source's dtype that the target has too."""
-    block = data_of(Pair(pair.source, pair.target), min(elements, 1 << 20)).t
+    block = data_of(Pair(pair.source, pair.target), min(elements, MI)).t
     kept = block.to(getattr(torch, pair.target)).to(block.dtype)
     return Data(repeated(kept, elements), torch.zeros(elements, dtype=getattr(torch, pair.target)))
 
@@ -170,7 +172,7 @@ def measure_option(case: OptionCase, elements: int, quick: bool) -> dict[str, An
     if case.option == "report":
         data = _report_data(case.pair, elements)
         names = data.names("torch")
-        _agree(data, names)
+        _agree(case.pair, min(elements, MI), names)
         entrants = [*entrants, *(Contender(statement, "rival") for statement in COUNTING)]
     else:
         data = _surviving(case.pair, elements)
@@ -178,7 +180,7 @@ def measure_option(case: OptionCase, elements: int, quick: bool) -> dict[str, An
     loops = {c.statement: harness.loop_of(c.statement, names) for c in entrants}
     effort = effort_of(elements, quick)
     if not quick:
-        effort = Effort(effort.round_ns, rounds=25, seconds=8.0, least=7, threads=True)
+        effort = Effort(effort.round_ns, rounds=25, seconds=5.0, least=7, threads=True)
     staying, times = run(entrants, loops, effort)
     result: dict[str, Any] = {
         "name": case.name,

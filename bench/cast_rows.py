@@ -129,7 +129,7 @@ def _block(dtype: str) -> torch.Tensor:
 
 
 def repeated(block: torch.Tensor, elements: int) -> torch.Tensor:
-    """The first `elements` of endless repetitions of `block`, in memory of their own."""
+    """The first elements of `block`, or a whole number of repetitions of it, in memory of their own."""
     if elements <= block.numel():
         return block[:elements].clone()
     made = torch.empty(elements, dtype=block.dtype)
@@ -214,8 +214,8 @@ def effort_of(elements: int, quick: bool) -> Effort:
     if elements <= THREADED:
         return Effort(round_ns=200_000, rounds=120)
     if elements <= CLAIM_SIZE:
-        return Effort(round_ns=2_000_000, rounds=25, seconds=1.4, least=7, threads=True)
-    return Effort(round_ns=1, rounds=15, seconds=4.0, least=5, threads=True)
+        return Effort(round_ns=2_000_000, rounds=25, seconds=1.1, least=7, threads=True)
+    return Effort(round_ns=0, rounds=15, seconds=3.0, least=5, threads=True)
 
 
 def fastest(entrants: Sequence[Contender], times: Times) -> Contender:

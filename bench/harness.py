@@ -43,6 +43,7 @@ class Contender:
 class Effort:
     """How long to measure: the length of a round of one contender, and the number of rounds.
 
+    A length of 0 is one call, and no call is made to find that out.
     After `seconds` no further round begins, unless there are fewer than `least`. With `threads`,
     contenders keep threads of their own: a turn begins when those of the one before have come to
     rest (see `settle`), and with a call that does not count, which wakes its own.
@@ -140,6 +141,8 @@ def settle() -> None:
 
 
 def _calls_a_round(loop: Loop, round_ns: int) -> int:
+    if round_ns == 0:
+        return 1
     loop(1)  # whatever is looked up or imported at first use
     if loop(1) > round_ns:
         return 1

@@ -122,24 +122,25 @@ def plot_casts(path: Path, rows: Sequence[Mapping[str, Any]], caption: str) -> N
     left.set_title("Against torch, NumPy and ml_dtypes: a dot a pair, a bar the median", fontsize=10)
     left.grid(axis="y", color="#e4e4e4", lw=0.7)
     left.set_axisbelow(True)
-    left.legend(loc="upper right", fontsize=8, frameon=False)
+    left.legend(loc="best", fontsize=8, framealpha=0.9, edgecolor="none")
 
     largest = max(row["size"] for row in rows)
     bars = [row for row in rows if row["size"] == largest and row["mode"] == "out"]
     limit = max(1.15, *(row["floor"]["share"]["median"] + 0.15 for row in bars)) if bars else 1.15
+    box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
     for at, row in enumerate(bars):
         share = row["floor"]["share"]
         error = [[share["median"] - share["q1"]], [share["q3"] - share["median"]]]
         style = {"color": MODE_COLOURS["out"], "ecolor": "#333333", "error_kw": {"lw": 1}, "height": 0.7}
         right.barh(at, share["median"], xerr=error, **style)
         end = min(max(share["median"], share["q3"]) + 0.015, limit - 0.08)
-        right.text(end, at, f"{share['median']:.2f}", va="center", fontsize=7.5)
+        right.text(end, at, f"{share['median']:.2f}", va="center", fontsize=7.5, bbox=box)
     names = [f"{SHORT[row['source']]} \u2192 {SHORT[row['target']]}" for row in bars]
     right.set_yticks(range(len(bars)), names, fontsize=8)
     right.set_ylim(len(bars) - 0.4, -0.6)
     right.axvline(1.0, color="#666666", lw=1, ls="--")
     right.set_xlim(0, limit)
-    right.set_xlabel("time of the fastest sweep that moves the same bytes / ours")
+    right.set_xlabel("time of the fastest bare sweep / time of halfway")
     right.set_title(f"Share of the floor, {_size(largest)} elements into out=", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
