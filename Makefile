@@ -1,9 +1,11 @@
 # Every target installs what is missing, does what is not current, and nothing else. The work is done by tools/.
 #
 #   PYTHON=python3.12 make setup    another interpreter for .venv (default: python3)
+#   BENCH=cast make bench           one of the benchmarks (default: exchange cast)
 #   JOBS=4 make test                more compile and lint jobs (default: the processors there are)
 
 PYTHON ?= python3
+BENCH ?= exchange cast
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 export JOBS
 
@@ -48,6 +50,7 @@ tsan: setup ## C++ tests of what has threads under ThreadSanitizer
 	@tools/cpp_tests.sh tsan
 
 python: build install ## Python tests against the installed package
+	@tools/cmake_build.sh bench halfway_floor
 	@tools/python_tests.sh
 
 package-test: setup ## consumers of the C++ install: find_package, add_subdirectory, pkg-config
@@ -62,7 +65,7 @@ exhaustive-share: install ## a part of it that changes every day, in less than a
 	@$(VENV_PYTHON) tools/exhaustive.py build/dev --seconds 40 --junit build/exhaustive-share.xml
 
 bench: install ## benchmarks; results go to bench/results/
-	@$(VENV_PYTHON) bench/exchange.py
+	@tools/bench.sh $(BENCH)
 
 clean: ## remove what was built
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -28,7 +28,7 @@ sys.path.append(str(ROOT))  # to be run as a script, from any folder
 import ml_dtypes  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from bench import harness  # noqa: E402
+from bench import harness, plots  # noqa: E402
 from bench.harness import Contender, Effort  # noqa: E402
 
 import halfway  # noqa: E402
@@ -400,7 +400,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{about['cpu']}, {about['cores']} cores, {about['python']}, NumPy {about['numpy']}, "
             f"torch {about['torch']}, {result['date']}"
         )
-        harness.plot_ratios(options.plot, result["rows"], "What an exchange costs", caption)
+        plots.plot_ratios(options.plot, result["rows"], "What an exchange costs", caption)
         print(options.plot)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved rounds, statistics, the machine, JSON and the plot.
+"""What the benchmarks share: interleaved rounds, statistics, the machine, JSON.
 
 A *contender* is a statement that is run in a loop, its result thrown away each time. Contenders
 of a row are run in turns, A B C A B C ..., in rounds of a fraction of a millisecond, so that
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import platform
 import re
@@ -30,19 +31,29 @@ OVERHEAD = "callable(None)"  # a builtin that does nothing: the loop, the call a
 
 @dataclass(frozen=True)
 class Contender:
-    """A statement in a race. `role` is ours, rival, floor or overhead."""
+    """A statement in a race. `role` is ours, plain (ours without an option), rival, floor or overhead."""
 
     statement: str
     role: str
     target: float | None = None  # of a rival: ours must take at most this share of its time
+    door: str | None = None  # the library whose arrays it works on, where a row has several
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: the length of a round of one contender, and the number of rounds."""
+    """How long to measure: the length of a round of one contender, and the number of rounds.
+
+    A length of 0 is one call, and no call is made to find that out.
+    After `seconds` no further round begins, unless there are fewer than `least`. With `threads`,
+    contenders keep threads of their own: a turn begins when those of the one before have come to
+    rest (see `settle`), and with a call that does not count, which wakes its own.
+    """
 
     round_ns: int
     rounds: int
+    seconds: float = math.inf
+    least: int = 3
+    threads: bool = False
 
 
 FULL = Effort(round_ns=200_000, rounds=1000)
@@ -111,8 +122,30 @@ def loop_of(statement: str, names: Mapping[str, Any]) -> Loop:
     return loop
 
 
+SETTLE_STEP = 0.0005
+SETTLE_LIMIT = 0.03
+
+
+def settle() -> None:
+    """Wait until no thread of this process computes, at most `SETTLE_LIMIT` seconds.
+
+    OpenMP workers spin for milliseconds after a parallel region, and occupy a processor that the
+    next contender is entitled to.
+    """
+    for _ in range(round(SETTLE_LIMIT / SETTLE_STEP)):
+        start, busy = time.perf_counter_ns(), time.process_time_ns()
+        time.sleep(SETTLE_STEP)
+        busy = time.process_time_ns() - busy
+        if busy * 4 < time.perf_counter_ns() - start:
+            return
+
+
 def _calls_a_round(loop: Loop, round_ns: int) -> int:
-    loop(3)  # whatever is looked up or imported at first use
+    if round_ns == 0:
+        return 1
+    loop(1)  # whatever is looked up or imported at first use
+    if loop(1) > round_ns:
+        return 1
     count = 1
     while True:
         taken = min(loop(count) for _ in range(3))
@@ -122,15 +155,22 @@ def _calls_a_round(loop: Loop, round_ns: int) -> int:
 
 
 def race(loops: Mapping[str, Loop], effort: Effort) -> Times:
-    """Run all loops in turns. The garbage collector rests meanwhile."""
+    """Run all loops in turns, all equally often. The garbage collector rests meanwhile."""
     counts = {name: _calls_a_round(loop, effort.round_ns) for name, loop in loops.items()}
     times = Times({name: [] for name in loops})
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
-        for _ in range(effort.rounds):
+        start = time.perf_counter()
+        for made in range(effort.rounds):
+            if made >= effort.least and time.perf_counter() - start > effort.seconds:
+                break
             for name, loop in loops.items():
+                if effort.threads:
+                    settle()
+                    if counts[name] > 1:
+                        loop(1)
                 times.samples[name].append(loop(counts[name]) / counts[name])
     finally:
         if collecting:
@@ -187,11 +227,16 @@ def _version_of(package: str) -> str | None:
         return None
 
 
+def processors() -> set[int]:
+    """Those that this process may run on."""
+    return os.sched_getaffinity(0)
+
+
 def machine(packages: Iterable[str]) -> dict[str, Any]:
     """The machine and the software, the load at this moment included."""
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(processors()),
         "system": f"{platform.system()} {platform.release()}",
         "load_average": [round(value, 2) for value in os.getloadavg()],
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -212,6 +257,19 @@ def slug(text: str) -> str:
 def write_json(path: Path, result: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def write_compact_json(path: Path, result: Mapping[str, Any]) -> None:
+    """As `write_json`, with each entry of a list on one line: for hundreds of rows."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, list) and value:
+            return "[\n  " + ",\n  ".join(json.dumps(entry) for entry in value) + "\n ]"
+        return json.dumps(value)
+
+    lines = [f" {json.dumps(key)}: {text(value)}" for key, value in result.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 # --- for people
@@ -237,62 +295,3 @@ def print_row(row: Mapping[str, Any]) -> None:
             if "target" in ratio:
                 text += f"  target {ratio['target']:.2f}x: {ratio['verdict']}"
         print(text)
-
-
-COLOURS = {
-    "ok": ("#2a7f62", "target met"),
-    "short": ("#c0392b", "short of its target"),
-    None: ("#8aa0b4", "no target"),
-}
-
-
-def plot_ratios(path: Path, rows: Sequence[Mapping[str, Any]], title: str, caption: str) -> None:
-    """Bars of ours over each rival, with quartiles; a black mark where the target is."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams.update({"svg.hashsalt": "halfway", "svg.fonttype": "none"})
-    import matplotlib.pyplot as plt
-
-    bars = [(row, entry) for row in rows for entry in row["ratios"] if entry["role"] == "rival"]
-    figure, axes = plt.subplots(figsize=(9, 1.4 + 0.3 * len(bars) + 0.25 * len(rows)))
-    y = 0.0
-    heads: list[tuple[float, str]] = []
-    labels: list[tuple[float, str]] = []
-    for row in rows:
-        entries = [entry for entry in row["ratios"] if entry["role"] == "rival"]
-        if not entries:
-            continue
-        heads.append((y, f"{row['name']}:  {row['ours']}"))
-        for entry in entries:
-            y += 1
-            ratio = entry["ratio"]
-            middle = ratio["median"]
-            error = [[middle - ratio["q1"]], [ratio["q3"] - middle]]
-            met = entry.get("verdict")
-            colour = COLOURS[met][0]
-            axes.barh(y, middle, xerr=error, color=colour, height=0.7, ecolor="#333333", capsize=2)
-            end = max(middle, ratio["q3"], entry.get("target", 0.0)) + 0.012
-            axes.text(end, y, f"{middle:.2f}", va="center", fontsize=8)
-            if "target" in entry:
-                axes.plot([entry["target"]] * 2, [y - 0.45, y + 0.45], color="black", lw=2)
-            labels.append((y, entry["against"]))
-        y += 1.4
-    axes.axvline(1.0, color="#666666", lw=1, ls="--")
-    axes.set_xlim(0, None)
-    axes.set_yticks([at for at, _ in labels], [text for _, text in labels], fontsize=8)
-    for at, text in heads:
-        axes.text(0.005, at, text, va="center", fontsize=8, fontweight="bold")
-    axes.set_ylim(y - 0.8, -0.8)
-    axes.set_xlabel("time of halfway / time of the rival (median and quartiles; black mark: target)")
-    axes.set_title(title, fontsize=10)
-    shown = {entry.get("verdict") for _, entry in bars}
-    patches = [mpl.patches.Patch(color=colour, label=label) for met, (colour, label) in COLOURS.items() if met in shown]
-    axes.legend(handles=patches, loc="lower right", fontsize=8, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.text(0.01, 0.005, caption, fontsize=7, color="#555555")
-    figure.tight_layout(rect=(0, 0.015, 1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
-    figure.savefig(path, dpi=110, metadata=metadata)
-    plt.close(figure)

@@ -3,7 +3,7 @@
 usage: readme_tables.py [--check]    with --check nothing is written, and stale tables are an error
 
 Tables stand between <!-- table: NAME --> and <!-- end -->. The table `measured` takes the name of a
-file in bench/results/.
+file in bench/results/; `cast times` and `cast claims` are of the newest result of bench/cast.py there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import halfway
 
@@ -84,6 +85,72 @@ def measured(name: str) -> str:
     )
 
 
+# --- casts
+
+RESULTS = ROOT / "bench" / "results"
+PICTURE = "docs/cast.svg"
+CAST_SIZES = {32: "32", 1 << 10: "1 Ki", 1 << 20: "1 Mi", 1 << 26: "64 Mi"}
+NOT_MEASURED = "Not measured yet: `make bench BENCH=cast` does.\n"
+Result = dict[str, Any]
+
+
+def newest_casts(folder: Path = RESULTS) -> tuple[str, Result] | None:
+    """Name and content of the newest result of bench/cast.py, by the date in it."""
+    results = [(path.name, json.loads(path.read_text())) for path in sorted(folder.glob("cast-*.json"))]
+    return max(results, key=lambda found: found[1]["date"]) if results else None
+
+
+def cast_times(found: tuple[str, Result] | None) -> str:
+    """Per pair: time of halfway / time of the best rival at some sizes, and the share of the floor."""
+    if found is None:
+        return NOT_MEASURED
+    name, result = found
+    machine = result["machine"]
+    pairs: dict[str, dict[tuple[str, int], Result]] = {}
+    for row in result["rows"]:
+        pairs.setdefault(f"`{row['source']}` to `{row['target']}`", {})[row["mode"], row["size"]] = row
+
+    def ratio(row: Result | None) -> str:
+        return f"{row['ratio']['median']:.2f}" if row else "-"
+
+    def share(row: Result | None) -> str:
+        return f"{row['floor']['share']['median']:.2f}" if row else "-"
+
+    rows = []
+    for pair, cells in pairs.items():
+        times = [f"{ratio(cells.get(('out', size)))} / {ratio(cells.get(('fresh', size)))}" for size in CAST_SIZES]
+        rows.append([pair, *times, share(cells.get(("out", max(CAST_SIZES))))])
+    picture = (
+        f"\n![time against the best rival, and share of the floor]({PICTURE})\n" if (ROOT / PICTURE).exists() else ""
+    )
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {result['settings']['threads']} threads, {machine['system']}, "
+        f"{machine['python']}, NumPy {machine['numpy']}, torch {machine['torch']}, ml_dtypes {machine['ml_dtypes']}, "
+        f"{result['date']}. Time of halfway / time of the best idiom of torch, NumPy and ml_dtypes, into `out=` / into "
+        "fresh memory, by number of elements; below 1 halfway is faster. The floor moves the same bytes without "
+        "casting; 1 would be its speed. "
+        f"All of it: [{name}](bench/results/{name}).\n\n"
+        + table(["cast", *CAST_SIZES.values(), "share of the floor, 64 Mi"], rows)
+        + picture
+    )
+
+
+def cast_claims(found: tuple[str, Result] | None) -> str:
+    """Targets and what was measured, those that were not met included."""
+    if found is None:
+        return NOT_MEASURED
+    rows = [
+        [
+            entry["name"].replace("|", "\\|"),
+            f"{entry['value']:.2f}",
+            f"{entry['bound']} {entry['target']:g}",
+            "met" if entry["verdict"] == "ok" else "**not met**",
+        ]
+        for entry in found[1]["claims"]
+    ]
+    return table(["target", "measured", "wanted", ""], rows)
+
+
 MAKERS = {"dtypes": dtypes, "carried": carried, "refused": refused, "reasons": reasons}
 BLOCK = re.compile(r"(<!-- table: (\w+)(?: (\S+))? -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
@@ -92,7 +159,12 @@ def render(text: str) -> str:
     """`text` with each marked table as the code has it now."""
 
     def fresh(match: re.Match[str]) -> str:
-        made = measured(match[3]) if match[2] == "measured" else MAKERS[match[2]]()
+        if match[2] == "measured":
+            made = measured(match[3])
+        elif match[2] == "cast":
+            made = {"times": cast_times, "claims": cast_claims}[match[3]](newest_casts())
+        else:
+            made = MAKERS[match[2]]()
         return f"{match[1]}{made}{match[4]}"
 
     return BLOCK.sub(fresh, text)
