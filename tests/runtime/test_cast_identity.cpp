@@ -13,9 +13,7 @@
 #include "arrays.h"
 #include "halfway/cast.h"
 
-#if __has_include("halfway/parallel.h")
 #include "halfway/parallel.h"
-#endif
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
@@ -35,7 +33,6 @@ namespace {
 // The numbers of threads that must not show. Restores the default.
 class ThreadCounts {
  public:
-#if __has_include("halfway/parallel.h")
   static constexpr std::array<int, 3> all{1, 2, 7};
   static void set(int n) { halfway::set_num_threads(n); }
   ThreadCounts() = default;
@@ -45,10 +42,6 @@ class ThreadCounts {
 
  private:
   int before_ = halfway::num_threads();
-#else
-  static constexpr std::array<int, 1> all{1};
-  static void set(int) {}
-#endif
 };
 
 struct Pair {

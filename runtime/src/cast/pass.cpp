@@ -17,7 +17,7 @@ namespace {
 std::int64_t task_count(std::int64_t elements, std::size_t bytes_of_pair) noexcept {
   const std::size_t bytes = static_cast<std::size_t>(elements) * bytes_of_pair;
   if (bytes < parallel_bytes) return 1;
-  const int threads = parallel_width();
+  const int threads = num_threads();
   if (threads == 1) return 1;
   const std::size_t most = static_cast<std::size_t>(threads) * tasks_per_thread;
   return static_cast<std::int64_t>(std::clamp(bytes / task_bytes, std::size_t{1}, most));
