@@ -174,7 +174,7 @@ OUT_DTYPES = ["float16", "bfloat16", "float32", "float64", "int32", "uint8", "bo
 
 def compare(name: str, x: Any, dtype: Any, out: str | None, out_dtype: str, form: int) -> None:
     function = FUNCTIONS[name]
-    make_out = outs(x, out_dtype)[out] if out is not None else None
+    make_out = None if out is None else outs(x, out_dtype)[out]
 
     def call(out: Any) -> Any:
         keywords = {} if out is None else {"out": out}
@@ -196,7 +196,8 @@ def compare(name: str, x: Any, dtype: Any, out: str | None, out_dtype: str, form
 
 NOT_GIVEN = object()
 any_dtype = st.one_of(st.sampled_from(SPELLINGS), st.just(NOT_GIVEN))
-any_out = st.one_of(st.none(), st.sampled_from(OUT_NAMES))
+USUAL = ["array", "tensor", "own", "strided array", "strided tensor"]
+any_out = st.one_of(st.none(), st.sampled_from(USUAL), st.sampled_from(OUT_NAMES))
 
 
 @steady
@@ -237,6 +238,16 @@ def test_every_kind_of_out(name: str, out: str) -> None:
     for x in (np.arange(6, dtype=np.float32).reshape(2, 3), torch.ones(2, 3), halfway.from_dlpack(np.ones((2, 3)))):
         for out_dtype in OUT_DTYPES:
             for dtype in (NOT_GIVEN, out_dtype, "float32"):
+                compare(name, x, dtype, out, out_dtype, 0)
+
+
+@pytest.mark.parametrize("out", [None, "array", "tensor", "own"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_spelling(name: str, out: str | None) -> None:
+    values = np.array([[1.5, -0.0, 1e30], [np.nan, 300, -np.inf]], np.float32)
+    for x in (values, values.astype(">f8")[:, ::-1], torch.from_numpy(values), halfway.from_dlpack(values)):
+        for dtype in SPELLINGS:
+            for out_dtype in ("float16", "int8", "bfloat16") if out is not None else ("",):
                 compare(name, x, dtype, out, out_dtype, 0)
 
 

@@ -75,7 +75,7 @@ bool torch_takes_dtype(const TorchApi& api, DType dtype) noexcept {
   return torch_takes(api, {dtype.code, dtype.bits, dtype.lanes});
 }
 
-// What x is when nothing has to be done to its values. Only where the library changes: the rest is cheap anyway.
+// What x is when its dtype is the one that is wanted, where its memory serves another library as it stands.
 PyObject* alias(Kind target, PyObject* x, Kind x_kind, const TorchApi* api) {
   if (target == Kind::torch && x_kind == Kind::numpy && api->table != nullptr) {
     detail::Box* box = box_of_plain_array(x);
@@ -143,6 +143,9 @@ PyObject* exchange(Towards towards, PyObject* const* args, Py_ssize_t count, PyO
   if (x_kind == Kind::other) {
     return nullptr;
   }
+  if (call.dtype == nullptr && towards == Towards::own) {
+    return nullptr;  // cast() wants a dtype
+  }
   if (call.dtype == nullptr && call.out == nullptr) {
     return alias(target, call.x, x_kind, api);
   }
@@ -172,7 +175,7 @@ PyObject* exchange(Towards towards, PyObject* const* args, Py_ssize_t count, PyO
     return nullptr;
   }
   if (dtype == opened.x.dtype) {
-    return opened.x.swapped ? nullptr : alias(target, call.x, x_kind, api);
+    return alias(target, call.x, x_kind, api);
   }
   return write_fresh(target, api, opened.x, dtype, options);
 }
