@@ -142,6 +142,30 @@ void init_arguments() {
   }
 }
 
+bool read_plain_call(PyObject* const* args, Py_ssize_t count, PyObject* names, PlainCall& call) noexcept {
+  static_assert(rows[0].keyword == kw_dtype && rows[3].keyword == kw_out);
+  if (count < 1 || count > 2) {
+    return false;
+  }
+  call.x = args[0];
+  PyObject* dtype = count == 2 ? args[1] : nullptr;
+  PyObject* out = nullptr;
+  const Py_ssize_t keywords = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+  for (Py_ssize_t i = 0; i < keywords; ++i) {
+    PyObject* name = PyTuple_GET_ITEM(names, i);
+    if (name == g_names[3]) {
+      out = args[count + i];
+    } else if (name == g_names[0] && dtype == nullptr) {
+      dtype = args[count + i];
+    } else {
+      return false;
+    }
+  }
+  call.dtype = dtype == Py_None ? nullptr : dtype;
+  call.out = out == Py_None ? nullptr : out;
+  return true;
+}
+
 Arguments parse_arguments(const char* function, std::uint32_t accepted, Py_ssize_t required, Py_ssize_t positional,
                           PyObject* const* args, Py_ssize_t count, PyObject* names) {
   if (count < required || count > positional) {

@@ -44,6 +44,17 @@ struct Arguments {
                                         Py_ssize_t positional, PyObject* const* args, Py_ssize_t count,
                                         PyObject* names);
 
+// A call of the common shape: x, and nothing else than dtype and out.
+struct PlainCall {
+  PyObject* x = nullptr;
+  PyObject* dtype = nullptr;  // nullptr: not given, or None
+  PyObject* out = nullptr;    // likewise
+};
+
+// Reads a call of at most `x, dtype` and the keywords dtype and out, spelled by interned names as the interpreter does;
+// false: parse_arguments() has to read it, or to refuse it.
+[[nodiscard]] bool read_plain_call(PyObject* const* args, Py_ssize_t count, PyObject* names, PlainCall& call) noexcept;
+
 // Interns the keyword names.
 void init_arguments();
 

@@ -1,15 +1,14 @@
 #include "exchange.h"
 
 #include <algorithm>
-#include <array>
 #include <string>
 
 #include "arguments.h"
 #include "box.h"
 #include "docs.h"
-#include "gil.h"
-#include "halfway/layout.h"
+#include "exchange_fast.h"
 #include "libraries.h"
+#include "moving.h"
 #include "numpy_api.h"
 #include "plan_object.h"
 #include "release.h"
@@ -102,39 +101,13 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool keep_ca
   return exchange;
 }
 
-// Shape and strides of a view, copied: NumPy's and torch's own may change under another thread while the GIL is not
-// held.
-class OwnGeometry {
- public:
-  explicit OwnGeometry(TensorView& view) noexcept {
-    const std::size_t ndim = view.shape.size();
-    std::copy_n(view.shape.data(), ndim, shape_.data());
-    std::copy_n(view.strides.data(), ndim, strides_.data());
-    view.shape = {shape_.data(), ndim};
-    view.strides = {strides_.data(), ndim};
-  }
-  ~OwnGeometry() = default;
-  OwnGeometry(const OwnGeometry&) = delete;
-  OwnGeometry& operator=(const OwnGeometry&) = delete;
-
- private:
-  // Not initialised: of each, only the first ndim values are read.
-  std::array<std::int64_t, max_ndim> shape_;    // NOLINT(cppcoreguidelines-pro-type-member-init)
-  std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-};
-
 PyObject* write_into_out(Exchange& exchange) {
   Source& out = *exchange.out;
-  TensorView& view = out.view;
-  const OwnGeometry source_geometry(exchange.source.view);
-  const OwnGeometry out_geometry(view);
+  const TensorView& view = out.view;
   const MutableView destination{
       const_cast<void*>(view.data), view.dtype, view.device, view.shape, view.strides, view.readonly, view.swapped,
       view.strides_in_bytes,        view.padded};
-  {
-    const WithoutGil nothing(static_cast<std::int64_t>(exchange.plan.bytes_read));
-    cast_into(exchange.source.view, destination, exchange.arguments.options);
-  }
+  move_into(exchange.source.view, destination, exchange.arguments.options);
   if (out.library == &torch_library()) {
     mark_written(torch(), exchange.arguments.out);
   }
@@ -142,13 +115,13 @@ PyObject* write_into_out(Exchange& exchange) {
 }
 
 PyObject* write_fresh(Exchange& exchange) {
-  Tensor fresh;
-  const OwnGeometry geometry(exchange.source.view);
-  {
-    const WithoutGil nothing(static_cast<std::int64_t>(exchange.plan.bytes_read));
-    fresh = cast(exchange.source.view, exchange.plan.to, exchange.arguments.options);
+  const TensorView& view = exchange.source.view;
+  const DType to = exchange.plan.to;
+  const CastOptions& options = exchange.arguments.options;
+  if (exchange.target == &numpy_library()) {
+    return move_to_fresh_array(view, to, options);
   }
-  return exchange.target->adopt(std::move(fresh), exchange.plan);
+  return exchange.target->adopt(move_fresh(view, to, options), exchange.plan);
 }
 
 // torch's own .numpy(), which forbids resizing the storage while the array lives.
@@ -216,16 +189,8 @@ PyObject* run(const Library& target, const Arguments& arguments) {
 PyObject* to_torch(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   drain();
   return guarded([&]() -> PyObject* {
-    if (count == 1 && names == nullptr && PyArray_CheckExact(args[0])) {
-      const TorchApi& api = torch();
-      if (api.table != nullptr) {
-        if (detail::Box* box = box_of_plain_array(args[0]); box != nullptr) {
-          if (torch_takes(api, box->tensor().dtype)) {
-            return torch_from_box(api, box);
-          }
-          box->drop();
-        }
-      }
+    if (PyObject* done = exchange_fast(Towards::torch, args, count, names); done != nullptr) {
+      return done;
     }
     return run(torch_library(), parse_arguments("to_torch", to_torch_keywords, 1, 2, args, count, names));
   });
@@ -234,20 +199,8 @@ PyObject* to_torch(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count
 PyObject* to_numpy(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   drain();
   return guarded([&]() -> PyObject* {
-    if (count == 1 && names == nullptr) {
-      const TorchApi* api = torch_if_loaded();
-      DLTensor dl;
-      if (api != nullptr && Py_IS_TYPE(args[0], api->tensor_type) && open_torch_fast(*api, args[0], dl)) {
-        const DType dtype{dl.dtype.code, dl.dtype.bits, dl.dtype.lanes};
-        if (known_descr(dtype) != nullptr || numpy_has_dtype(dtype)) {
-          TensorView view;
-          view.data = static_cast<const std::byte*>(dl.data) + dl.byte_offset;
-          view.dtype = dtype;
-          view.shape = {dl.shape, static_cast<std::size_t>(dl.ndim)};
-          view.strides = {dl.strides, static_cast<std::size_t>(dl.ndim)};
-          return array_over(view, true, Ref::borrow(args[0]).release());
-        }
-      }
+    if (PyObject* done = exchange_fast(Towards::numpy, args, count, names); done != nullptr) {
+      return done;
     }
     return run(numpy_library(), parse_arguments("to_numpy", to_numpy_keywords, 1, 2, args, count, names));
   });
@@ -256,6 +209,11 @@ PyObject* to_numpy(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count
 PyObject* cast_function(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   drain();
   return guarded([&]() -> PyObject* {
+    if (count == 2) {
+      if (PyObject* done = exchange_fast(Towards::own, args, count, names); done != nullptr) {
+        return done;
+      }
+    }
     const Arguments arguments =
         parse_arguments("cast", to_torch_keywords & ~std::uint32_t{kw_dtype}, 2, 2, args, count, names);
     if (!arguments.dtype) {
@@ -269,7 +227,7 @@ PyObject* cast_function(PyObject* /*module*/, PyObject* const* args, Py_ssize_t 
 PyObject* from_dlpack_function(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count, PyObject* names) {
   drain();
   return guarded([&]() -> PyObject* {
-    if (count == 1 && names == nullptr) {
+    if (is_fast_path_enabled() && count == 1 && names == nullptr) {
       if (PyArray_CheckExact(args[0])) {
         if (detail::Box* box = box_of_plain_array(args[0]); box != nullptr) {
           return wrap_tensor(detail::Box::wrap(box));

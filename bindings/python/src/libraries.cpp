@@ -6,6 +6,7 @@
 
 #include "box.h"
 #include "capsule.h"
+#include "exchange_fast.h"
 #include "halfway/dlpack.h"
 #include "halfway/layout.h"
 #include "numpy_api.h"
@@ -79,9 +80,17 @@ PyObject* adopt_in_numpy(Tensor&& fresh, const Plan& /*plan*/) {
 // --- torch
 
 Source open_tensor_of_torch(PyObject* object) {
-  TorchSource opened = open_torch(torch(), object);
+  const TorchApi& api = torch();
   Source source;
   source.library = &torch_library();
+  DLTensor described;
+  if (is_fast_path_enabled() && Py_IS_TYPE(object, api.tensor_type) && open_torch_fast(api, object, described) &&
+      torch_takes(api, described.dtype)) {
+    source.view = view_of_described(described);
+    source.object = Ref::borrow(object);
+    return source;
+  }
+  TorchSource opened = open_torch(api, object);
   source.view = opened.view;
   source.traits = opened.traits;
   source.object = std::move(opened.object);

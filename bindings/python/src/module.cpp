@@ -3,6 +3,7 @@
 
 #include "docs.h"
 #include "exchange.h"
+#include "exchange_fast.h"
 #include "halfway/dtype.h"
 #include "memory.h"
 #include "numpy_api.h"
@@ -60,6 +61,8 @@ PYBIND11_MODULE(_core, module) {
     module.attr("__version__") = HALFWAY_VERSION;
     module.def("_dtype_rows", dtype_rows);
     module.def("_pending_releases", hp::pending_releases);
+    module.def("_fast_exchanges", hp::fast_exchanges);
+    module.def("_set_fast_path_enabled", hp::set_fast_path_enabled);
     module.def("_set_torch_table_enabled", [](bool enabled) {
       try {
         hp::set_torch_table_enabled(enabled);

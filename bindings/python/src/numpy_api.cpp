@@ -1,6 +1,7 @@
 #define HALFWAY_IMPORTS_NUMPY
 #include "numpy_api.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
@@ -281,6 +282,23 @@ void require_unmasked(PyObject* array) {
   }
 }
 
+namespace {
+
+void describe(PyArrayObject* array, DType dtype, TensorView& view) noexcept {
+  static_assert(sizeof(npy_intp) == sizeof(std::int64_t));
+  const auto ndim = static_cast<std::size_t>(PyArray_NDIM(array));
+  view.data = PyArray_DATA(array);
+  view.dtype = dtype;
+  view.shape = {reinterpret_cast<const std::int64_t*>(PyArray_DIMS(array)), ndim};
+  view.strides = {reinterpret_cast<const std::int64_t*>(PyArray_STRIDES(array)), ndim};
+  view.strides_in_bytes = true;
+  view.readonly = !PyArray_ISWRITEABLE(array);
+  view.swapped = !PyArray_ISNBO(PyArray_DESCR(array)->byteorder);
+  view.padded = is_padded_in_numpy(dtype);
+}
+
+}  // namespace
+
 TensorView view_of_array(PyArrayObject* array) {
   require_unmasked(reinterpret_cast<PyObject*>(array));
   PyArray_Descr* descr = PyArray_DESCR(array);
@@ -288,18 +306,44 @@ TensorView view_of_array(PyArrayObject* array) {
   if (!dtype) {
     throw_unsupported(descr);
   }
-  static_assert(sizeof(npy_intp) == sizeof(std::int64_t));
-  const auto ndim = static_cast<std::size_t>(PyArray_NDIM(array));
   TensorView view;
-  view.data = PyArray_DATA(array);
-  view.dtype = *dtype;
-  view.shape = {reinterpret_cast<const std::int64_t*>(PyArray_DIMS(array)), ndim};
-  view.strides = {reinterpret_cast<const std::int64_t*>(PyArray_STRIDES(array)), ndim};
-  view.strides_in_bytes = true;
-  view.readonly = !PyArray_ISWRITEABLE(array);
-  view.swapped = !PyArray_ISNBO(descr->byteorder);
-  view.padded = is_padded_in_numpy(*dtype);
+  describe(array, *dtype, view);
   return view;
+}
+
+bool view_of_plain_array(PyObject* object, TensorView& view) noexcept {
+  if (!PyArray_CheckExact(object)) {
+    return false;
+  }
+  auto* array = reinterpret_cast<PyArrayObject*>(object);
+  const int number = PyArray_DESCR(array)->type_num;
+  DType dtype;
+  if (number >= 0 && number < NPY_NTYPES_LEGACY) {
+    dtype = g_builtin[static_cast<std::size_t>(number)];
+  } else {
+    // those of ml_dtypes that have been met: no import from here
+    const auto entry =
+        std::find_if(g_ml.begin(), g_ml.end(), [&](const MlEntry& e) { return e.descr->type_num == number; });
+    dtype = entry == g_ml.end() ? DType{std::uint8_t{0}, 0, 0} : entry->dtype;
+  }
+  if (dtype.bits < 8) {
+    return false;
+  }
+  describe(array, dtype, view);
+  return true;
+}
+
+PyObject* new_array(std::span<const std::int64_t> shape, DType dtype) {
+  PyArray_Descr* descr = descr_for(dtype);
+  PyObject* array = PyArray_NewFromDescr(&PyArray_Type, descr, static_cast<int>(shape.size()),
+                                         reinterpret_cast<const npy_intp*>(shape.data()), nullptr, nullptr, 0, nullptr);
+  if (array == nullptr) {
+    if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) {
+      throw PythonError{};
+    }
+    PyErr_Clear();
+  }
+  return array;
 }
 
 void require_whole_bytes(const TensorView& view) {

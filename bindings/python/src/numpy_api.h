@@ -13,6 +13,7 @@
 #include <numpy/arrayobject.h>
 
 #include <optional>
+#include <span>
 #include <string>
 
 #include "halfway/dtype.h"
@@ -54,6 +55,14 @@ void require_whole_bytes(const TensorView& view);
 // A view of the array's memory; shape and strides are the array's own (strides in bytes).
 // throws: Error(unsupported_dtype, masked)
 [[nodiscard]] TensorView view_of_array(PyArrayObject* array);
+
+// As view_of_array() for an exact ndarray of a dtype of whole bytes, or false: the slow path has to decide. Sets no
+// error.
+[[nodiscard]] bool view_of_plain_array(PyObject* object, TensorView& view) noexcept;
+
+// A new C-contiguous array over uninitialised memory of NumPy's, or nullptr without an error when this NumPy has no
+// such array. throws: Error (unsupported_dtype, unavailable: as descr_for()), PythonError (MemoryError)
+[[nodiscard]] PyObject* new_array(std::span<const std::int64_t> shape, DType dtype);
 
 // An array over `view`'s memory that keeps `base` alive (reference stolen, also on failure).
 // `view.strides` count elements unless `strides_in_bytes`.

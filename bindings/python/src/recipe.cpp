@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <cstdint>
 #include <functional>
 #include <string_view>
 
@@ -45,6 +46,19 @@ typename Choices::value_type parse_choice(PyObject* object, const char* what, co
   throw_value_error(std::string(what) + "='" + std::string(text) + "' is not one of " + names);
 }
 
+DType parse_descr(PyArray_Descr* descr) {
+  const std::optional<DType> dtype = dtype_of(descr);
+  if (!dtype) {
+    throw_unsupported(descr);
+  }
+  if (!PyArray_ISNBO(descr->byteorder)) {
+    throw Error(Reason::byte_order,
+                "results are in the machine's byte order, not " + text_of(reinterpret_cast<PyObject*>(descr)),
+                "pass the native dtype; for a big-endian array write into out=");
+  }
+  return *dtype;
+}
+
 DType parse_name(PyObject* name) {
   Py_ssize_t length = 0;
   const char* utf8 = PyUnicode_AsUTF8AndSize(name, &length);
@@ -61,20 +75,7 @@ DType parse_name(PyObject* name) {
     throw_value_error("unknown dtype name '" + std::string(utf8) + "'; halfway.dtypes() lists the names");
   }
   const Ref owned = Ref::steal(reinterpret_cast<PyObject*>(descr));
-  return parse_dtype(owned.get());
-}
-
-DType parse_descr(PyArray_Descr* descr) {
-  const std::optional<DType> dtype = dtype_of(descr);
-  if (!dtype) {
-    throw_unsupported(descr);
-  }
-  if (!PyArray_ISNBO(descr->byteorder)) {
-    throw Error(Reason::byte_order,
-                "results are in the machine's byte order, not " + text_of(reinterpret_cast<PyObject*>(descr)),
-                "pass the native dtype; for a big-endian array write into out=");
-  }
-  return *dtype;
+  return parse_descr(reinterpret_cast<PyArray_Descr*>(owned.get()));
 }
 
 // Python object -> Recipe fields, shared by Cast() and the pickle.
@@ -130,7 +131,10 @@ auto translated(Body&& body) {
 
 }  // namespace
 
-DType parse_dtype(PyObject* object) {
+namespace {
+
+// A dtype from any object, read anew.
+DType read_dtype(PyObject* object) {
   if (PyUnicode_Check(object)) {
     return parse_name(object);
   }
@@ -159,6 +163,53 @@ DType parse_dtype(PyObject* object) {
   throw_type_error(
       "dtype must be a name, a NumPy, torch or ml_dtypes dtype, a Python type or a halfway.Cast, not " +
       std::string(PyType_Check(object) ? reinterpret_cast<PyTypeObject*>(object)->tp_name : Py_TYPE(object)->tp_name));
+}
+
+// Objects that were read before, by address: each slot owns a reference, so that an address stays the object's.
+struct KnownDType {
+  PyObject* object;
+  DType dtype;
+};
+std::array<KnownDType, 64> g_known;
+
+KnownDType& slot_of(PyObject* object) noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(object) >> 4U;
+  return g_known[(address ^ (address >> 6U) ^ (address >> 12U)) % g_known.size()];
+}
+
+// Whether the object will always mean `dtype`, as far as anybody can tell: a class of the user's need not.
+bool is_lasting(PyObject* object, DType dtype) noexcept {
+  if (PyUnicode_CheckExact(object) || PyArray_DescrCheck(object)) {
+    return true;
+  }
+  if (!PyType_Check(object)) {
+    const TorchApi* api = torch_if_loaded();
+    return api != nullptr && Py_IS_TYPE(object, api->dtype_type);
+  }
+  const PyArray_Descr* descr = known_descr(dtype);
+  const auto* type = reinterpret_cast<PyTypeObject*>(object);
+  return (descr != nullptr && descr->typeobj == type) || type == &PyFloat_Type || type == &PyLong_Type ||
+         type == &PyBool_Type || type == &PyComplex_Type;
+}
+
+}  // namespace
+
+const DType* known_dtype(PyObject* object) noexcept {
+  const KnownDType& known = slot_of(object);
+  return known.object == object ? &known.dtype : nullptr;
+}
+
+DType parse_dtype(PyObject* object) {
+  if (const DType* known = known_dtype(object); known != nullptr) {
+    return *known;
+  }
+  const DType dtype = read_dtype(object);
+  if (is_lasting(object, dtype)) {
+    KnownDType& slot = slot_of(object);
+    const Ref forgotten = Ref::steal(slot.object);  // let go of when the slot is whole again
+    slot = {Ref::borrow(object).release(), dtype};
+  }
+  return dtype;
 }
 
 Casting parse_casting(PyObject* object) { return parse_choice(object, "casting", all_castings); }

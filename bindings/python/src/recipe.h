@@ -25,6 +25,10 @@ struct Recipe {
 //         PythonError (TypeError: no dtype at all; ValueError: unknown name)
 [[nodiscard]] DType parse_dtype(PyObject* object);
 
+// The dtype of an object that parse_dtype() has read before and that cannot come to mean another one (a name, a dtype,
+// a scalar type), or nullptr. A look-up by identity; the last few dozen such objects are kept alive for it.
+[[nodiscard]] const DType* known_dtype(PyObject* object) noexcept;
+
 // throws PythonError (TypeError, ValueError naming the choices)
 [[nodiscard]] Casting parse_casting(PyObject* object);
 [[nodiscard]] Overflow parse_overflow(PyObject* object);

@@ -10,9 +10,9 @@
 #include "box.h"
 #include "capsule.h"
 #include "docs.h"
-#include "gil.h"
 #include "halfway/cast.h"
 #include "halfway/layout.h"
+#include "moving.h"
 #include "numpy_api.h"
 #include "release.h"
 #include "text.h"
@@ -415,10 +415,7 @@ PyObject* wrap_tensor(Tensor&& tensor, std::vector<Reason> reasons) {
   return self;
 }
 
-Tensor copy_of(const TensorView& view) {
-  const WithoutGil nothing(bytes_of(view));
-  return cast(view, view.dtype, {.casting = Casting::equiv});
-}
+Tensor copy_of(const TensorView& view) { return move_fresh(view, view.dtype, {.casting = Casting::equiv}); }
 
 void init_tensor_type(PyObject* module) {
   g_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)).release());

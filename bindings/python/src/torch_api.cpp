@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <iterator>
+#include <utility>
 
 #include "box.h"
 #include "capsule.h"
@@ -79,7 +81,11 @@ bool load(PyObject* module) {
   const Ref tensor = Ref::steal(PyObject_GetAttrString(module, "Tensor"));
   const Ref dtype = Ref::steal(PyObject_GetAttrString(module, "dtype"));
   const Ref native = Ref::steal(PyObject_GetAttrString(module, "_C"));
-  if (!tensor || !dtype || !native || !PyType_Check(tensor.get()) || !PyType_Check(dtype.get())) {
+  const Ref strided = Ref::steal(PyObject_GetAttrString(module, "strided"));
+  const Ref without_functions =
+      Ref::steal(native ? PyObject_GetAttrString(native.get(), "DisableTorchFunction") : nullptr);
+  if (!tensor || !dtype || !native || !strided || !without_functions || !PyType_Check(tensor.get()) ||
+      !PyType_Check(dtype.get())) {
     PyErr_Clear();
     return false;  // still being imported, or not torch
   }
@@ -108,6 +114,9 @@ bool load(PyObject* module) {
   if (api.increment_version == nullptr) {
     PyErr_Clear();
   }
+  api.native = Ref::borrow(native.get()).release();
+  api.strided = Ref::borrow(strided.get()).release();
+  api.without_functions = Ref::borrow(without_functions.get()).release();
   g_torch = std::move(api);
   g_table = g_torch.table;
   g_loaded = true;
@@ -131,12 +140,15 @@ bool answer(int truth, const char* question) {
   return truth != 0;
 }
 
-bool attribute_is_true(PyObject* object, const char* name) {
-  return answer(truth(PyObject_GetAttrString(object, name)), name);
+// A name for look-ups, for the life of the process.
+PyObject* interned(const char* name) { return checked(PyUnicode_InternFromString(name)).release(); }
+
+bool attribute_is_true(PyObject* object, PyObject* name) {
+  return answer(truth(PyObject_GetAttr(object, name)), PyUnicode_AsUTF8(name));
 }
 
-bool call_is_true(PyObject* object, const char* name) {
-  return answer(truth(PyObject_CallMethod(object, name, nullptr)), name);
+bool call_is_true(PyObject* object, PyObject* name) {
+  return answer(truth(PyObject_CallMethodNoArgs(object, name)), PyUnicode_AsUTF8(name));
 }
 
 // While this lives, questions about a tensor are answered by torch itself: an active TorchFunctionMode neither sees nor
@@ -144,13 +156,15 @@ bool call_is_true(PyObject* object, const char* name) {
 class WithoutTorchFunctions {
  public:
   explicit WithoutTorchFunctions(const TorchApi& api) {
-    const Ref native = checked(PyObject_GetAttrString(api.module, "_C"));
-    guard_ = checked(PyObject_CallMethod(native.get(), "DisableTorchFunction", nullptr));
-    static_cast<void>(checked(PyObject_CallMethod(guard_.get(), "__enter__", nullptr)));
+    static PyObject* const enter = interned("__enter__");
+    guard_ = checked(PyObject_CallNoArgs(api.without_functions));
+    static_cast<void>(checked(PyObject_CallMethodNoArgs(guard_.get(), enter)));
   }
   ~WithoutTorchFunctions() {
     const SavedException saved;
-    if (!Ref::steal(PyObject_CallMethod(guard_.get(), "__exit__", "OOO", Py_None, Py_None, Py_None))) {
+    static PyObject* const exit = interned("__exit__");
+    PyObject* const args[] = {guard_.get(), Py_None, Py_None, Py_None};
+    if (!Ref::steal(PyObject_VectorcallMethod(exit, args, std::size(args), nullptr))) {
       PyErr_Clear();
     }
   }
@@ -167,11 +181,10 @@ bool has_own_dispatch(const TorchApi& api, PyTypeObject* type) {
   if (type == api.tensor_type) {
     return false;
   }
-  const Ref native = checked(PyObject_GetAttrString(api.module, "_C"));
   const auto differs = [&](const char* name, const char* disabled_name) {
     const Ref own = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
     const Ref base = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(api.tensor_type), name));
-    const Ref disabled = Ref::steal(PyObject_GetAttrString(native.get(), disabled_name));
+    const Ref disabled = Ref::steal(PyObject_GetAttrString(api.native, disabled_name));
     PyErr_Clear();
     if (!own || !base || own.get() == base.get() || own.get() == disabled.get()) {
       return false;
@@ -186,14 +199,23 @@ bool has_own_dispatch(const TorchApi& api, PyTypeObject* type) {
          differs("__torch_dispatch__", "_disabled_torch_dispatch_impl");
 }
 
+std::uint64_t address_of(const DLTensor& described) noexcept {
+  return static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(described.data));
+}
+
+// Whether there are elements at an address that may be none: heaps lie above this on 64-bit systems; where one does
+// not, the exact look that follows costs time alone.
+bool has_suspicious_address(const DLTensor& described) noexcept {
+  constexpr std::uint64_t suspicious = std::uint64_t{1} << 46;
+  return address_of(described) < suspicious &&
+         element_count({described.shape, static_cast<std::size_t>(described.ndim)}).value_or(1) != 0;
+}
+
 // Whether the tensor has elements and no memory behind them. Its data pointer is then NULL plus the storage offset: not
 // NULL for a slice of a functional or zero tensor, nor of a storage that was resized to nothing.
 bool lacks_memory(PyObject* tensor, const DLTensor& described) {
-  // Heaps lie above this on 64-bit systems; where one does not, the exact look below costs time alone.
-  constexpr std::uint64_t suspicious = std::uint64_t{1} << 46;
-  const auto address = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(described.data));
-  if (address >= suspicious ||
-      element_count({described.shape, static_cast<std::size_t>(described.ndim)}).value_or(1) == 0) {
+  const std::uint64_t address = address_of(described);
+  if (!has_suspicious_address(described)) {
     return false;
   }
   if (address == 0) {
@@ -234,21 +256,24 @@ void refuse_by_attributes(const TorchApi& api, PyObject* tensor) {
                     "its value",
                 "convert it to a plain tensor first (its own method, or .as_subclass(torch.Tensor) if it is one)");
   }
-  if (attribute_is_true(tensor, "is_nested")) {
+  static PyObject* const is_nested = interned("is_nested");
+  static PyObject* const is_quantized = interned("is_quantized");
+  static PyObject* const is_meta = interned("is_meta");
+  static PyObject* const layout_name = interned("layout");
+  if (attribute_is_true(tensor, is_nested)) {
     throw Error(Reason::nested, "a nested tensor is no single array", "exchange the tensors of .unbind() one by one");
   }
-  if (attribute_is_true(tensor, "is_quantized")) {
+  if (attribute_is_true(tensor, is_quantized)) {
     throw Error(Reason::quantized, "a quantized tensor's memory is not its value",
                 "pass x.dequantize(), or x.int_repr() for the raw integers");
   }
-  const Ref layout = Ref::steal(PyObject_GetAttrString(tensor, "layout"));
-  const Ref strided = Ref::steal(PyObject_GetAttrString(api.module, "strided"));
-  if (layout && layout.get() != strided.get()) {
+  const Ref layout = Ref::steal(PyObject_GetAttr(tensor, layout_name));
+  if (layout && layout.get() != api.strided) {
     throw Error(Reason::sparse, "a tensor of layout " + text_of(layout.get()) + " is no strided array",
                 "pass x.to_dense(), or its indices() and values() one by one");
   }
   PyErr_Clear();
-  if (attribute_is_true(tensor, "is_meta")) {
+  if (attribute_is_true(tensor, is_meta)) {
     throw_no_storage("a meta tensor");
   }
   if (!is_torch_on_host(tensor)) {
@@ -339,45 +364,120 @@ std::optional<DType> dtype_of_torch(const TorchApi& api, PyObject* dtype) noexce
 }
 
 bool is_torch_on_host(PyObject* tensor) {
-  const Ref device = checked(PyObject_GetAttrString(tensor, "device"));
-  const Ref type = checked(PyObject_GetAttrString(device.get(), "type"));
+  static PyObject* const device_name = interned("device");
+  static PyObject* const type_name = interned("type");
+  const Ref device = checked(PyObject_GetAttr(tensor, device_name));
+  const Ref type = checked(PyObject_GetAttr(device.get(), type_name));
   return PyUnicode_Check(type.get()) && PyUnicode_CompareWithASCIIString(type.get(), "cpu") == 0;
 }
 
-bool open_torch_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexcept {
-  if (api.table == nullptr || api.table->dltensor_from_py_object_no_sync == nullptr || api.requires_grad == nullptr ||
-      api.is_neg == nullptr || api.is_conj == nullptr || api.dtype == nullptr) {
-    return false;
-  }
-  // The table exports tensors that require grad and that are lazily negated or conjugated as if they were plain.
-  if (truth(api.requires_grad->get(tensor, api.requires_grad->closure)) != 0 ||
-      truth(api.is_neg(tensor, nullptr)) != 0 || api.table->dltensor_from_py_object_no_sync(tensor, &out) != 0) {
+namespace {
+
+// What the table says, in `out`: host memory of plain elements.
+bool describe_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexcept {
+  if (api.table->dltensor_from_py_object_no_sync(tensor, &out) != 0) {
     PyErr_Clear();
     return false;
   }
-  if (out.device.device_type != kDLCPU || out.dtype.lanes != 1 || out.ndim > max_ndim) {
-    return false;
-  }
-  if (out.dtype.code == kDLComplex && truth(api.is_conj(tensor, nullptr)) != 0) {
+  return out.device.device_type == kDLCPU && out.dtype.lanes == 1 && out.ndim <= max_ndim;
+}
+
+// Whether the description leaves something to ask the tensor.
+bool leaves_questions(const DLTensor& described) noexcept {
+  return described.dtype.code == kDLComplex || (described.dtype.bits == 8 && described.dtype.code <= kDLUInt) ||
+         has_suspicious_address(described);
+}
+
+bool answers_questions(const TorchApi& api, PyObject* tensor, const DLTensor& described) noexcept {
+  if (described.dtype.code == kDLComplex && truth(api.is_conj(tensor, nullptr)) != 0) {
     PyErr_Clear();
     return false;
   }
-  if (out.dtype.bits == 8 && out.dtype.code <= kDLUInt) {
+  if (described.dtype.bits == 8 && described.dtype.code <= kDLUInt) {
     // int1-7 and uint1-7 are exported as if they were 8-bit integers
     const Ref dtype = Ref::steal(api.dtype->get(tensor, api.dtype->closure));
     const std::optional<DType> known = dtype ? dtype_of_torch(api, dtype.get()) : std::nullopt;
-    if (!known || known->code != out.dtype.code) {
+    if (!known || known->code != described.dtype.code) {
       PyErr_Clear();
       return false;
     }
   }
-  return !lacks_memory(tensor, out);
+  return !lacks_memory(tensor, described);
+}
+
+bool is_same(const DLTensor& a, const DLTensor& b) noexcept {
+  return a.data == b.data && a.byte_offset == b.byte_offset && a.dtype.code == b.dtype.code &&
+         a.dtype.bits == b.dtype.bits;
+}
+
+}  // namespace
+
+bool open_torch_fast(const TorchApi& api, std::span<PlainTorch> tensors) noexcept {
+  if (api.table == nullptr || api.table->dltensor_from_py_object_no_sync == nullptr || api.requires_grad == nullptr ||
+      api.is_neg == nullptr || api.is_conj == nullptr || api.dtype == nullptr) {
+    return false;
+  }
+  // The table exports tensors that require grad and that are lazily negated or conjugated as if they were plain. torch
+  // lets go of the GIL to answer is_neg and is_conj, so all questions come first.
+  for (const PlainTorch& plain : tensors) {
+    if ((!plain.may_require_grad && truth(api.requires_grad->get(plain.tensor, api.requires_grad->closure)) != 0) ||
+        truth(api.is_neg(plain.tensor, nullptr)) != 0) {
+      PyErr_Clear();
+      return false;
+    }
+  }
+  bool asked = false;
+  for (PlainTorch& plain : tensors) {
+    if (!describe_fast(api, plain.tensor, plain.described)) {
+      return false;
+    }
+    asked = asked || leaves_questions(plain.described);
+  }
+  if (!asked) {
+    return true;
+  }
+  for (const PlainTorch& plain : tensors) {
+    const DLTensor& described = plain.described;
+    if (leaves_questions(described) && !answers_questions(api, plain.tensor, described)) {
+      return false;
+    }
+  }
+  return std::all_of(tensors.begin(), tensors.end(), [&](PlainTorch& plain) {
+    const DLTensor before = plain.described;
+    return describe_fast(api, plain.tensor, plain.described) && is_same(before, plain.described);
+  });
+}
+
+bool open_torch_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexcept {
+  PlainTorch plain{tensor};
+  if (!open_torch_fast(api, {&plain, 1})) {
+    return false;
+  }
+  out = plain.described;
+  return true;
+}
+
+TensorView view_of_described(const DLTensor& described) noexcept {
+  const auto ndim = static_cast<std::size_t>(described.ndim);
+  TensorView view;
+  view.data = static_cast<const std::byte*>(described.data) + described.byte_offset;
+  view.dtype = {described.dtype.code, described.dtype.bits, described.dtype.lanes};
+  view.shape = {described.shape, ndim};
+  view.strides = {described.strides, ndim};
+  view.readonly = false;
+  return view;
 }
 
 TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
+  static PyObject* const dtype_name = interned("dtype");
+  static PyObject* const requires_grad = interned("requires_grad");
+  static PyObject* const is_neg = interned("is_neg");
+  static PyObject* const is_conj = interned("is_conj");
+  static PyObject* const is_zero = interned("_is_zerotensor");
+  static PyObject* const detach = interned("detach");
   const WithoutTorchFunctions plain(api);
   refuse_by_attributes(api, tensor);
-  const Ref dtype_object = Ref::steal(PyObject_GetAttrString(tensor, "dtype"));
+  const Ref dtype_object = Ref::steal(PyObject_GetAttr(tensor, dtype_name));
   PyErr_Clear();
   const std::optional<DType> dtype = dtype_object ? dtype_of_torch(api, dtype_object.get()) : std::nullopt;
   if (!dtype) {
@@ -391,12 +491,12 @@ TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
   source.traits.requires_grad =
       api.requires_grad != nullptr
           ? answer(truth(api.requires_grad->get(tensor, api.requires_grad->closure)), "requires_grad")
-          : attribute_is_true(tensor, "requires_grad");
+          : attribute_is_true(tensor, requires_grad);
   source.traits.neg =
-      api.is_neg != nullptr ? answer(truth(api.is_neg(tensor, nullptr)), "is_neg") : call_is_true(tensor, "is_neg");
+      api.is_neg != nullptr ? answer(truth(api.is_neg(tensor, nullptr)), "is_neg") : call_is_true(tensor, is_neg);
   source.traits.conj =
-      api.is_conj != nullptr ? answer(truth(api.is_conj(tensor, nullptr)), "is_conj") : call_is_true(tensor, "is_conj");
-  if (call_is_true(tensor, "_is_zerotensor")) {
+      api.is_conj != nullptr ? answer(truth(api.is_conj(tensor, nullptr)), "is_conj") : call_is_true(tensor, is_conj);
+  if (call_is_true(tensor, is_zero)) {
     throw_no_storage("a zero tensor of automatic differentiation");
   }
   const bool has_table = api.table != nullptr && api.table->dltensor_from_py_object_no_sync != nullptr;
@@ -411,7 +511,7 @@ TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
       // Parameters change their storage as a matter of course (module.half(), .data = ...): what is exchanged is a
       // tensor of our own on the storage of now, as .numpy() does it. A dispatch mode may forbid it, or answer with a
       // fake.
-      Ref own = Ref::steal(PyObject_CallMethod(tensor, "detach", nullptr));
+      Ref own = Ref::steal(PyObject_CallMethodNoArgs(tensor, detach));
       DLTensor same{};
       if (own && PyObject_TypeCheck(own.get(), api.tensor_type) != 0 &&
           api.table->dltensor_from_py_object_no_sync(own.get(), &same) == 0 && same.data == described.data) {
@@ -421,7 +521,7 @@ TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
       clear_foreign_error();
     }
   } else {
-    source.object = Ref::steal(PyObject_CallMethod(tensor, "detach", nullptr));
+    source.object = Ref::steal(PyObject_CallMethodNoArgs(tensor, detach));
     if (!source.object) {
       clear_foreign_error();
       throw_no_storage("the tensor");
@@ -430,12 +530,8 @@ TorchSource open_torch(const TorchApi& api, PyObject* tensor) {
     source.held = import_managed(managed_from_torch(api, source.object.get()));
     described = detail::Box::of(source.held)->tensor();
   }
-  const auto ndim = static_cast<std::size_t>(described.ndim);
-  source.view.data = static_cast<const std::byte*>(described.data) + described.byte_offset;
+  source.view = view_of_described(described);
   source.view.dtype = *dtype;
-  source.view.shape = {described.shape, ndim};
-  source.view.strides = {described.strides, ndim};
-  source.view.readonly = false;
   if (lacks_memory(tensor, described)) {
     throw_no_storage("the tensor");
   }
@@ -459,8 +555,7 @@ PyObject* torch_from_box(const TorchApi& api, detail::Box* box) {
     throw Error(Reason::malformed, text);
   }
   const Ref capsule = capsule_of(detail::Box::wrap(box), api.versioned_capsules);
-  const Ref native = checked(PyObject_GetAttrString(api.module, "_C"));
-  result = PyObject_CallMethod(native.get(), "_from_dlpack", "O", capsule.get());
+  result = PyObject_CallMethod(api.native, "_from_dlpack", "O", capsule.get());
   if (result == nullptr) {
     clear_foreign_error();
     throw Error(Reason::unsupported_dtype, "this torch does not take the tensor through DLPack",
@@ -478,9 +573,8 @@ DLManagedTensorVersioned* managed_from_torch(const TorchApi& api, PyObject* tens
     }
     return managed;
   }
-  const Ref native = checked(PyObject_GetAttrString(api.module, "_C"));
   const Ref capsule = Ref::steal(
-      PyObject_CallMethod(native.get(), api.versioned_capsules ? "_to_dlpack_versioned" : "_to_dlpack", "O", tensor));
+      PyObject_CallMethod(api.native, api.versioned_capsules ? "_to_dlpack_versioned" : "_to_dlpack", "O", tensor));
   if (!capsule) {
     clear_foreign_error();
     throw_no_storage("the tensor");
@@ -507,9 +601,21 @@ void mark_written(const TorchApi& api, PyObject* tensor) {
   if (api.increment_version == nullptr) {
     return;
   }
-  const Ref tensors = checked(PyTuple_Pack(1, tensor));
+  // The list that torch wants is kept from call to call; a call inside of this one makes its own.
+  static PyObject* spare = nullptr;
+  Ref tensors = Ref::steal(std::exchange(spare, nullptr));
+  if (!tensors) {
+    tensors = checked(PyList_New(1));
+  }
+  Py_XDECREF(PyList_GET_ITEM(tensors.get(), 0));  // None, or nothing yet
+  PyList_SET_ITEM(tensors.get(), 0, Ref::borrow(tensor).release());
   if (!Ref::steal(PyObject_CallOneArg(api.increment_version, tensors.get()))) {
     PyErr_Clear();  // inference tensors keep no version
+  }
+  if (spare == nullptr && Py_REFCNT(tensors.get()) == 1 && PyList_GET_SIZE(tensors.get()) == 1) {
+    const Ref written = Ref::steal(PyList_GET_ITEM(tensors.get(), 0));
+    PyList_SET_ITEM(tensors.get(), 0, Ref::borrow(Py_None).release());
+    spare = tensors.release();
   }
 }
 

@@ -9,6 +9,7 @@
 #include <bitset>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,9 @@ struct TorchApi {
   PyCFunction is_neg = nullptr;
   PyCFunction is_conj = nullptr;
   PyObject* increment_version = nullptr;  // torch._C._increment_version, or nullptr
+  PyObject* native = nullptr;             // torch._C
+  PyObject* strided = nullptr;            // torch.strided
+  PyObject* without_functions = nullptr;  // torch._C.DisableTorchFunction
 };
 
 // torch, imported if need be. throws Error(unavailable) when it is not installed.
@@ -80,9 +84,23 @@ struct TorchSource {
 // Whether the tensor says that it is in host memory; meta and fake tensors of other devices are not.
 [[nodiscard]] bool is_torch_on_host(PyObject* tensor);
 
-// The fast path: exact type, host memory, a plain tensor whose bytes are its values. False: take the slow path, no
-// Python error is set.
+// A torch.Tensor (exact type) for the fast path, and what the exchange table says about it.
+struct PlainTorch {
+  PyObject* tensor = nullptr;
+  bool may_require_grad = false;  // its values are read, and nothing of its memory is handed on or written
+  DLTensor described{};
+};
+
+// The fast path, for all tensors of a call at once: host memory, plain tensors whose bytes are their values. False:
+// take the slow path, no Python error is set. Other threads and torch function modes may run before the tensors are
+// described, not after: what `described` points to is valid until the GIL is let go of.
+[[nodiscard]] bool open_torch_fast(const TorchApi& api, std::span<PlainTorch> tensors) noexcept;
+
+// The same for one tensor.
 [[nodiscard]] bool open_torch_fast(const TorchApi& api, PyObject* tensor, DLTensor& out) noexcept;
+
+// A described tensor of whole-byte elements as a view.
+[[nodiscard]] TensorView view_of_described(const DLTensor& described) noexcept;
 
 // A tensor over `box`'s memory, consuming one reference to the box whether or not this succeeds.
 // throws: Error, PythonError

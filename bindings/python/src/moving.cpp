@@ -1,0 +1,100 @@
+#include "moving.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "gil.h"
+#include "halfway/layout.h"
+#include "numpy_api.h"
+#include "tensor_type.h"
+
+namespace halfway::python {
+namespace {
+
+// Bytes of all elements, broadcast ones as often as they appear; INT64_MAX where that overflows.
+std::int64_t bytes_of(std::span<const std::int64_t> shape, std::size_t element_size) noexcept {
+  std::int64_t bytes = 0;
+  const std::int64_t count = element_count(shape).value_or(std::numeric_limits<std::int64_t>::max());
+  const auto size = static_cast<std::int64_t>(std::max<std::size_t>(element_size, 1));
+  return __builtin_mul_overflow(count, size, &bytes) ? std::numeric_limits<std::int64_t>::max() : bytes;
+}
+
+// Shape and strides of a view, copied: NumPy's and torch's own may change under another thread while the GIL is not
+// held.
+template <class View>
+class OwnGeometry {
+ public:
+  explicit OwnGeometry(const View& view) noexcept : view_(view) {
+    // a view of more dimensions is refused by the cast, before anything is read
+    const std::size_t ndim = std::min(view.shape.size(), shape_.size());
+    std::copy_n(view.shape.data(), ndim, shape_.data());
+    std::copy_n(view.strides.data(), ndim, strides_.data());
+    view_.shape = {shape_.data(), ndim};
+    view_.strides = {strides_.data(), ndim};
+  }
+  ~OwnGeometry() = default;
+  OwnGeometry(const OwnGeometry&) = delete;
+  OwnGeometry& operator=(const OwnGeometry&) = delete;
+
+  [[nodiscard]] const View& view() const noexcept { return view_; }
+
+ private:
+  View view_;
+  // Not initialised: of each, only the first ndim values are read.
+  std::array<std::int64_t, max_ndim> shape_;    // NOLINT(cppcoreguidelines-pro-type-member-init)
+  std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+};
+
+// Runs `body` without the GIL. All large work comes through here: what has to be said to the runtime before other
+// Python threads run beside it (how many threads it may use, for one) is said here.
+template <class Body>
+decltype(auto) unlocked(std::int64_t bytes, Body&& body) {
+  const WithoutGil nothing(bytes);
+  return std::forward<Body>(body)();
+}
+
+}  // namespace
+
+void move_into(const TensorView& source, const MutableView& destination, const CastOptions& options) {
+  const std::int64_t bytes = bytes_of(source.shape, source.element_size());
+  if (bytes <= gil_release_bytes) {
+    cast_into(source, destination, options);
+    return;
+  }
+  const OwnGeometry from(source);
+  const OwnGeometry to(destination);
+  unlocked(bytes, [&] { cast_into(from.view(), to.view(), options); });
+}
+
+Tensor move_fresh(const TensorView& source, DType dtype, const CastOptions& options) {
+  const std::int64_t bytes = bytes_of(source.shape, source.element_size());
+  if (bytes <= gil_release_bytes) {
+    return cast(source, dtype, options);
+  }
+  const OwnGeometry from(source);
+  return unlocked(bytes, [&] { return cast(from.view(), dtype, options); });
+}
+
+PyObject* move_to_fresh_array(const TensorView& source, DType dtype, const CastOptions& options) {
+  // Elements of less than a byte lie one in a byte in NumPy and packed elsewhere: cast() keeps them as they are.
+  if (item_size(dtype) != 0 && bytes_of(source.shape, item_size(dtype)) < numpy_allocates_bytes) {
+    const Ref array = Ref::steal(new_array(source.shape, dtype));
+    if (array) {
+      const TensorView view = view_of_array(reinterpret_cast<PyArrayObject*>(array.get()));
+      const MutableView fresh{.data = const_cast<void*>(view.data),
+                              .dtype = dtype,
+                              .shape = view.shape,
+                              .strides = view.strides,
+                              .strides_in_bytes = true};
+      move_into(source, fresh, options);
+      return Ref::borrow(array.get()).release();
+    }
+  }
+  Tensor fresh = move_fresh(source, dtype, options);
+  const TensorView view = fresh.view();
+  return array_over(view, true, wrap_tensor(std::move(fresh)));
+}
+
+}  // namespace halfway::python
