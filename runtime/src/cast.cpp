@@ -10,6 +10,7 @@
 #include "cast/loss.h"
 #include "cast/pass.h"
 #include "cast/permission.h"
+#include "cast/plain.h"
 #include "cast/tiers.h"
 #include "halfway/layout.h"
 
@@ -227,11 +228,13 @@ Tensor cast(const TensorView& source, DType dtype, const CastOptions& options, A
   require_permitted(source, dtype, false, options.casting);
   const std::int64_t count = require_readable(source);
   Tensor result = allocate_like(source, dtype, count, allocator);
+  if (detail::cast_plainly(source, result.mutable_view(), options)) return result;
   if (count > 0) fill(source, result.mutable_view(), options, count, true);
   return result;
 }
 
 void cast_into(const TensorView& source, const MutableView& destination, const CastOptions& options) {
+  if (detail::cast_plainly(source, destination, options)) return;
   if (options.report != nullptr) *options.report = {};
   require_permitted(source, destination.dtype, destination.swapped, options.casting);
   const std::int64_t count = require_readable(source);

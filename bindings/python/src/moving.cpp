@@ -9,6 +9,7 @@
 #include "halfway/layout.h"
 #include "numpy_api.h"
 #include "tensor_type.h"
+#include "threads.h"
 
 namespace halfway::python {
 namespace {
@@ -51,6 +52,7 @@ class OwnGeometry {
 // Python threads run beside it (how many threads it may use, for one) is said here.
 template <class Body>
 decltype(auto) unlocked(std::int64_t bytes, Body&& body) {
+  limit_threads_in_workers();
   const WithoutGil nothing(bytes);
   return std::forward<Body>(body)();
 }

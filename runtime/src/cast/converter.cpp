@@ -36,16 +36,17 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
   std::byte* destination = pass_.nest.destination;
   if (destination != nullptr) destination += begin * static_cast<std::int64_t>(pass_.to.size);
   const std::size_t components = from_complex() && to_complex() ? 2 : 1;
-  if (!pass_.counts && !pass_.streams && route_.single != nullptr && from_complex() == to_complex()) {
-    return route_.single(source, destination, static_cast<std::size_t>(end - begin) * components);
+  const bool is_plain_pair = !pass_.counts && from_complex() == to_complex();
+  if (is_plain_pair && !pass_.streams) {
+    return convert(route_, source, destination, static_cast<std::size_t>(end - begin) * components);
   }
   const std::int64_t most = block();
   for (std::int64_t at = begin; at < end; at += most) {
     const auto n = static_cast<std::size_t>(std::min(most, end - at));
     const bool buffered = destination == nullptr || pass_.streams || route_.from == route_.to;
     std::byte* const encoded = buffered ? encoded_ : destination;
-    if (!pass_.counts && route_.single != nullptr && from_complex() == to_complex()) {
-      route_.single(source, encoded, n * components);
+    if (is_plain_pair) {
+      convert(route_, source, encoded, n * components);
     } else {
       const std::byte* values = source;
       if (route_.decode != nullptr) {

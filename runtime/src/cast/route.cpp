@@ -1,5 +1,9 @@
 #include "route.h"
 
+#include <algorithm>
+
+#include "tuning.h"
+
 namespace halfway {
 inline namespace v0 {
 namespace detail {
@@ -70,6 +74,17 @@ Route Route::between(const Kernels& kernels, DType from, DType to, bool saturate
     }
   }
   return route;
+}
+
+void convert(const Route& route, const std::byte* source, std::byte* destination, std::size_t n) noexcept {
+  if (route.single != nullptr) return route.single(source, destination, n);
+  alignas(64) std::byte wide[block_components * sizeof(float)];  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  const std::size_t most = sizeof(wide) / wide_size(route.wide);
+  for (std::size_t done = 0; done < n; done += most) {
+    const std::size_t some = std::min(most, n - done);
+    route.decode(source + done * route.from_size, wide, some);
+    route.encode(wide, destination + done * route.to_size, some);
+  }
 }
 
 }  // namespace detail

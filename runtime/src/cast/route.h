@@ -35,6 +35,10 @@ struct Route {
   static Route between(const Kernels& kernels, DType from, DType to, bool saturate) noexcept;
 };
 
+// Converts `n` contiguous components in the machine's byte order, without counting. The route is of two different
+// dtypes, both complex or both not. Needs the default floating-point environment.
+void convert(const Route& route, const std::byte* source, std::byte* destination, std::size_t n) noexcept;
+
 }  // namespace detail
 }  // namespace v0
 }  // namespace halfway
