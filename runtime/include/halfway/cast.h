@@ -8,6 +8,12 @@
 //   to integer floats truncate; NaN becomes 0 in every mode.
 //   to bool    x != 0 (NaN is true).
 //   complex    as pairs; a real target takes the real part (needs `unsafe` or `same_value`).
+//
+// The bits and the counts are the same on every processor, for every number of threads and every layout.
+//
+// Threads: casts may run at the same time, of one source too. A cast that moves 256 KiB or more uses up to num_threads()
+// threads (parallel.h) and returns when all is written. Loops are chosen for the processor at the first cast; the
+// environment variable HALFWAY_TIER forces a set (`baseline`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`, `neon`).
 #pragma once
 
 #include <cstddef>
@@ -73,8 +79,8 @@ class CastError : public Error {
 // A fresh row-major tensor of the source's shape, in the machine's byte order. A level of `no` also forbids to change
 // the byte order. Dtypes that are not castable can be copied to themselves, packed sub-byte elements if row-major.
 // throws: CastError; Error (device: not host memory; unsupported_dtype: not castable, or bytes to swap of a dtype whose
-//         scalars are unknown; no_storage: elements without memory; malformed: a shape or strides that no tensor has);
-//         std::bad_alloc
+//         scalars are unknown; no_storage: elements without memory; malformed: a shape or strides that no tensor has;
+//         unavailable: HALFWAY_TIER names no set of loops that this processor has); std::bad_alloc
 // `options.report` is filled also when a CastError says which value was lost.
 [[nodiscard]] Tensor cast(const TensorView& source, DType dtype, const CastOptions& options = {},
                           Allocator& allocator = default_allocator());
