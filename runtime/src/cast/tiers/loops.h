@@ -69,6 +69,26 @@ void decode_number(const std::byte* __restrict elements, std::byte* __restrict w
   }
 }
 
+// Whether 64-bit integers are all within [-2^digits, 2^digits), or [0, 2^digits): then the conversions of 32-bit ones,
+// which all vector units have, will do.
+template <int digits, class I>
+bool are_small(const std::byte* __restrict elements, std::size_t n) noexcept {
+  constexpr std::uint64_t lowest = std::is_signed_v<I> ? std::uint64_t{1} << digits : 0;
+  std::uint64_t beyond = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    beyond |= (load<std::uint64_t>(elements + i * sizeof(I)) + lowest) >> (digits + (std::is_signed_v<I> ? 1 : 0));
+  }
+  return beyond == 0;
+}
+
+template <class I>
+void small_to_float(const std::byte* __restrict elements, std::byte* __restrict floats, std::size_t n) noexcept {
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto value = static_cast<std::int32_t>(load<I>(elements + i * sizeof(I)));
+    store<float>(floats + i * sizeof(float), static_cast<float>(value));
+  }
+}
+
 // Elements that decode to double, or are 64-bit integers, to float. In two loops over a small buffer: a loop that works
 // in one width all the way is the better vector code.
 template <class E>
@@ -79,6 +99,12 @@ void decode_odd(const std::byte* __restrict elements, std::byte* __restrict wide
   for (std::size_t begin = 0; begin < n; begin += some) {
     const std::size_t count = n - begin < some ? n - begin : some;
     const std::byte* const from = elements + begin * sizeof(Bits);
+    if constexpr (std::is_integral_v<Number<E>>) {
+      if (are_small<24, Bits>(from, count)) {  // exact in float
+        small_to_float<Bits>(from, wide + begin * sizeof(float), count);
+        continue;
+      }
+    }
     for (std::size_t i = 0; i < count; ++i) {
       const Number<E> number = E::decode_number(load<Bits>(from + i * sizeof(Bits)));
       if constexpr (std::is_integral_v<Number<E>>) {
@@ -92,6 +118,7 @@ void decode_odd(const std::byte* __restrict elements, std::byte* __restrict wide
   }
 }
 
+#if !defined(__AVX2__)
 template <>
 void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byte* __restrict wide,
                                   std::size_t n) noexcept {
@@ -100,13 +127,28 @@ void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byt
   }
 }
 
+#endif
+
 // --- encode
 
 template <class E, class W, bool saturate>
 void encode(const std::byte* __restrict wide, std::byte* __restrict elements, std::size_t n) noexcept {
   using Bits = typename E::Bits;
-  for (std::size_t i = 0; i < n; ++i) {
-    store<Bits>(elements + i * sizeof(Bits), E::encode(load<W>(wide + i * sizeof(W)), saturate).bits);
+  constexpr bool may_be_small = std::is_same_v<E, convert::Float32> && std::is_integral_v<W>;
+  constexpr std::size_t some = may_be_small ? 256 : static_cast<std::size_t>(-1);
+  for (std::size_t begin = 0; begin < n;) {
+    const std::size_t end = n - begin < some ? n : begin + some;
+    if constexpr (may_be_small) {
+      if (are_small<31, W>(wide + begin * sizeof(W), end - begin)) {  // one rounding, as any
+        small_to_float<W>(wide + begin * sizeof(W), elements + begin * sizeof(Bits), end - begin);
+        begin = end;
+        continue;
+      }
+    }
+    for (std::size_t i = begin; i < end; ++i) {
+      store<Bits>(elements + i * sizeof(Bits), E::encode(load<W>(wide + i * sizeof(W)), saturate).bits);
+    }
+    begin = end;
   }
 }
 
@@ -213,6 +255,7 @@ void convert_fused(const std::byte* __restrict from, std::byte* __restrict to, s
 
 #if defined(__AVX2__) && defined(__F16C__)
 #include "avx2.h"
+#include "avx2_fp8.h"
 #endif
 
 namespace halfway {
@@ -303,12 +346,25 @@ template <class To, class From>
 constexpr FusedLoop fused_of{From::dtype, To::dtype, convert_fused<To, From>};
 
 using convert::BFloat16;
+using convert::Float16;
 using UInt8 = convert::Integer<std::uint8_t>;
-constexpr FusedLoop fused[] = {
+using Int64 = convert::Integer<std::int64_t>;
+#if defined(__AVX2__) && defined(__F16C__)
+constexpr std::array fused{
+    fused_of<Float16, convert::Float64>,
+    fused_of<Float16, BFloat16>,
+    fused_of<Float16, UInt8>,
+    fused_of<Float16, Int64>,
+    fused_of<BFloat16, convert::Float64>,
+    fused_of<BFloat16, Float16>,
     fused_of<BFloat16, UInt8>,
+    fused_of<BFloat16, Int64>,
     fused_of<BFloat16, convert::Float8E4M3FN>,
     fused_of<BFloat16, convert::Float8E5M2>,
 };
+#else
+constexpr std::array fused{fused_of<BFloat16, UInt8>};
+#endif
 
 }  // namespace
 
