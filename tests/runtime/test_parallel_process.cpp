@@ -250,7 +250,7 @@ BOOST_AUTO_TEST_CASE(fork_inside_a_task) {
       }
     });
     if (getpid() != parent) _exit(child_works() && child_has_workers() ? 0 : 1);  // it returned from the parent's job
-    if (child != 0) BOOST_TEST(status_of(child) == 0);
+    if (child != 0) BOOST_TEST(scenario::status_of(child) == 0);
     BOOST_TEST(runs_each_once(100));
   }
   set_num_threads(0);
