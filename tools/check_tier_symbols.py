@@ -17,7 +17,9 @@ TABLE = re.compile(r"halfway::v0::detail::kernels_\w+")
 # Data that compilers make: the same in every object, and no code.
 COMPILER_DATA = re.compile(r"DW\.ref\.__gxx_personality_v0")
 # Sanitizers add constructors and counters of their own, and the types of functions that are called by pointer.
-SANITIZER = re.compile(r"(__)?(asan|ubsan|tsan|msan|lsan|sancov|odr_asan|sanitizer)[._].*|__.*_gen_.*|typeinfo (name )?for .*")
+SANITIZER = re.compile(
+    r"(__)?(asan|ubsan|tsan|msan|lsan|sancov|odr_asan|sanitizer)[._].*|__.*_gen_.*|typeinfo (name )?for .*"
+)
 
 
 def externals(nm: str, path: Path) -> list[tuple[str, str]]:
