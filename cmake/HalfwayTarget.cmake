@@ -16,8 +16,9 @@ function(halfway_target target)
   if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
     target_compile_options(${target} PRIVATE
       -Wall -Wextra -Wpedantic -Wconversion -Wshadow
-      # A fused multiply-add that the source does not ask for changes bits between machines.
-      -ffp-contract=off)
+      # A fused multiply-add that the source does not ask for changes bits between machines; -ffast-math, which may be
+      # in a consumer's CMAKE_CXX_FLAGS, takes NaN and rounding away.
+      -fno-fast-math -ffp-contract=off)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
       # GCC 12 warns of overlapping copies inside its own std::string concatenation (GCC bug 105651).
       target_compile_options(${target} PRIVATE -Wno-restrict)

@@ -202,6 +202,21 @@ inline void fill_random(Random& random, Array& array) {
   }
 }
 
+// All patterns of dtypes of up to 16 bits; of wider ones (and complex32, as pairs) a random choice, the same every
+// time.
+inline Array values_of(DType dtype, std::int64_t wide_count) {
+  const reference::Format& format = reference::format(reference::component(dtype));
+  if (format.bits() <= 16 && !reference::is_complex(dtype)) {
+    Array array = contiguous(dtype, {std::int64_t{1} << format.bits()});
+    for (std::int64_t i = 0; i < array.count(); ++i) array.set_patterns(i, {static_cast<std::uint64_t>(i), 0});
+    return array;
+  }
+  Array array = contiguous(dtype, {wide_count});
+  Random random(format.dtype.bits + 1000U * dtype.code);
+  fill_random(random, array);
+  return array;
+}
+
 inline std::string to_string(const std::vector<std::int64_t>& values) {
   std::string text = "(";
   for (const std::int64_t value : values) text += std::to_string(value) + ",";

@@ -387,4 +387,14 @@ inline ElementImage convert_element(const Patterns& x, DType from, DType to, Ove
   return result;
 }
 
+// What a report says after one more element.
+inline halfway::Report& operator+=(halfway::Report& report, const Image& lost) {
+  ++report.count;
+  report.nan += lost.nan ? 1U : 0U;
+  report.overflow += lost.overflow ? 1U : 0U;
+  report.underflow += lost.underflow ? 1U : 0U;
+  report.inexact += lost.inexact ? 1U : 0U;
+  return report;
+}
+
 }  // namespace reference

@@ -19,6 +19,7 @@
 using arrays::Array;
 using arrays::Patterns;
 using arrays::Random;
+using arrays::values_of;
 using halfway::Casting;
 using halfway::CastOptions;
 using halfway::DType;
@@ -29,29 +30,6 @@ using halfway::Tensor;
 namespace {
 
 constexpr Overflow every_overflow[] = {Overflow::by_format, Overflow::saturate};
-
-// All patterns of dtypes of up to 16 bits; of wider ones (and complex32, as pairs) a random choice.
-Array values_of(DType dtype, std::int64_t wide_count) {
-  const reference::Format& format = reference::format(reference::component(dtype));
-  if (format.bits() <= 16 && !reference::is_complex(dtype)) {
-    Array array = arrays::contiguous(dtype, {std::int64_t{1} << format.bits()});
-    for (std::int64_t i = 0; i < array.count(); ++i) array.set_patterns(i, {static_cast<std::uint64_t>(i), 0});
-    return array;
-  }
-  Array array = arrays::contiguous(dtype, {wide_count});
-  Random random(format.dtype.bits + 1000U * dtype.code);
-  arrays::fill_random(random, array);
-  return array;
-}
-
-Report& operator+=(Report& report, const reference::Image& lost) {
-  ++report.count;
-  report.nan += lost.nan ? 1U : 0U;
-  report.overflow += lost.overflow ? 1U : 0U;
-  report.underflow += lost.underflow ? 1U : 0U;
-  report.inexact += lost.inexact ? 1U : 0U;
-  return report;
-}
 
 BOOST_AUTO_TEST_SUITE(cast)
 

@@ -3,19 +3,16 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <map>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -23,6 +20,7 @@
 #include "halfway/parallel.h"
 #include "parallel/pool.h"
 #include "parallel_run.h"
+#include "scenario.h"
 
 namespace {
 
@@ -41,7 +39,7 @@ bool runs_each_once(int tasks) {
   return std::count(runs.begin(), runs.end(), 1) == tasks && std::count(runs.begin(), runs.end(), 0) == 128 - tasks;
 }
 
-// --- interpreters of nothing: this executable again, with an environment of its own
+// --- scenarios: this executable again, with an environment of its own
 
 // Ends while a thread that nobody waits for runs jobs.
 int exit_amid_jobs() {
@@ -84,8 +82,8 @@ int laziness() {
   return 0;
 }
 
-const std::map<std::string, std::function<int()>>& scenarios() {
-  static const std::map<std::string, std::function<int()>> table{
+const scenario::Table& scenarios() {
+  static const scenario::Table table{
       {"num_threads", [] { return num_threads(); }},
       {"affinity_of_one", affinity_of_one},
       {"laziness", laziness},
@@ -97,38 +95,15 @@ const std::map<std::string, std::function<int()>>& scenarios() {
   return table;
 }
 
-// Runs before any case: in a process that was started for a scenario, instead of them. It ends as programs do.
 struct Scenario {
-  Scenario() {
-    // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread yet
-    if (const char* name = std::getenv("HALFWAY_TEST_SCENARIO")) std::exit(scenarios().at(name)());
-  }
+  Scenario() { scenario::run_if_asked(scenarios()); }
 };
 BOOST_TEST_GLOBAL_FIXTURE(Scenario);
 
-// The exit status of a child, or minus the signal that ended it.
-int status_of(pid_t child) {
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return -1000;
-  }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-int run_scenario(const std::string& name, const std::map<std::string, std::string>& environment = {}) {
-  const pid_t child = fork();
-  if (child == 0) {
-    // NOLINTBEGIN(concurrency-mt-unsafe): the child has one thread
-    unsetenv("OMP_NUM_THREADS");
-    unsetenv("HALFWAY_NUM_THREADS");
-    for (const auto& [variable, value] : environment) setenv(variable.c_str(), value.c_str(), 1);
-    setenv("HALFWAY_TEST_SCENARIO", name.c_str(), 1);
-    // NOLINTEND(concurrency-mt-unsafe)
-    alarm(60);
-    execl("/proc/self/exe", "test", "--log_level=nothing", nullptr);
-    _exit(127);
-  }
-  return status_of(child);
+int run_scenario(const std::string& name, scenario::Environment environment = {}) {
+  environment.try_emplace("OMP_NUM_THREADS", std::nullopt);
+  environment.try_emplace("HALFWAY_NUM_THREADS", std::nullopt);
+  return scenario::run(name, environment);
 }
 
 // Whether `body` returns true in a forked child. A child that hangs is ended by a signal.
@@ -139,7 +114,7 @@ bool in_child(Body body) {
     alarm(60);
     _exit(body() ? 0 : 1);
   }
-  return status_of(child) == 0;
+  return scenario::status_of(child) == 0;
 }
 
 // What every child must be able to do, whatever its parent was doing.
@@ -180,7 +155,7 @@ BOOST_AUTO_TEST_CASE(the_environment_sets_the_default) {
   const int machine = run_scenario("num_threads");
   BOOST_TEST(machine >= 1);
   const auto with = [](const char* omp, const char* own) {
-    std::map<std::string, std::string> environment;
+    scenario::Environment environment;
     if (omp != nullptr) environment["OMP_NUM_THREADS"] = omp;
     if (own != nullptr) environment["HALFWAY_NUM_THREADS"] = own;
     return run_scenario("num_threads", environment);
@@ -275,7 +250,7 @@ BOOST_AUTO_TEST_CASE(fork_inside_a_task) {
       }
     });
     if (getpid() != parent) _exit(child_works() && child_has_workers() ? 0 : 1);  // it returned from the parent's job
-    if (child != 0) BOOST_TEST(status_of(child) == 0);
+    if (child != 0) BOOST_TEST(scenario::status_of(child) == 0);
     BOOST_TEST(runs_each_once(100));
   }
   set_num_threads(0);

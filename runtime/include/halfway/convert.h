@@ -454,7 +454,7 @@ struct Float {
       const bool is_infinite = magnitude == From::infinity;
       const bool beyond = (pattern & ~To::sign) == To::infinity;
       const Bits clamped = static_cast<Bits>(max_finite | (pattern & sign));
-      const Bits number = beyond & saturate ? clamped : pattern;
+      const Bits number = (beyond & saturate) ? clamped : pattern;
       Flags flags = detail::when(is_nan, saw_nan) | detail::when(is_infinite & saturate, inexact);
       if constexpr (sizeof(W) > sizeof(Wide)) {
         const bool is_finite = detail::is_greater(From::infinity, magnitude);
@@ -502,7 +502,7 @@ struct Float {
     const bool changed = !has_image | is_infinite | (power != magnitude);
     const Flags flags = detail::when(is_nan, saw_nan) | detail::when(!is_nan & overflows, overflow) |
                         detail::when(!is_nan & !overflows & changed, inexact);
-    return {static_cast<Bits>(is_nan | !has_image ? std::uint32_t{canonical_nan} : image), flags};
+    return {static_cast<Bits>((is_nan | !has_image) ? std::uint32_t{canonical_nan} : image), flags};
   }
 };
 
