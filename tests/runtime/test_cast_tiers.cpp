@@ -422,7 +422,7 @@ BOOST_AUTO_TEST_CASE(one_value_at_every_place) {
         palette.check(block, named(palette, entry) + " at " + std::to_string(place) + " of " + std::to_string(n));
       };
       for (std::size_t place = 0; place < 200; ++place) check(200, place);
-      for (const std::size_t border : {96U, 1024U, 2048U, 3072U, 4096U}) {
+      for (const std::size_t border : {96U, 128U, 512U, 1024U, 2048U, 3072U, 4096U}) {
         for (std::size_t place = border - 2; place < border + 2; ++place) check(4200, place);
       }
       check(4200, 4199);
@@ -432,7 +432,7 @@ BOOST_AUTO_TEST_CASE(one_value_at_every_place) {
 
 BOOST_AUTO_TEST_CASE(random_blocks) {
   Random random(21);
-  constexpr std::size_t borders[] = {96, 192, 1024, 2048, 4096};
+  constexpr std::size_t borders[] = {96, 128, 192, 256, 1024, 2048, 4096};
   for (const Palette& palette : palettes()) {
     for (int trial = 0; trial < 40; ++trial) {
       const std::size_t n =
@@ -473,7 +473,7 @@ BOOST_AUTO_TEST_CASE(streams_copy_any_number_of_bytes) {
       for (std::size_t misalignment = 0; misalignment < 40; misalignment += 3) {
         Guarded destination(bytes, misalignment);
         const std::byte* const from = source.data() + bytes % 7;
-        active_kernels().stream(destination.data(), from, bytes);
+        active_kernels().stream(destination.data(), from, bytes, from, bytes);
         halfway::detail::order_streamed_stores();
         BOOST_TEST_REQUIRE(std::memcmp(destination.data(), from, bytes) == 0);
         BOOST_TEST_REQUIRE(destination.is_intact());

@@ -3,6 +3,9 @@
 #include <boost/test/unit_test.hpp>
 
 #include <pthread.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -294,6 +297,39 @@ BOOST_AUTO_TEST_CASE(workers_leave_signals_to_the_host) {
     BOOST_TEST(sigismember(&after, signal) == sigismember(&before, signal));
   }
 }
+
+#if defined(__linux__)
+BOOST_AUTO_TEST_CASE(a_worker_keeps_off_the_callers_processor) {
+  cpu_set_t all;
+  BOOST_TEST_REQUIRE(sched_getaffinity(0, sizeof(all), &all) == 0);
+  if (CPU_COUNT(&all) < 2) {
+    BOOST_TEST_MESSAGE("one processor: there is no other to go to");
+    return;
+  }
+  const Threads set(2);
+  bool has_left = false;
+  // The caller is a thread of its own, bound to one processor; the process may use all.
+  std::thread caller([&] {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    const auto processor = static_cast<unsigned>(sched_getcpu());
+    CPU_SET(processor, &one);
+    sched_setaffinity(0, sizeof(one), &one);
+    // The worker is put where the caller is, as the system may do when it wakes a thread.
+    run_on_two([&] { sched_setaffinity(0, sizeof(one), &one); });
+    for (int i = 0; i < 1000 && !has_left; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // long enough for the worker to block
+      run_on_two([&] {
+        cpu_set_t mask;
+        sched_getaffinity(0, sizeof(mask), &mask);
+        has_left = !CPU_ISSET(processor, &mask);
+      });
+    }
+  });
+  caller.join();
+  BOOST_TEST(has_left);
+}
+#endif
 
 // --- executors
 

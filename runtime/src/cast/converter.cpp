@@ -59,7 +59,9 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
       const std::byte* const written = route_.from == route_.to ? source : encoded;
       const std::size_t bytes = n * pass_.to.size;
       if (pass_.streams) {
-        pass_.kernels.stream(destination, written, bytes);
+        const std::int64_t following = std::min(most, end - at - static_cast<std::int64_t>(n));
+        pass_.kernels.stream(destination, written, bytes, source + n * pass_.from.size,
+                             static_cast<std::size_t>(following) * pass_.from.size);
       } else if (buffered) {
         std::memcpy(destination, written, bytes);
       }

@@ -78,8 +78,10 @@ struct Kernels {
   std::string_view name;  // of the instruction set, as HALFWAY_TIER names it
   std::span<const DTypeKernels> dtypes;
   std::span<const FusedLoop> fused;
-  // memcpy with stores that leave the caches alone. `order_streamed_stores` has to follow before anybody is told.
-  void (*stream)(std::byte* destination, const std::byte* source, std::size_t bytes) noexcept;
+  // memcpy with stores that leave the caches alone. Meanwhile fetches what is read next into the cache (`next_bytes`
+  // may be 0). `order_streamed_stores` has to follow before anybody is told.
+  void (*stream)(std::byte* destination, const std::byte* source, std::size_t bytes, const std::byte* next,
+                 std::size_t next_bytes) noexcept;
 
   // The row of a dtype; of its components when it is complex. nullptr when it is not castable.
   [[nodiscard]] const DTypeKernels* find(DType dtype) const noexcept;

@@ -95,7 +95,7 @@ void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::
   split(nest.count, 2 * size, [&](std::int64_t begin, std::int64_t end) noexcept {
     if (streams) {
       kernels.stream(nest.destination + begin * step, nest.source + begin * step,
-                     static_cast<std::size_t>(end - begin) * size);
+                     static_cast<std::size_t>(end - begin) * size, nullptr, 0);
       order_streamed_stores();
     } else {
       copy_strided(nest, size, swap_unit, begin, end);

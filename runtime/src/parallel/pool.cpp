@@ -22,6 +22,11 @@
 // 2^38 jobs (days of back-to-back jobs) to be fooled.
 #include "parallel/pool.h"
 
+#if defined(__linux__)
+#include <sched.h>
+#include <unistd.h>
+#endif
+
 #include <csignal>
 
 #include <algorithm>
@@ -87,6 +92,7 @@ struct Pool {
     std::atomic<void*> context{nullptr};
     std::atomic<int> end{0};  // the index after the last task's
     std::atomic<bool> spin{false};
+    std::atomic<int> processor{-1};  // that the caller runs on; -1: unknown
   } job;
 
   // Twice the tasks that are not done, plus one if the caller is blocked until they are.
@@ -205,12 +211,35 @@ void wait_for_permit() noexcept {
   }
 }
 
+int this_processor() noexcept {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+// Leaves the processor that the caller runs on, if this worker was woken there: it would take turns with the caller
+// instead of working beside it, and the system moves one of them only after milliseconds. From then on the worker keeps
+// off that processor, so that this happens once, and again only when the caller itself has moved.
+void leave_callers_processor() noexcept {
+#if defined(__linux__)
+  const int processor = pool.job.processor.load(std::memory_order_relaxed);
+  if (processor < 0 || this_processor() != processor) return;
+  cpu_set_t others;
+  if (sched_getaffinity(getpid(), sizeof(others), &others) != 0) return;
+  CPU_CLR(static_cast<unsigned>(processor), &others);
+  if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof(others), &others);
+#endif
+}
+
 extern "C" void* halfway_worker(void* /*unused*/) {
 #if defined(__linux__)
   pthread_setname_np(pthread_self(), "halfway");
 #endif
   const unsigned process = pool.state.process.load(std::memory_order_relaxed);
   for (;;) {
+    leave_callers_processor();
     Claim claim{};
     while (join(claim)) {
       const int end = pool.job.end.load(std::memory_order_relaxed);
@@ -306,6 +335,7 @@ bool run_job(int begin, int tasks, int threads, bool spin, Executor::Task task, 
   pool.job.context.store(context, std::memory_order_relaxed);
   pool.job.end.store(end, std::memory_order_relaxed);
   pool.job.spin.store(spin, std::memory_order_relaxed);
+  pool.job.processor.store(this_processor(), std::memory_order_relaxed);
   pool.unfinished.word.store(2U * static_cast<std::uint32_t>(tasks), std::memory_order_relaxed);
   const Ticket number = job_of(pool.job.ticket.load(std::memory_order_relaxed)) + 1;  // wraps by itself
   pool.job.ticket.store(number * one_job + static_cast<Ticket>(wanted) * one_seat + static_cast<Ticket>(tasks),

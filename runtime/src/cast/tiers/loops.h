@@ -172,62 +172,100 @@ void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elem
   }
 }
 
-// What decides about NaN, overflow and underflow: rounding is monotonic, so that no element has them if neither the
-// largest magnitude nor the smallest one but zero does. What is left to count is inexact ones.
+// Rounding is monotonic: which magnitudes overflow and which become zero is a matter of two thresholds.
 template <class W>
-struct Extremes {
+struct Thresholds {
   using Bits = typename convert::detail::Wide<W>::Bits;
-  Bits largest = 0;
-  Bits smallest_less_1 = static_cast<Bits>(-1);  // zero, less 1, is the largest of all
-  Bits inexact = 0;
+  Bits overflow;   // the smallest magnitude that overflows; infinity if none does
+  Bits underflow;  // the largest magnitude that becomes zero; 0 if none does
 };
 
 template <class E, class W>
-Extremes<W> extremes_of(const std::byte* __restrict wide, std::size_t n) noexcept {
-  using Bits = typename Extremes<W>::Bits;
-  Extremes<W> found;
+constexpr Thresholds<W> thresholds_of() noexcept {
+  using Bits = typename Thresholds<W>::Bits;
+  // The first magnitude whose flags have, or no longer have, one of them.
+  const auto first = [](Bits low, Flags flag, bool wanted) {
+    Bits high = convert::detail::Wide<W>::infinity;
+    while (low < high) {
+      const Bits middle = low + (high - low) / 2;
+      const Flags flags = E::encode(convert::detail::bit_cast<W>(middle), false).flags;
+      if (((flags & flag) != 0) == wanted) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
+  };
+  return {first(0, convert::overflow, true), static_cast<Bits>(first(1, convert::underflow, false) - 1)};
+}
+
+// Floats into floats, where anything may occur: a loop of comparisons beside the one that encodes. The block stays in
+// the cache, and two simple loops take half the time of one that forms all the flags of every element.
+template <class E, class W>
+void count_all(const std::byte* __restrict wide, std::size_t n, bool saturate, Counts& counts) noexcept {
+  using Bits = typename Thresholds<W>::Bits;
+  using convert::detail::is_greater;
+  constexpr Thresholds<W> thresholds = thresholds_of<E, W>();
+  constexpr Bits infinity = convert::detail::Wide<W>::infinity;
+  Bits finite = 0;
+  Bits infinite = 0;
+  Bits in_range = 0;
+  Bits nonzero_out = 0;
+  Bits zero = 0;
+  Bits changed = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const W value = load<W>(wide + i * sizeof(W));
     const Bits magnitude = convert::detail::magnitude_bits(value);
-    const Bits less_1 = magnitude - 1;
-    found.largest = magnitude > found.largest ? magnitude : found.largest;
-    found.smallest_less_1 = less_1 < found.smallest_less_1 ? less_1 : found.smallest_less_1;
-    found.inexact += E::changes(value) ? 1 : 0;
+    const auto within = static_cast<Bits>(is_greater(thresholds.overflow, magnitude));
+    finite += static_cast<Bits>(is_greater(infinity, magnitude));
+    infinite += static_cast<Bits>(magnitude == infinity);
+    in_range += within;
+    nonzero_out += static_cast<Bits>(is_greater(magnitude, thresholds.underflow));
+    zero += static_cast<Bits>(magnitude == 0);
+    changed += within & static_cast<Bits>(E::changes(value));
   }
-  return found;
+  counts.nan += n - finite - infinite;
+  counts.overflow += finite - in_range;
+  counts.underflow += n - nonzero_out - zero;
+  counts.inexact += changed + (saturate || !E::has_infinity ? infinite : 0);
 }
 
+// Mostly nothing occurs but inexact values, which the largest and the smallest magnitude of a group show. Counting
+// these alone takes half the time; groups are small, so that a rare NaN costs little.
 template <class E, class W>
-bool has_inexact_alone(const Extremes<W>& extremes, bool saturate) noexcept {
-  using convert::detail::bit_cast;
-  // An infinity would hide finite values that overflow.
-  if (extremes.largest >= convert::detail::Wide<W>::infinity) return false;
-  if ((E::encode(bit_cast<W>(extremes.largest), saturate).flags & convert::overflow) != 0) return false;
-  if (static_cast<typename Extremes<W>::Bits>(extremes.smallest_less_1 + 1) == 0) return true;  // all are zero
-  const auto smallest = static_cast<typename Extremes<W>::Bits>(extremes.smallest_less_1 + 1);
-  return (E::encode(bit_cast<W>(smallest), saturate).flags & convert::underflow) == 0;
-}
-
-// Two loops over a block that stays in the cache take half the time of one that forms all the flags.
-template <class E, class W>
-bool encode_if_inexact_alone(const std::byte* wide, std::byte* elements, std::size_t n, bool saturate,
-                             Counts& counts) noexcept {
-  const Extremes<W> extremes = extremes_of<E, W>(wide, n);
-  if (!has_inexact_alone<E, W>(extremes, saturate)) return false;
-  counts.inexact += extremes.inexact;
-  if (saturate) {
-    encode<E, W, true>(wide, elements, n);
-  } else {
-    encode<E, W, false>(wide, elements, n);
+void count_floats(const std::byte* __restrict wide, std::size_t n, bool saturate, Counts& counts) noexcept {
+  using Bits = typename Thresholds<W>::Bits;
+  constexpr Thresholds<W> thresholds = thresholds_of<E, W>();
+  constexpr std::size_t group = 128;
+  for (std::size_t begin = 0; begin < n; begin += group) {
+    const std::size_t count = n - begin < group ? n - begin : group;
+    const std::byte* const from = wide + begin * sizeof(W);
+    Bits largest = 0;
+    Bits smallest_less_1 = static_cast<Bits>(-1);  // zero, less 1, is the largest of all
+    Bits changed = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const W value = load<W>(from + i * sizeof(W));
+      const Bits magnitude = convert::detail::magnitude_bits(value);
+      const Bits less_1 = magnitude - 1;
+      largest = magnitude > largest ? magnitude : largest;
+      smallest_less_1 = less_1 < smallest_less_1 ? less_1 : smallest_less_1;
+      changed += static_cast<Bits>(E::changes(value));
+    }
+    if (largest < thresholds.overflow && smallest_less_1 >= thresholds.underflow) {
+      counts.inexact += changed;
+    } else {
+      count_all<E, W>(from, count, saturate, counts);
+    }
   }
-  return true;
 }
 
 template <class E, class W>
 void encode_counted(const std::byte* wide, std::byte* elements, std::size_t n, bool saturate, Counts& counts) noexcept {
   if constexpr (convert::is_float<E> && std::is_floating_point_v<W>) {
-    if constexpr (E::has_sign) {  // e8m0 loses zero and all that is negative
-      if (encode_if_inexact_alone<E, W>(wide, elements, n, saturate, counts)) return;
+    if constexpr (E::has_sign) {  // e8m0 loses zero and all that is negative: no matter of magnitudes
+      count_floats<E, W>(wide, n, saturate, counts);
+      return saturate ? encode<E, W, true>(wide, elements, n) : encode<E, W, false>(wide, elements, n);
     }
   }
   if (saturate) {
@@ -265,7 +303,8 @@ namespace {
 
 // --- memory
 
-void stream(std::byte* destination, const std::byte* source, std::size_t bytes) noexcept {
+void stream(std::byte* destination, const std::byte* source, std::size_t bytes, const std::byte* next,
+            std::size_t next_bytes) noexcept {
 #if defined(__AVX__)
   using Vector = __m256i;
 #elif defined(__SSE2__)
@@ -273,20 +312,29 @@ void stream(std::byte* destination, const std::byte* source, std::size_t bytes) 
 #endif
 #if defined(__SSE2__)
   constexpr std::size_t width = sizeof(Vector);
+  constexpr std::size_t line = 64;
   std::size_t head = (width - reinterpret_cast<std::uintptr_t>(destination) % width) % width;
   if (head > bytes) head = bytes;
   std::memcpy(destination, source, head);
   std::size_t at = head;
-  for (; at + width <= bytes; at += width) {
-    auto* const to = reinterpret_cast<Vector*>(destination + at);
+  std::size_t fetched = 0;
+  while (at + line <= bytes) {
+    for (const std::size_t end = at + line; at < end; at += width) {
+      auto* const to = reinterpret_cast<Vector*>(destination + at);
 #if defined(__AVX__)
-    _mm256_stream_si256(to, _mm256_loadu_si256(reinterpret_cast<const Vector*>(source + at)));
+      _mm256_stream_si256(to, _mm256_loadu_si256(reinterpret_cast<const Vector*>(source + at)));
 #else
-    _mm_stream_si128(to, _mm_loadu_si128(reinterpret_cast<const Vector*>(source + at)));
+      _mm_stream_si128(to, _mm_loadu_si128(reinterpret_cast<const Vector*>(source + at)));
 #endif
+    }
+    for (; fetched < next_bytes && fetched * bytes <= at * next_bytes; fetched += line) {
+      _mm_prefetch(reinterpret_cast<const char*>(next + fetched), _MM_HINT_T0);
+    }
   }
   std::memcpy(destination + at, source + at, bytes - at);
 #else
+  static_cast<void>(next);
+  static_cast<void>(next_bytes);
   std::memcpy(destination, source, bytes);
 #endif
 }
