@@ -454,6 +454,7 @@ struct Float {
       const bool is_infinite = magnitude == From::infinity;
       const bool beyond = (pattern & ~To::sign) == To::infinity;
       const Bits clamped = static_cast<Bits>(max_finite | (pattern & sign));
+      const bool is_number = value == value;  // NOLINT(misc-redundant-expression): false for NaN
       const Bits number = (beyond & saturate) ? clamped : pattern;
       Flags flags = detail::when(is_nan, saw_nan) | detail::when(is_infinite & saturate, inexact);
       if constexpr (sizeof(W) > sizeof(Wide)) {
@@ -463,7 +464,7 @@ struct Float {
         flags |= detail::when(is_finite & beyond, overflow) | detail::when(is_finite & changed & !beyond, inexact) |
                  detail::when(changed & is_zero, underflow);
       }
-      return {value != value ? canonical_nan : number, flags};
+      return {is_number ? number : canonical_nan, flags};
     } else if constexpr (bits == 32) {
       const double exact = detail::to_odd_double(value);
       const auto converted = static_cast<float>(exact);

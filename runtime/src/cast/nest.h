@@ -43,8 +43,7 @@ class Cursor {
  public:
   // At the element that is `position` steps from the first one, in the nest's order.
   Cursor(const Nest& nest, std::span<const std::int64_t> strides, Byte* data, std::int64_t position) noexcept
-      : nest_(nest), strides_(strides), last_(nest.ndim - 1), row_(data) {
-    at_ = position % nest.shape[last_];
+      : nest_(nest), strides_(strides), last_(nest.ndim - 1), at_(position % nest.shape[last_]), row_(data) {
     position /= nest.shape[last_];
     for (std::size_t i = last_; i-- > 0;) {
       index_[i] = position % nest.shape[i];
@@ -79,8 +78,8 @@ class Cursor {
   const Nest& nest_;
   std::span<const std::int64_t> strides_;
   std::size_t last_;
-  std::int64_t at_ = 0;  // in the innermost dimension
-  Byte* row_;            // where that dimension starts
+  std::int64_t at_;  // in the innermost dimension
+  Byte* row_;        // where that dimension starts
   std::array<std::int64_t, max_ndim> index_;
 };
 

@@ -4,6 +4,8 @@
 // specialises.
 #pragma once
 
+// NOLINTBEGIN(misc-definitions-in-headers): included once, by the sources of the tiers
+
 namespace halfway {
 inline namespace v0 {
 namespace detail {
@@ -382,3 +384,5 @@ void convert_fused<convert::BFloat16, convert::Integer<std::uint8_t>>(const std:
 }  // namespace detail
 }  // namespace v0
 }  // namespace halfway
+
+// NOLINTEND(misc-definitions-in-headers)

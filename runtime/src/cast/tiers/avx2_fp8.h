@@ -1,6 +1,8 @@
 // fp8 in AVX2 and F16C: what avx2.h says of itself goes for this as well. Included by loops.h alone, after it.
 #pragma once
 
+// NOLINTBEGIN(misc-definitions-in-headers): included once, by the sources of the tiers
+
 namespace halfway {
 inline namespace v0 {
 namespace detail {
@@ -72,34 +74,34 @@ void fp8_to_float(const std::byte* __restrict from, std::byte* __restrict to, st
 
 // Where they are the way to decode, and to fuse.
 template <>
-void decode_number<convert::Float8E4M3>(const std::byte* __restrict from, std::byte* __restrict to,
+void decode_number<convert::Float8E4M3>(const std::byte* __restrict elements, std::byte* __restrict wide,
                                         std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E4M3>(from, to, n);
+  fp8_to_float<convert::Float8E4M3>(elements, wide, n);
 }
 template <>
-void decode_number<convert::Float8E4M3B11FNUZ>(const std::byte* __restrict from, std::byte* __restrict to,
+void decode_number<convert::Float8E4M3B11FNUZ>(const std::byte* __restrict elements, std::byte* __restrict wide,
                                                std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E4M3B11FNUZ>(from, to, n);
+  fp8_to_float<convert::Float8E4M3B11FNUZ>(elements, wide, n);
 }
 template <>
-void decode_number<convert::Float8E4M3FN>(const std::byte* __restrict from, std::byte* __restrict to,
+void decode_number<convert::Float8E4M3FN>(const std::byte* __restrict elements, std::byte* __restrict wide,
                                           std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E4M3FN>(from, to, n);
+  fp8_to_float<convert::Float8E4M3FN>(elements, wide, n);
 }
 template <>
-void decode_number<convert::Float8E4M3FNUZ>(const std::byte* __restrict from, std::byte* __restrict to,
+void decode_number<convert::Float8E4M3FNUZ>(const std::byte* __restrict elements, std::byte* __restrict wide,
                                             std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E4M3FNUZ>(from, to, n);
+  fp8_to_float<convert::Float8E4M3FNUZ>(elements, wide, n);
 }
 template <>
-void decode_number<convert::Float8E5M2>(const std::byte* __restrict from, std::byte* __restrict to,
+void decode_number<convert::Float8E5M2>(const std::byte* __restrict elements, std::byte* __restrict wide,
                                         std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E5M2>(from, to, n);
+  fp8_to_float<convert::Float8E5M2>(elements, wide, n);
 }
 template <>
-void decode_number<convert::Float8E5M2FNUZ>(const std::byte* __restrict from, std::byte* __restrict to,
+void decode_number<convert::Float8E5M2FNUZ>(const std::byte* __restrict elements, std::byte* __restrict wide,
                                             std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E5M2FNUZ>(from, to, n);
+  fp8_to_float<convert::Float8E5M2FNUZ>(elements, wide, n);
 }
 template <>
 void convert_fused<convert::BFloat16, convert::Float8E4M3FN>(const std::byte* __restrict from, std::byte* __restrict to,
@@ -170,3 +172,5 @@ void encode<convert::Float8E5M2, float, false>(const std::byte* __restrict wide,
 }  // namespace detail
 }  // namespace v0
 }  // namespace halfway
+
+// NOLINTEND(misc-definitions-in-headers)

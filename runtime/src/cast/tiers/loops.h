@@ -8,6 +8,8 @@
 // only what leaves no code behind is used. (A test looks at the symbols.)
 #pragma once
 
+// NOLINTBEGIN(misc-definitions-in-headers): included once, by the sources of the tiers
+
 #define HALFWAY_CONVERT_INTERNAL
 #include <array>
 #include <cstddef>
@@ -422,3 +424,5 @@ constinit const Kernels HALFWAY_TIER_KERNELS{HALFWAY_TIER_NAME, table, fused, st
 }  // namespace detail
 }  // namespace v0
 }  // namespace halfway
+
+// NOLINTEND(misc-definitions-in-headers)
