@@ -77,7 +77,8 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
   const bool writes = nest.destination != nullptr;
   const bool same = route_.from == route_.to;
   Cursor<const std::byte> in(nest, nest.source_strides, nest.source, begin);
-  Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, begin);
+  // Where nothing is written there is no memory to move in.
+  Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, writes ? begin : 0);
   for (std::int64_t at = begin; at < end;) {
     std::int64_t some = std::min(end - at, block());
     if (nest.shape[nest.ndim - 1] >= short_row) some = std::min(some, in.run());
