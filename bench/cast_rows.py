@@ -214,8 +214,8 @@ def effort_of(elements: int, quick: bool) -> Effort:
     if elements <= THREADED:
         return Effort(round_ns=200_000, rounds=120)
     if elements <= CLAIM_SIZE:
-        return Effort(round_ns=2_000_000, rounds=25, seconds=1.1, least=7, threads=True)
-    return Effort(round_ns=0, rounds=15, seconds=3.0, least=5, threads=True)
+        return Effort(round_ns=2_000_000, rounds=25, seconds=0.8, least=7, threads=True)
+    return Effort(round_ns=0, rounds=15, seconds=2.0, least=5, threads=True)
 
 
 def fastest(entrants: Sequence[Contender], times: Times) -> Contender:
