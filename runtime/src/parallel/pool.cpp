@@ -220,16 +220,19 @@ int this_processor() noexcept {
 }
 
 // Leaves the processor that the caller runs on, if this worker was woken there: it would take turns with the caller
-// instead of working beside it, and the system moves one of them only after milliseconds. From then on the worker keeps
-// off that processor, so that this happens once, and again only when the caller itself has moved.
+// instead of working beside it, and the system moves one of them only after milliseconds. It is not kept off that
+// processor: the caller may be elsewhere next time, and the system then knows better where there is room.
 void leave_callers_processor() noexcept {
 #if defined(__linux__)
   const int processor = pool.job.processor.load(std::memory_order_relaxed);
   if (processor < 0 || this_processor() != processor) return;
-  cpu_set_t others;
-  if (sched_getaffinity(getpid(), sizeof(others), &others) != 0) return;
+  cpu_set_t all;
+  if (sched_getaffinity(getpid(), sizeof(all), &all) != 0) return;
+  cpu_set_t others = all;
   CPU_CLR(static_cast<unsigned>(processor), &others);
-  if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof(others), &others);
+  if (CPU_COUNT(&others) == 0) return;
+  sched_setaffinity(0, sizeof(others), &others);
+  sched_setaffinity(0, sizeof(all), &all);
 #endif
 }
 
