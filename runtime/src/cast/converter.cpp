@@ -48,12 +48,7 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
     if (is_plain_pair) {
       convert(route_, source, encoded, n * components);
     } else {
-      const std::byte* values = source;
-      if (route_.decode != nullptr) {
-        route_.decode(source, wide_, from_complex() ? 2 * n : n);
-        values = wide_;
-      }
-      encode(match_components(values, n), encoded, at, n);
+      encode(decode(source, n), encoded, at, n);
     }
     if (destination != nullptr) {
       const std::byte* const written = route_.from == route_.to ? source : encoded;
@@ -85,14 +80,9 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
     const auto n = static_cast<std::size_t>(some);
 
     const std::byte* const source = gather(in, n);
-    const std::byte* values = source;
-    if (route_.decode != nullptr) {
-      route_.decode(source, wide_, from_complex() ? 2 * n : n);
-      values = wide_;
-    }
     const bool in_place = writes && !same && is_plain(pass_.to, out, n);
     std::byte* const encoded = in_place ? out.get() : encoded_;
-    encode(match_components(values, n), encoded, at, n);
+    encode(decode(source, n), encoded, at, n);
     if (in_place) {
       out.advance(some);
     } else if (writes) {
@@ -137,8 +127,14 @@ void Converter::scatter(const std::byte* elements, Cursor<std::byte>& out, std::
   }
 }
 
-// The decoded block in the number of components that the target has. All-zero bits are 0 in every wide type.
-const std::byte* Converter::match_components(const std::byte* values, std::size_t n) noexcept {
+// The block in the wide type, with the number of components that the target has. All-zero bits are 0 in every wide
+// type.
+const std::byte* Converter::decode(const std::byte* source, std::size_t n) noexcept {
+  const std::byte* values = source;
+  if (route_.decode != nullptr) {
+    route_.decode(source, wide_, from_complex() ? 2 * n : n);
+    values = wide_;
+  }
   if (from_complex() == to_complex()) return values;
   const std::size_t size = wide_size(route_.wide);
   const auto single = static_cast<std::int64_t>(size);
@@ -195,13 +191,18 @@ void Converter::encode_and_count(const std::byte* values, std::byte* encoded, st
   if ((watched & convert::overflow) != 0) losses += counts.overflow;
   if ((watched & convert::inexact) != 0) losses += counts.inexact;
   if ((watched & convert::nan_dropped) != 0) losses += counts.nan;
-  if (losses == 0) return;
-  tally_->losses += losses;
-  if (tally_->first_loss < 0) {
+  if (losses > 0 && tally_->first_loss < 0) {
     encode_flagged(route_.to, route_.wide, values, encoded, flags_, n, route_.saturate);
-    const Flags* const first = std::find_if(flags_, flags_ + n, [watched](Flags f) { return (f & watched) != 0; });
-    tally_->first_loss = position + (first - flags_);
   }
+  add_losses(losses, watched, position, n);
+}
+
+// Where there are losses and none was met before, `flags_` holds those of the block.
+void Converter::add_losses(std::uint64_t losses, Flags watched, std::int64_t position, std::size_t n) noexcept {
+  tally_->losses += losses;
+  if (losses == 0 || tally_->first_loss >= 0) return;
+  const Flags* const first = std::find_if(flags_, flags_ + n, [watched](Flags f) { return (f & watched) != 0; });
+  tally_->first_loss = position + (first - flags_);
 }
 
 // Complex elements count once for both parts, which takes the flags of each.
@@ -225,12 +226,7 @@ void Converter::encode_and_flag(const std::byte* values, std::byte* encoded, std
   report.underflow += count(convert::underflow);
   report.inexact += count(convert::inexact);
   const Flags watched = tally_->watched;
-  const std::uint64_t losses = watched != 0 ? count(watched) : 0;
-  tally_->losses += losses;
-  if (losses > 0 && tally_->first_loss < 0) {
-    const Flags* const first = std::find_if(flags_, flags_ + n, [watched](Flags f) { return (f & watched) != 0; });
-    tally_->first_loss = position + (first - flags_);
-  }
+  add_losses(watched != 0 ? count(watched) : 0, watched, position, n);
 }
 
 }  // namespace detail

@@ -38,11 +38,11 @@ class Converter {
   void run_strided(std::int64_t begin, std::int64_t end) noexcept;
   const std::byte* gather(Cursor<const std::byte>& in, std::size_t n) noexcept;
   void scatter(const std::byte* elements, Cursor<std::byte>& out, std::size_t n) noexcept;
-  const std::byte* match_components(const std::byte* values, std::size_t n) noexcept;
+  const std::byte* decode(const std::byte* source, std::size_t n) noexcept;
   void encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
   void encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
   void encode_and_flag(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
-  void add_flags(const convert::Flags* flags, std::int64_t position, std::size_t n) noexcept;
+  void add_losses(std::uint64_t losses, convert::Flags watched, std::int64_t position, std::size_t n) noexcept;
 
   [[nodiscard]] bool from_complex() const noexcept { return is_complex(route_.from); }
   [[nodiscard]] bool to_complex() const noexcept { return is_complex(route_.to); }

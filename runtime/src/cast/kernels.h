@@ -34,14 +34,6 @@ struct Counts {
   std::uint64_t overflow = 0;
   std::uint64_t underflow = 0;
   std::uint64_t inexact = 0;
-
-  Counts& operator+=(const Counts& other) noexcept {
-    nan += other.nan;
-    overflow += other.overflow;
-    underflow += other.underflow;
-    inexact += other.inexact;
-    return *this;
-  }
 };
 
 // `n` contiguous elements in the machine's byte order, at any address; the ranges do not overlap.
