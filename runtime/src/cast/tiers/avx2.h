@@ -52,6 +52,14 @@ inline void convert_rest(const std::byte* from, std::byte* to, std::size_t begin
   }
 }
 
+// 16 elements at a time by `step(from, to)`, and what is left over.
+template <class To, class From, class Step>
+inline void in_sixteens(const std::byte* from, std::byte* to, std::size_t n, Step step) noexcept {
+  std::size_t i = 0;
+  for (; i + 16 <= n; i += 16) step(from + i * sizeof(typename From::Bits), to + i * sizeof(typename To::Bits));
+  convert_rest<To, From>(from, to, i, n);
+}
+
 // --- float32 and float64
 
 inline __m256 canonical_nan(__m256 floats) noexcept {
@@ -218,49 +226,43 @@ void decode_number<convert::Float16>(const std::byte* __restrict elements, std::
 template <>
 void encode<convert::Float16, float, false>(const std::byte* __restrict wide, std::byte* __restrict elements,
                                             std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    store_vector(elements + 2 * i, to_float16(load_floats(wide + 4 * i), load_floats(wide + 4 * i + 32)));
-  }
-  convert_rest<convert::Float16, convert::Float32>(wide, elements, i, n);
+  in_sixteens<convert::Float16, convert::Float32>(wide, elements, n, [](const std::byte* source, std::byte* target) {
+    store_vector(target, to_float16(load_floats(source), load_floats(source + 32)));
+  });
 }
 
 template <>
 void convert_fused<convert::Float16, convert::Float64>(const std::byte* __restrict from, std::byte* __restrict to,
                                                        std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    store_vector(to + 2 * i, to_float16(floats_for_narrow(from + 8 * i), floats_for_narrow(from + 8 * i + 64)));
-  }
-  convert_rest<convert::Float16, convert::Float64>(from, to, i, n);
+  in_sixteens<convert::Float16, convert::Float64>(from, to, n, [](const std::byte* source, std::byte* target) {
+    store_vector(target, to_float16(floats_for_narrow(source), floats_for_narrow(source + 64)));
+  });
 }
 
 template <>
 void convert_fused<convert::Float16, convert::Integer<std::int64_t>>(const std::byte* __restrict from,
                                                                      std::byte* __restrict to, std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    __m256 low;
-    __m256 high;
-    floats_for_narrow(from + 8 * i, low, high);
-    store_vector(to + 2 * i, to_float16(low, high));
-  }
-  convert_rest<convert::Float16, convert::Integer<std::int64_t>>(from, to, i, n);
+  in_sixteens<convert::Float16, convert::Integer<std::int64_t>>(from, to, n,
+                                                                [](const std::byte* source, std::byte* target) {
+                                                                  __m256 low;
+                                                                  __m256 high;
+                                                                  floats_for_narrow(source, low, high);
+                                                                  store_vector(target, to_float16(low, high));
+                                                                });
 }
 
 template <>
 void convert_fused<convert::Float16, convert::Integer<std::uint8_t>>(const std::byte* __restrict from,
                                                                      std::byte* __restrict to, std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const __m128i bytes = load_half(from + i);
-    const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-    const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)));
-    constexpr int exact = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    store_vector(to + 2 * i, _mm256_inserti128_si256(_mm256_castsi128_si256(_mm256_cvtps_ph(low, exact)),
+  in_sixteens<convert::Float16, convert::Integer<std::uint8_t>>(
+      from, to, n, [](const std::byte* source, std::byte* target) {
+        const __m128i bytes = load_half(source);
+        const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)));
+        constexpr int exact = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        store_vector(target, _mm256_inserti128_si256(_mm256_castsi128_si256(_mm256_cvtps_ph(low, exact)),
                                                      _mm256_cvtps_ph(high, exact), 1));
-  }
-  convert_rest<convert::Float16, convert::Integer<std::uint8_t>>(from, to, i, n);
+      });
 }
 
 // --- bfloat16
@@ -319,49 +321,41 @@ void encode<convert::BFloat16, float, false>(const std::byte* __restrict wide, s
 template <>
 void convert_fused<convert::BFloat16, convert::Float64>(const std::byte* __restrict from, std::byte* __restrict to,
                                                         std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    store_vector(to + 2 * i, to_bfloat16(floats_for_narrow(from + 8 * i), floats_for_narrow(from + 8 * i + 64)));
-  }
-  convert_rest<convert::BFloat16, convert::Float64>(from, to, i, n);
+  in_sixteens<convert::BFloat16, convert::Float64>(from, to, n, [](const std::byte* source, std::byte* target) {
+    store_vector(target, to_bfloat16(floats_for_narrow(source), floats_for_narrow(source + 64)));
+  });
 }
 
 template <>
 void convert_fused<convert::BFloat16, convert::Float16>(const std::byte* __restrict from, std::byte* __restrict to,
                                                         std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    store_vector(to + 2 * i,
-                 to_bfloat16(_mm256_cvtph_ps(load_half(from + 2 * i)), _mm256_cvtph_ps(load_half(from + 2 * i + 16))));
-  }
-  convert_rest<convert::BFloat16, convert::Float16>(from, to, i, n);
+  in_sixteens<convert::BFloat16, convert::Float16>(from, to, n, [](const std::byte* source, std::byte* target) {
+    store_vector(target, to_bfloat16(_mm256_cvtph_ps(load_half(source)), _mm256_cvtph_ps(load_half(source + 16))));
+  });
 }
 
 template <>
 void convert_fused<convert::Float16, convert::BFloat16>(const std::byte* __restrict from, std::byte* __restrict to,
                                                         std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const __m256i bfloats = in_order(load_vector(from + 2 * i));
+  in_sixteens<convert::Float16, convert::BFloat16>(from, to, n, [](const std::byte* source, std::byte* target) {
+    const __m256i bfloats = in_order(load_vector(source));
     const __m256i low = _mm256_unpacklo_epi16(_mm256_setzero_si256(), bfloats);
     const __m256i high = _mm256_unpackhi_epi16(_mm256_setzero_si256(), bfloats);
-    store_vector(to + 2 * i, to_float16(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)));
-  }
-  convert_rest<convert::Float16, convert::BFloat16>(from, to, i, n);
+    store_vector(target, to_float16(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)));
+  });
 }
 
 template <>
 void convert_fused<convert::BFloat16, convert::Integer<std::int64_t>>(const std::byte* __restrict from,
                                                                       std::byte* __restrict to,
                                                                       std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    __m256 low;
-    __m256 high;
-    floats_for_narrow(from + 8 * i, low, high);
-    store_vector(to + 2 * i, to_bfloat16(low, high));
-  }
-  convert_rest<convert::BFloat16, convert::Integer<std::int64_t>>(from, to, i, n);
+  in_sixteens<convert::BFloat16, convert::Integer<std::int64_t>>(from, to, n,
+                                                                 [](const std::byte* source, std::byte* target) {
+                                                                   __m256 low;
+                                                                   __m256 high;
+                                                                   floats_for_narrow(source, low, high);
+                                                                   store_vector(target, to_bfloat16(low, high));
+                                                                 });
 }
 
 // 8-bit integers are exact in bfloat16's 8 digits.
@@ -369,15 +363,14 @@ template <>
 void convert_fused<convert::BFloat16, convert::Integer<std::uint8_t>>(const std::byte* __restrict from,
                                                                       std::byte* __restrict to,
                                                                       std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const __m128i bytes = load_half(from + i);
-    const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-    const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)));
-    store_vector(to + 2 * i, narrow(_mm256_srli_epi32(_mm256_castps_si256(low), 16),
+  in_sixteens<convert::BFloat16, convert::Integer<std::uint8_t>>(
+      from, to, n, [](const std::byte* source, std::byte* target) {
+        const __m128i bytes = load_half(source);
+        const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)));
+        store_vector(target, narrow(_mm256_srli_epi32(_mm256_castps_si256(low), 16),
                                     _mm256_srli_epi32(_mm256_castps_si256(high), 16)));
-  }
-  convert_rest<convert::BFloat16, convert::Integer<std::uint8_t>>(from, to, i, n);
+      });
 }
 
 }  // namespace
