@@ -184,10 +184,10 @@ void encode<convert::Float32, std::int64_t, false>(const std::byte* __restrict w
       store_vector(elements + 4 * i, lower_halves_to_float(integers.parts[0], integers.parts[1]));
       store_vector(elements + 4 * i + 32, lower_halves_to_float(integers.parts[2], integers.parts[3]));
     } else {
-      convert_rest<convert::Float32, convert::Integer<std::int64_t>>(wide, elements, i, i + 16);
+      convert_rest<convert::Float32, Int64>(wide, elements, i, i + 16);
     }
   }
-  convert_rest<convert::Float32, convert::Integer<std::int64_t>>(wide, elements, i, n);
+  convert_rest<convert::Float32, Int64>(wide, elements, i, n);
 }
 
 // 16 as floats that round to 16 bits and fewer as they do.
@@ -198,10 +198,17 @@ inline void floats_for_narrow(const std::byte* from, __m256& low, __m256& high) 
     high = lower_halves_to_float(integers.parts[2], integers.parts[3]);
   } else {
     std::byte floats[16 * sizeof(float)];
-    decode_odd<convert::Integer<std::int64_t>>(from, floats, 16);
+    decode_odd<Int64>(from, floats, 16);
     low = load_floats(floats);
     high = load_floats(floats + 32);
   }
+}
+
+// 16 unsigned bytes, exactly.
+inline void bytes_to_float(const std::byte* from, __m256& low, __m256& high) noexcept {
+  const __m128i bytes = load_half(from);
+  low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+  high = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)));
 }
 
 // --- float16: the processor's conversions differ from ours in NaN alone
@@ -240,29 +247,27 @@ void convert_fused<convert::Float16, convert::Float64>(const std::byte* __restri
 }
 
 template <>
-void convert_fused<convert::Float16, convert::Integer<std::int64_t>>(const std::byte* __restrict from,
-                                                                     std::byte* __restrict to, std::size_t n) noexcept {
-  in_sixteens<convert::Float16, convert::Integer<std::int64_t>>(from, to, n,
-                                                                [](const std::byte* source, std::byte* target) {
-                                                                  __m256 low;
-                                                                  __m256 high;
-                                                                  floats_for_narrow(source, low, high);
-                                                                  store_vector(target, to_float16(low, high));
-                                                                });
+void convert_fused<convert::Float16, Int64>(const std::byte* __restrict from, std::byte* __restrict to,
+                                            std::size_t n) noexcept {
+  in_sixteens<convert::Float16, Int64>(from, to, n, [](const std::byte* source, std::byte* target) {
+    __m256 low;
+    __m256 high;
+    floats_for_narrow(source, low, high);
+    store_vector(target, to_float16(low, high));
+  });
 }
 
 template <>
-void convert_fused<convert::Float16, convert::Integer<std::uint8_t>>(const std::byte* __restrict from,
-                                                                     std::byte* __restrict to, std::size_t n) noexcept {
-  in_sixteens<convert::Float16, convert::Integer<std::uint8_t>>(
-      from, to, n, [](const std::byte* source, std::byte* target) {
-        const __m128i bytes = load_half(source);
-        const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-        const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)));
-        constexpr int exact = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-        store_vector(target, _mm256_inserti128_si256(_mm256_castsi128_si256(_mm256_cvtps_ph(low, exact)),
-                                                     _mm256_cvtps_ph(high, exact), 1));
-      });
+void convert_fused<convert::Float16, UInt8>(const std::byte* __restrict from, std::byte* __restrict to,
+                                            std::size_t n) noexcept {
+  in_sixteens<convert::Float16, UInt8>(from, to, n, [](const std::byte* source, std::byte* target) {
+    __m256 low;
+    __m256 high;
+    bytes_to_float(source, low, high);
+    constexpr int exact = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    store_vector(target, _mm256_inserti128_si256(_mm256_castsi128_si256(_mm256_cvtps_ph(low, exact)),
+                                                 _mm256_cvtps_ph(high, exact), 1));
+  });
 }
 
 // --- bfloat16
@@ -346,31 +351,27 @@ void convert_fused<convert::Float16, convert::BFloat16>(const std::byte* __restr
 }
 
 template <>
-void convert_fused<convert::BFloat16, convert::Integer<std::int64_t>>(const std::byte* __restrict from,
-                                                                      std::byte* __restrict to,
-                                                                      std::size_t n) noexcept {
-  in_sixteens<convert::BFloat16, convert::Integer<std::int64_t>>(from, to, n,
-                                                                 [](const std::byte* source, std::byte* target) {
-                                                                   __m256 low;
-                                                                   __m256 high;
-                                                                   floats_for_narrow(source, low, high);
-                                                                   store_vector(target, to_bfloat16(low, high));
-                                                                 });
+void convert_fused<convert::BFloat16, Int64>(const std::byte* __restrict from, std::byte* __restrict to,
+                                             std::size_t n) noexcept {
+  in_sixteens<convert::BFloat16, Int64>(from, to, n, [](const std::byte* source, std::byte* target) {
+    __m256 low;
+    __m256 high;
+    floats_for_narrow(source, low, high);
+    store_vector(target, to_bfloat16(low, high));
+  });
 }
 
 // 8-bit integers are exact in bfloat16's 8 digits.
 template <>
-void convert_fused<convert::BFloat16, convert::Integer<std::uint8_t>>(const std::byte* __restrict from,
-                                                                      std::byte* __restrict to,
-                                                                      std::size_t n) noexcept {
-  in_sixteens<convert::BFloat16, convert::Integer<std::uint8_t>>(
-      from, to, n, [](const std::byte* source, std::byte* target) {
-        const __m128i bytes = load_half(source);
-        const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-        const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)));
-        store_vector(target, narrow(_mm256_srli_epi32(_mm256_castps_si256(low), 16),
-                                    _mm256_srli_epi32(_mm256_castps_si256(high), 16)));
-      });
+void convert_fused<convert::BFloat16, UInt8>(const std::byte* __restrict from, std::byte* __restrict to,
+                                             std::size_t n) noexcept {
+  in_sixteens<convert::BFloat16, UInt8>(from, to, n, [](const std::byte* source, std::byte* target) {
+    __m256 low;
+    __m256 high;
+    bytes_to_float(source, low, high);
+    store_vector(target, narrow(_mm256_srli_epi32(_mm256_castps_si256(low), 16),
+                                _mm256_srli_epi32(_mm256_castps_si256(high), 16)));
+  });
 }
 
 }  // namespace

@@ -30,6 +30,8 @@ namespace detail {
 namespace {
 
 using convert::Flags;
+using UInt8 = convert::Integer<std::uint8_t>;
+using Int64 = convert::Integer<std::int64_t>;
 
 template <class T>
 inline T load(const std::byte* from) noexcept {
@@ -397,8 +399,6 @@ constexpr FusedLoop fused_of{From::dtype, To::dtype, convert_fused<To, From>};
 
 using convert::BFloat16;
 using convert::Float16;
-using UInt8 = convert::Integer<std::uint8_t>;
-using Int64 = convert::Integer<std::int64_t>;
 #if defined(__AVX2__) && defined(__F16C__)
 constexpr std::array fused{
     fused_of<Float16, convert::Float64>,
