@@ -37,13 +37,17 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
   if (destination != nullptr) destination += begin * static_cast<std::int64_t>(pass_.to.size);
   const std::size_t components = from_complex() && to_complex() ? 2 : 1;
   const bool is_plain_pair = !pass_.counts && from_complex() == to_complex();
-  if (is_plain_pair && !pass_.streams) {
-    return convert(route_, source, destination, static_cast<std::size_t>(end - begin) * components);
+  const auto count = static_cast<std::size_t>(end - begin);
+  if (is_plain_pair && !pass_.streams) return convert(route_, source, destination, count * components);
+  if (is_plain_pair && pass_.streamed != nullptr) {
+    pass_.streamed(source, destination, count);
+    return order_streamed_stores();
   }
   const std::int64_t most = block();
   for (std::int64_t at = begin; at < end; at += most) {
     const auto n = static_cast<std::size_t>(std::min(most, end - at));
-    const bool buffered = destination == nullptr || pass_.streams || route_.from == route_.to;
+    const bool streams_buffer = pass_.streams && (is_plain_pair || pass_.streamed_counted == nullptr);
+    const bool buffered = destination == nullptr || streams_buffer || route_.from == route_.to;
     std::byte* const encoded = buffered ? encoded_ : destination;
     if (is_plain_pair) {
       convert(route_, source, encoded, n * components);
@@ -53,7 +57,7 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
     if (destination != nullptr) {
       const std::byte* const written = route_.from == route_.to ? source : encoded;
       const std::size_t bytes = n * pass_.to.size;
-      if (pass_.streams) {
+      if (streams_buffer) {
         const std::int64_t following = std::min(most, end - at - static_cast<std::int64_t>(n));
         pass_.kernels.stream(destination, written, bytes, source + n * pass_.from.size,
                              static_cast<std::size_t>(following) * pass_.from.size);
@@ -176,7 +180,8 @@ void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t
 void Converter::encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position,
                                  std::size_t n) noexcept {
   Counts counts;
-  route_.counted(values, encoded, n, route_.saturate, counts);
+  const CountedLoop counted = pass_.streamed_counted != nullptr ? pass_.streamed_counted : route_.counted;
+  counted(values, encoded, n, route_.saturate, counts);
   Report& report = tally_->report;
   report.count += n;
   report.nan += counts.nan;

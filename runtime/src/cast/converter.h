@@ -23,6 +23,9 @@ struct Pass {
   bool counts;      // into a tally
   bool contiguous;  // both sides are one run of elements in the machine's byte order
   bool streams;     // past the caches
+  // Loops that do so themselves: nullptr where there is none, or it is not wanted.
+  EncodeLoop streamed;
+  CountedLoop streamed_counted;
 };
 
 // Works through a part of a nest. Its buffers are tens of KiB: it lives on the stack of the thread that works.

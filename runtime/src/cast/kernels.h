@@ -59,11 +59,14 @@ struct DTypeKernels {
   std::array<CountedLoop, wide_count> encode_counted;
 };
 
-// Both stages in one loop, for pairs where that is faster.
+// Both stages in one loop, for pairs where that is faster, and loops that write past the caches: nullptr where there is
+// none. Those need a destination that is aligned to its elements, and `order_streamed_stores` before anybody is told.
 struct FusedLoop {
   DType from;
   DType to;
   EncodeLoop loop;
+  EncodeLoop streamed;
+  CountedLoop streamed_counted;  // never saturates
 };
 
 struct Kernels {
@@ -77,6 +80,9 @@ struct Kernels {
 
   // The row of a dtype; of its components when it is complex. nullptr when it is not castable.
   [[nodiscard]] const DTypeKernels* find(DType dtype) const noexcept;
+
+  // nullptr if there is none.
+  [[nodiscard]] const FusedLoop* find_fused(DType from, DType to) const noexcept;
 };
 
 // A float that is encoded from float32 alone.

@@ -107,6 +107,9 @@ void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from
                   Tally* tally) noexcept {
   const Route route = Route::between(kernels, from.dtype, to.dtype, saturate);
   const bool contiguous = is_contiguous_pair(nest, from, to);
+  const bool streams = contiguous && is_worth_streaming(nest, to.size);
+  const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
+  const FusedLoop* const fused = streams && aligned && !saturate ? kernels.find_fused(from.dtype, to.dtype) : nullptr;
   const Pass pass{.kernels = kernels,
                   .nest = nest,
                   .from = from,
@@ -114,7 +117,9 @@ void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from
                   .route = route,
                   .counts = tally != nullptr,
                   .contiguous = contiguous,
-                  .streams = contiguous && is_worth_streaming(nest, to.size)};
+                  .streams = streams,
+                  .streamed = fused != nullptr ? fused->streamed : nullptr,
+                  .streamed_counted = fused != nullptr ? fused->streamed_counted : nullptr};
   std::mutex adding;
   split(nest.count, from.size + to.size, [&](std::int64_t begin, std::int64_t end) noexcept {
     Tally part{.watched = tally != nullptr ? tally->watched : 0};

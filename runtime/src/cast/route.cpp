@@ -69,9 +69,8 @@ Route Route::between(const Kernels& kernels, DType from, DType to, bool saturate
   } else if (!decodes) {
     route.single = route.encode;
   } else if (!saturate) {
-    for (const FusedLoop& fused : kernels.fused) {
-      if (fused.from == from && fused.to == to) route.single = fused.loop;
-    }
+    const FusedLoop* const fused = kernels.find_fused(from, to);
+    if (fused != nullptr) route.single = fused->loop;
   }
   return route;
 }
