@@ -191,6 +191,30 @@ BOOST_AUTO_TEST_CASE(large_casts_give_what_small_ones_do) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(the_first_loss_of_a_large_cast_is_named) {
+  const std::int64_t count = static_cast<std::int64_t>(halfway::detail::streaming_bytes()) / 2 + 4321;
+  const std::int64_t shape[] = {count};
+  halfway::Tensor source = halfway::Tensor::allocate(shape, halfway::float32);
+  auto* const floats = static_cast<float*>(source.mutable_view().data);
+  std::fill(floats, floats + count, 1.0F);
+  Random random(34);
+  for (int trial = 0; trial < 6; ++trial) {
+    std::vector<std::int64_t> places(1 + random() % 3);
+    for (std::int64_t& place : places) place = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(count));
+    if (trial == 0) places = {0};
+    if (trial == 1) places = {count - 1};
+    for (const std::int64_t place : places) floats[place] = 1.0001F;
+    std::sort(places.begin(), places.end());
+    const auto losses = static_cast<std::uint64_t>(std::unique(places.begin(), places.end()) - places.begin());
+    BOOST_CHECK_EXCEPTION(
+        (void)halfway::cast(source.view(), halfway::bfloat16, {.casting = halfway::Casting::same_value}),
+        halfway::CastError, [&](const halfway::CastError& error) {
+          return error.index() == std::vector<std::int64_t>{places[0]} && error.report()->inexact == losses;
+        });
+    for (const std::int64_t place : places) floats[place] = 1.0F;
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace

@@ -43,11 +43,19 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
     pass_.streamed(source, destination, count);
     return order_streamed_stores();
   }
+  if (pass_.counts && pass_.streamed_counted != nullptr) {
+    Counts counts;
+    pass_.streamed_counted(source, destination, count, route_.saturate, counts);
+    order_streamed_stores();
+    const std::uint64_t losses = add(counts, count);
+    if (losses > 0) locate_first_loss(source, begin, end);
+    tally_->losses += losses;
+    return;
+  }
   const std::int64_t most = block();
   for (std::int64_t at = begin; at < end; at += most) {
     const auto n = static_cast<std::size_t>(std::min(most, end - at));
-    const bool streams_buffer = pass_.streams && (is_plain_pair || pass_.streamed_counted == nullptr);
-    const bool buffered = destination == nullptr || streams_buffer || route_.from == route_.to;
+    const bool buffered = destination == nullptr || pass_.streams || route_.from == route_.to;
     std::byte* const encoded = buffered ? encoded_ : destination;
     if (is_plain_pair) {
       convert(route_, source, encoded, n * components);
@@ -57,7 +65,7 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
     if (destination != nullptr) {
       const std::byte* const written = route_.from == route_.to ? source : encoded;
       const std::size_t bytes = n * pass_.to.size;
-      if (streams_buffer) {
+      if (pass_.streams) {
         const std::int64_t following = std::min(most, end - at - static_cast<std::int64_t>(n));
         pass_.kernels.stream(destination, written, bytes, source + n * pass_.from.size,
                              static_cast<std::size_t>(following) * pass_.from.size);
@@ -180,8 +188,17 @@ void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t
 void Converter::encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position,
                                  std::size_t n) noexcept {
   Counts counts;
-  const CountedLoop counted = pass_.streamed_counted != nullptr ? pass_.streamed_counted : route_.counted;
-  counted(values, encoded, n, route_.saturate, counts);
+  route_.counted(values, encoded, n, route_.saturate, counts);
+  const std::uint64_t losses = add(counts, n);
+  if (losses == 0) return;
+  if (tally_->first_loss < 0) {
+    encode_flagged(route_.to, route_.wide, values, encoded, flags_, n, route_.saturate);
+  }
+  add_losses(losses, tally_->watched & route_.possible, position, n);
+}
+
+// Returns how many of them are losses.
+std::uint64_t Converter::add(const Counts& counts, std::size_t n) noexcept {
   Report& report = tally_->report;
   report.count += n;
   report.nan += counts.nan;
@@ -190,16 +207,28 @@ void Converter::encode_and_count(const std::byte* values, std::byte* encoded, st
   report.inexact += counts.inexact;
 
   const Flags watched = tally_->watched & route_.possible;
-  if (watched == 0) return;
   // No element has two of these, so that their counts add up.
   std::uint64_t losses = 0;
   if ((watched & convert::overflow) != 0) losses += counts.overflow;
   if ((watched & convert::inexact) != 0) losses += counts.inexact;
   if ((watched & convert::nan_dropped) != 0) losses += counts.nan;
-  if (losses > 0 && tally_->first_loss < 0) {
-    encode_flagged(route_.to, route_.wide, values, encoded, flags_, n, route_.saturate);
+  return losses;
+}
+
+// Among contiguous values of the wide type.
+void Converter::locate_first_loss(const std::byte* values, std::int64_t begin, std::int64_t end) noexcept {
+  const Flags watched = tally_->watched & route_.possible;
+  const std::int64_t most = block();
+  for (std::int64_t at = begin; at < end; at += most) {
+    const auto n = static_cast<std::size_t>(std::min(most, end - at));
+    encode_flagged(route_.to, route_.wide, values, encoded_, flags_, n, route_.saturate);
+    const Flags* const first = std::find_if(flags_, flags_ + n, [watched](Flags f) { return (f & watched) != 0; });
+    if (first != flags_ + n) {
+      tally_->first_loss = at + (first - flags_);
+      return;
+    }
+    values += n * wide_size(route_.wide);
   }
-  add_losses(losses, watched, position, n);
 }
 
 // Where there are losses and none was met before, `flags_` holds those of the block.

@@ -45,6 +45,8 @@ class Converter {
   void encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
   void encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
   void encode_and_flag(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  void locate_first_loss(const std::byte* values, std::int64_t begin, std::int64_t end) noexcept;
+  std::uint64_t add(const Counts& counts, std::size_t n) noexcept;
   void add_losses(std::uint64_t losses, convert::Flags watched, std::int64_t position, std::size_t n) noexcept;
 
   [[nodiscard]] bool from_complex() const noexcept { return is_complex(route_.from); }

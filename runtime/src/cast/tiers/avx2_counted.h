@@ -113,11 +113,13 @@ void run_counted_steps(const std::byte* __restrict from, std::byte* __restrict t
     const std::size_t begin = i;
     const std::size_t end = n - begin < some ? n : begin + some;
     LaneCounts lanes;
-    for (; i + width <= end; i += width) {
-      Stores::fetch(from + 4 * i, 4 * width);
-      Stores::put(to + 2 * i, CountedStep<To>::of(from + 4 * i, lanes, counts.nan));
-    }
+    std::uint64_t nan = 0;
+    i = for_steps<Stores, width>(begin, end, [&, from, to](std::size_t at) noexcept {
+      Stores::fetch(from + 4 * at, 4 * width);
+      Stores::put(to + 2 * at, CountedStep<To>::of(from + 4 * at, lanes, nan));
+    });
     lanes.add_to(counts, i - begin);
+    counts.nan += nan;
   }
   encode_and_sum<To, float, false>(from + 4 * i, to + 2 * i, n - i, counts);
 }
