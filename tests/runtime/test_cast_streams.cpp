@@ -1,10 +1,14 @@
 // Kernels that write past the caches: the same bits and the same counts as those that do not.
+#include <unistd.h>
+
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -100,6 +104,49 @@ BOOST_AUTO_TEST_CASE(streams_copy_any_number_of_bytes) {
     }
   }
 }
+
+// --- from which size on
+
+class CacheDirectory {
+ public:
+  CacheDirectory() : path_(std::filesystem::temp_directory_path() / ("halfway_caches_" + std::to_string(::getpid()))) {}
+  ~CacheDirectory() { std::filesystem::remove_all(path_); }
+  CacheDirectory(const CacheDirectory&) = delete;
+  CacheDirectory& operator=(const CacheDirectory&) = delete;
+
+  void add(int index, const std::string& level, const std::string& size) const {
+    const std::filesystem::path cache = path_ / ("index" + std::to_string(index));
+    std::filesystem::create_directories(cache);
+    std::ofstream(cache / "level") << level << '\n';
+    std::ofstream(cache / "size") << size << '\n';
+  }
+  [[nodiscard]] std::size_t last_level() const { return halfway::detail::last_level_cache(path_.c_str()); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+BOOST_AUTO_TEST_CASE(the_last_level_cache_is_the_one_of_a_processor) {
+  const CacheDirectory directory;
+  BOOST_TEST(directory.last_level() == 0U);
+  directory.add(0, "1", "32K");
+  BOOST_TEST(directory.last_level() == 32U << 10U);
+  directory.add(1, "1", "48K");
+  directory.add(2, "2", "512K");
+  BOOST_TEST(directory.last_level() == 512U << 10U);
+  directory.add(3, "3", "32768K");
+  BOOST_TEST(directory.last_level() == 32U << 20U);
+  directory.add(4, "4", "64M");
+  BOOST_TEST(directory.last_level() == 64U << 20U);
+  directory.add(5, "5", "nonsense");
+  BOOST_TEST(directory.last_level() == 64U << 20U);
+  directory.add(5, "5", "0K");
+  BOOST_TEST(directory.last_level() == 64U << 20U);
+  directory.add(7, "7", "1M");  // after a gap
+  BOOST_TEST(directory.last_level() == 64U << 20U);
+}
+
+// --- the loops
 
 BOOST_AUTO_TEST_CASE(streamed_loops_give_the_same_bits) {
   Random random(31);

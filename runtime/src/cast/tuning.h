@@ -29,6 +29,10 @@ inline constexpr std::size_t tasks_per_thread = 8;
 // plain store fetches are there already, and whoever reads the result next finds it there.
 [[nodiscard]] std::size_t streaming_bytes() noexcept;
 
+// Bytes of the last-level cache that one processor uses, from the directory in which Linux describes its caches; 0 if
+// it does not.
+[[nodiscard]] std::size_t last_level_cache(const char* directory) noexcept;
+
 }  // namespace detail
 }  // namespace v0
 }  // namespace halfway
