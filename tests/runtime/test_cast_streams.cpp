@@ -186,6 +186,12 @@ BOOST_AUTO_TEST_CASE(streamed_loops_count_the_same) {
     BOOST_TEST(streamed_counts.overflow == counts.overflow);
     BOOST_TEST(streamed_counts.underflow == counts.underflow);
     BOOST_TEST(streamed_counts.inexact == counts.inexact);
+    Counts alone{.nan = 5, .overflow = 6, .underflow = 7, .inexact = 8};
+    loop.streamed_counted(source.data(), nullptr, n, false, alone);
+    BOOST_TEST(alone.nan == counts.nan);
+    BOOST_TEST(alone.overflow == counts.overflow);
+    BOOST_TEST(alone.underflow == counts.underflow);
+    BOOST_TEST(alone.inexact == counts.inexact);
   });
 }
 

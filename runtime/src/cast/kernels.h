@@ -66,7 +66,7 @@ struct FusedLoop {
   DType to;
   EncodeLoop loop;
   EncodeLoop streamed;
-  CountedLoop streamed_counted;  // never saturates
+  CountedLoop streamed_counted;  // never saturates; without a destination it counts alone
 };
 
 struct Kernels {

@@ -109,7 +109,9 @@ void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from
   const bool contiguous = is_contiguous_pair(nest, from, to);
   const bool streams = contiguous && is_worth_streaming(nest, to.size);
   const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
-  const FusedLoop* const fused = streams && aligned && !saturate ? kernels.find_fused(from.dtype, to.dtype) : nullptr;
+  const bool counts_alone = contiguous && nest.destination == nullptr;
+  const FusedLoop* const fused =
+      ((streams && aligned) || counts_alone) && !saturate ? kernels.find_fused(from.dtype, to.dtype) : nullptr;
   const Pass pass{.kernels = kernels,
                   .nest = nest,
                   .from = from,

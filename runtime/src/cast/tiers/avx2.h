@@ -81,6 +81,12 @@ struct Streamed {
   }
 };
 
+// Nowhere: what is wanted is in the state of the steps.
+struct Discarded : Streamed {
+  static constexpr std::size_t alignment = 1;
+  static void put(std::byte* /*to*/, __m256i /*value*/) noexcept {}
+};
+
 inline void store_vector(std::byte* to, __m256i value) noexcept { Cached::put(to, value); }
 inline void store_vector(std::byte* to, __m256 value) noexcept { Cached::put(to, _mm256_castps_si256(value)); }
 
@@ -103,10 +109,10 @@ inline std::size_t elements_to_align(const std::byte* to, std::size_t n) noexcep
   return elements < n ? elements : n;
 }
 
-// Calls `step(i)` for `i` from `begin` on, `width` apart, as long as `width` elements are left of `n`. Returns the
-// number of elements that are done.
-template <class Stores, std::size_t width, class Step>
-inline std::size_t for_steps(std::size_t begin, std::size_t n, Step step) noexcept {
+// Calls `step(i, state)` for `i` from `begin` on, `width` apart, as long as `width` elements are left of `n`. Returns
+// the number of elements that are done. (A state that the step held by reference would not stay in registers.)
+template <class Stores, std::size_t width, class State, class Step>
+inline std::size_t for_steps(std::size_t begin, std::size_t n, State& state, Step step) noexcept {
   std::size_t i = begin;
   if constexpr (Stores::apart != 0) {
     static_assert(Stores::apart % width == 0);
@@ -114,15 +120,17 @@ inline std::size_t for_steps(std::size_t begin, std::size_t n, Step step) noexce
       const std::size_t most = (n - i) / (2 * width) * width;
       const std::size_t half = most < Stores::apart ? most : Stores::apart;
       for (const std::size_t end = i + half; i < end; i += width) {
-        step(i);
-        step(i + half);
+        step(i, state);
+        step(i + half, state);
       }
       i += half;
     }
   }
-  for (; i + width <= n; i += width) step(i);
+  for (; i + width <= n; i += width) step(i, state);
   return i;
 }
+
+struct Stateless {};
 
 template <class To, class From, class Stores, bool saturate = false>
 void run_steps(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
@@ -131,7 +139,8 @@ void run_steps(const std::byte* __restrict from, std::byte* __restrict to, std::
   constexpr std::size_t to_size = sizeof(typename To::Bits);
   const std::size_t begin = elements_to_align<To, Stores>(to, n);
   convert_rest<To, From, saturate>(from, to, 0, begin);
-  const std::size_t done = for_steps<Stores, This::width>(begin, n, [from, to](std::size_t i) noexcept {
+  Stateless none;
+  const std::size_t done = for_steps<Stores, This::width>(begin, n, none, [from, to](std::size_t i, Stateless&) {
     const std::byte* const source = from + i * from_size;
     Stores::fetch(source, This::width * from_size);
     const auto made = This::of(source);

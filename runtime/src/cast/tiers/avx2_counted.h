@@ -22,7 +22,14 @@ class LaneCounts {
     overflow_ = _mm256_sub_epi16(overflow_, _mm256_andnot_si256(kept, infinite));
   }
 
+  // Masks of 8 floats each.
+  void add_nan(__m256 low, __m256 high) noexcept {
+    nan_ += static_cast<std::uint64_t>(_mm_popcnt_u32(static_cast<unsigned>(_mm256_movemask_ps(low))) +
+                                       _mm_popcnt_u32(static_cast<unsigned>(_mm256_movemask_ps(high))));
+  }
+
   void add_to(Counts& counts, std::size_t elements) const noexcept {
+    counts.nan += nan_;
     const std::uint64_t overflow = sum(overflow_);
     counts.overflow += overflow;
     counts.underflow += sum(underflow_);
@@ -41,12 +48,8 @@ class LaneCounts {
   __m256i kept_ = _mm256_setzero_si256();
   __m256i underflow_ = _mm256_setzero_si256();
   __m256i overflow_ = _mm256_setzero_si256();
+  std::uint64_t nan_ = 0;
 };
-
-inline std::uint64_t count_nan(__m256 low_is_nan, __m256 high_is_nan) noexcept {
-  return static_cast<std::uint64_t>(_mm_popcnt_u32(static_cast<unsigned>(_mm256_movemask_ps(low_is_nan))) +
-                                    _mm_popcnt_u32(static_cast<unsigned>(_mm256_movemask_ps(high_is_nan))));
-}
 
 // The results of 16 floats.
 template <class To>
@@ -59,7 +62,7 @@ constexpr bool has_counted_step = CountedStep<To>::width != 0;
 template <>
 struct CountedStep<convert::BFloat16> {
   static constexpr std::size_t width = 16;
-  static __m256i of(const std::byte* from, LaneCounts& lanes, std::uint64_t& nan) noexcept {
+  static __m256i of(const std::byte* from, LaneCounts& lanes) noexcept {
     const __m256 low = load_floats(from);
     const __m256 high = load_floats(from + 32);
     __m256i results = _mm256_packus_epi32(round_to_bfloat16(low), round_to_bfloat16(high));
@@ -70,7 +73,7 @@ struct CountedStep<convert::BFloat16> {
     if (has_nan(low, high)) {
       const __m256 low_is_nan = _mm256_cmp_ps(low, low, _CMP_UNORD_Q);
       const __m256 high_is_nan = _mm256_cmp_ps(high, high, _CMP_UNORD_Q);
-      nan += count_nan(low_is_nan, high_is_nan);
+      lanes.add_nan(low_is_nan, high_is_nan);
       const __m256i is_nan = _mm256_packs_epi32(_mm256_castps_si256(low_is_nan), _mm256_castps_si256(high_is_nan));
       results = _mm256_blendv_epi8(results, _mm256_set1_epi16(0x7FFF), is_nan);
       kept = _mm256_or_si256(kept, is_nan);
@@ -83,7 +86,7 @@ struct CountedStep<convert::BFloat16> {
 template <>
 struct CountedStep<convert::Float16> {
   static constexpr std::size_t width = 16;
-  static __m256i of(const std::byte* from, LaneCounts& lanes, std::uint64_t& nan) noexcept {
+  static __m256i of(const std::byte* from, LaneCounts& lanes) noexcept {
     constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     const __m256 low = load_floats(from);
     const __m256 high = load_floats(from + 32);
@@ -94,7 +97,7 @@ struct CountedStep<convert::Float16> {
     const __m256 high_kept = _mm256_cmp_ps(_mm256_cvtph_ps(high_halves), high, _CMP_EQ_UQ);
     const __m256i kept = in_order(_mm256_packs_epi32(_mm256_castps_si256(low_kept), _mm256_castps_si256(high_kept)));
     if (has_nan(low, high)) {
-      nan += count_nan(_mm256_cmp_ps(low, low, _CMP_UNORD_Q), _mm256_cmp_ps(high, high, _CMP_UNORD_Q));
+      lanes.add_nan(_mm256_cmp_ps(low, low, _CMP_UNORD_Q), _mm256_cmp_ps(high, high, _CMP_UNORD_Q));
       results = to_float16(low, high);
     }
     lanes.add(results, kept, _mm256_set1_epi16(0x7C00));
@@ -113,21 +116,22 @@ void run_counted_steps(const std::byte* __restrict from, std::byte* __restrict t
     const std::size_t begin = i;
     const std::size_t end = n - begin < some ? n : begin + some;
     LaneCounts lanes;
-    std::uint64_t nan = 0;
-    i = for_steps<Stores, width>(begin, end, [&, from, to](std::size_t at) noexcept {
+    i = for_steps<Stores, width>(begin, end, lanes, [from, to](std::size_t at, LaneCounts& counted) noexcept {
       Stores::fetch(from + 4 * at, 4 * width);
-      Stores::put(to + 2 * at, CountedStep<To>::of(from + 4 * at, lanes, nan));
+      Stores::put(to + 2 * at, CountedStep<To>::of(from + 4 * at, counted));
     });
-    lanes.add_to(counts, i - begin);
-    counts.nan += nan;
+    LaneCounts(lanes).add_to(counts, i - begin);  // of a copy: the lanes themselves stay in registers
   }
-  encode_and_sum<To, float, false>(from + 4 * i, to + 2 * i, n - i, counts);
+  std::byte unused[2 * width];
+  encode_and_sum<To, float, false>(from + 4 * i, std::is_same_v<Stores, Discarded> ? unused : to + 2 * i, n - i,
+                                   counts);
 }
 
-// A `CountedLoop` for casts that do not saturate.
+// A `CountedLoop` for casts that do not saturate. Without `elements` it counts, and writes nothing.
 template <class To>
 void encode_counted_streamed(const std::byte* wide, std::byte* elements, std::size_t n, bool /*saturate*/,
                              Counts& counts) noexcept {
+  if (elements == nullptr) return run_counted_steps<To, Discarded>(wide, elements, n, counts);
   run_counted_steps<To, Streamed>(wide, elements, n, counts);
 }
 
