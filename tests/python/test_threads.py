@@ -96,7 +96,9 @@ CAST_LARGE = """
 
 
 def test_casts_run_on_torchs_threads(run_python: Callable[..., Any]) -> None:
-    run_python(CAST_LARGE + """
+    run_python(
+        CAST_LARGE
+        + """
     torch.set_num_threads(3)
     halfway.set_num_threads(3)
     for _ in range(20):
@@ -105,11 +107,14 @@ def test_casts_run_on_torchs_threads(run_python: Callable[..., Any]) -> None:
     torch.set_num_threads(1)  # nothing to share: threads of our own
     cast()
     print(workers() > 0)
-    """).check("True\n")
+    """
+    ).check("True\n")
 
 
 def test_several_threads_cast_beside_torch(run_python: Callable[..., Any]) -> None:
-    run_python(CAST_LARGE + """
+    run_python(
+        CAST_LARGE
+        + """
     import threading
     torch.set_num_threads(3)
     halfway.set_num_threads(3)
@@ -126,11 +131,14 @@ def test_several_threads_cast_beside_torch(run_python: Callable[..., Any]) -> No
     for thread in threads: thread.join()
     assert not failed, failed
     print("done")
-    """).check("done\n")
+    """
+    ).check("done\n")
 
 
 def test_a_forked_child_has_threads_of_its_own(run_python: Callable[..., Any]) -> None:
-    run_python(CAST_LARGE + """
+    run_python(
+        CAST_LARGE
+        + """
     halfway.set_num_threads(3)
     torch.set_num_threads(3)
     cast()
@@ -145,7 +153,8 @@ def test_a_forked_child_has_threads_of_its_own(run_python: Callable[..., Any]) -
             assert (wide == np.arange(1 << 20)).all()
         os._exit(7)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    """).check("7\n")
+    """
+    ).check("7\n")
 
 
 # --- other processes
