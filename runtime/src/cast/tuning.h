@@ -18,12 +18,23 @@ inline constexpr std::size_t block_components = 1024;
 // place where their elements are contiguous.
 inline constexpr std::int64_t short_row = 64;
 
+// Bytes of the buffer that a transposed source is turned round in: half of a first-level cache of 32 KiB.
+inline constexpr std::size_t tile_bytes = std::size_t{16} << 10;
+// Rows of a tile, where fewer would use up a cache line of the source, and elements of a row, below which it is better
+// to gather them one by one.
+inline constexpr std::int64_t fewest_tile_rows = 8;
+inline constexpr std::int64_t shortest_tile_row = 16;
+
 // Bytes read and written below which a pass stays on the calling thread: a second one has to be woken.
 inline constexpr std::size_t parallel_bytes = std::size_t{256} << 10;
 
 // Bytes of one task of a parallel pass: small enough that a thread that comes late leaves little to wait for.
 inline constexpr std::size_t task_bytes = std::size_t{128} << 10;
 inline constexpr std::size_t tasks_per_thread = 8;
+
+// Bytes of a run of the destination from which it may be written past the caches: shorter ones end within cache lines
+// too often.
+inline constexpr std::int64_t shortest_streamed_run = 256;
 
 // Destinations from this size on are written past the caches. Half of the last-level cache: below, the lines that a
 // plain store fetches are there already, and whoever reads the result next finds it there.

@@ -299,6 +299,7 @@ void convert_fused(const std::byte* __restrict from, std::byte* __restrict to, s
 #include "avx2.h"
 #include "avx2_fp8.h"
 #endif
+#include "moves.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -419,7 +420,7 @@ constexpr std::array fused{fused_of<BFloat16, UInt8>};
 }  // namespace
 
 extern const Kernels HALFWAY_TIER_KERNELS;
-constinit const Kernels HALFWAY_TIER_KERNELS{HALFWAY_TIER_NAME, table, fused, stream};
+constinit const Kernels HALFWAY_TIER_KERNELS{HALFWAY_TIER_NAME, table, fused, moves, swaps, stream};
 
 }  // namespace detail
 }  // namespace v0
