@@ -73,6 +73,7 @@ struct Lines {
   std::int64_t element_step;  // from one element of a line to the next
   std::size_t lines;
   std::size_t width;
+  const std::byte* next = nullptr;  // the first of as many lines that are read after these, if they are known
 };
 
 // Elements of one size, whatever they mean. What is written does not overlap what is read.

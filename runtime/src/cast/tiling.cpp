@@ -9,6 +9,9 @@ namespace {
 
 constexpr std::int64_t cache_line = 64;
 
+// Rows of a tile of elements that have whole cache lines to themselves.
+constexpr std::int64_t fewest_rows = 8;
+
 // Bytes of a row from which copying it by itself is faster than copying its elements among those of others.
 constexpr std::int64_t longest_plain_row = 32;
 
@@ -39,8 +42,9 @@ Tiling::Tiling(const Nest& nest, std::size_t from_size, std::size_t to_size, std
   const std::size_t last = nest.ndim - 1;
   joins_rows_ =
       across_ + 1 == last && lengths_.piece == nest.shape[last] && lengths_.piece * rows_.piece <= most_elements;
-  // Rows that are powers of two apart would share few sets of the cache.
-  buffer_step_ = lengths_.piece * size_ + (joins_rows_ ? 0 : cache_line);
+  // Rows that are a power of two apart would share few sets of the cache.
+  buffer_step_ = lengths_.piece * size_;
+  if (buffer_step_ >= tile_line_bytes && !joins_rows_) buffer_step_ += cache_line;
   position_step_ = 1;
   for (std::size_t i = across_ + 1; i < nest.ndim; ++i) position_step_ *= nest.shape[i];
   outer_ = nest.count / nest.shape[across_] / nest.shape[last];
@@ -61,14 +65,14 @@ void Tiling::choose_transposed(std::int64_t most_elements, std::size_t to_size) 
   pays_ = pays_ && length >= shortest_tile_row;
   if (!pays_) return;
 
-  // As many rows as a cache line of the source has elements, and as long as the buffer allows.
+  // Whole cache lines of the source across, and rows as long as the buffer allows.
   const std::int64_t rows = nest_.shape[across_];
   constexpr auto budget = static_cast<std::int64_t>(tile_bytes);
   const std::int64_t line = std::max(cache_line / std::max(nearest, size_), std::int64_t{1});
-  const std::int64_t few = std::min(rows, std::max(line, fewest_tile_rows));
+  const std::int64_t few = std::min(rows, std::max(tile_line_bytes / std::max(nearest, size_), fewest_rows));
   const std::int64_t longest = whole(std::min(most_elements, budget / (few * size_)), cache_line);
   lengths_ = {length, std::min(length, longest), 0};
-  std::int64_t most_rows = budget / (lengths_.piece * size_ + cache_line);
+  std::int64_t most_rows = budget / (lengths_.piece * size_);
   if (across_ + 1 == last && length < short_row) most_rows = std::min(most_rows, most_elements / length);
   rows_ = {rows, std::min(rows, whole(most_rows, std::min(line, most_rows))), 0};
   if (rows_.piece < rows && nearest < cache_line) {
@@ -130,11 +134,13 @@ void Tiling::load(const Mover& from, const Tile& tile, std::byte* buffer) const 
               .line_step = nest_.source_strides[last],
               .element_step = nest_.source_strides[across_],
               .lines = static_cast<std::size_t>(tile.length),
-              .width = static_cast<std::size_t>(tile.rows)};
+              .width = static_cast<std::size_t>(tile.rows),
+              .next = tile.source + nest_.source_strides[across_] * tile.rows};
   std::int64_t row_step = buffer_step_;
   if (lines.element_step == -size_) {  // read upwards, and begin with the last row
     lines.source += lines.element_step * (tile.rows - 1);
     lines.element_step = size_;
+    lines.next = lines.source - size_ * tile.rows;
     buffer += row_step * (tile.rows - 1);
     row_step = -row_step;
   }

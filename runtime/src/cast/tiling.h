@@ -30,7 +30,7 @@ struct Tile {
 class Tiling {
  public:
   // What a buffer for the elements of a tile must hold.
-  static constexpr std::size_t buffer_bytes = 2 * tile_bytes;
+  static constexpr std::size_t buffer_bytes = tile_bytes + tile_bytes / 4;
 
   // For elements of `from_size` and `to_size` bytes. No row is longer than `most_elements`, nor is a tile whose rows
   // are one run of the nest.
@@ -42,7 +42,8 @@ class Tiling {
   [[nodiscard]] std::int64_t count() const noexcept { return outer_ * rows_.count() * lengths_.count(); }
   [[nodiscard]] Tile tile(std::int64_t index) const noexcept;
 
-  // Reads a tile into a buffer, still in the source's byte order. Its rows are `buffer_step()` bytes apart.
+  // Reads a tile into a buffer, still in the source's byte order, while the next one is fetched. Its rows are
+  // `buffer_step()` bytes apart.
   void load(const Mover& from, const Tile& tile, std::byte* buffer) const noexcept;
 
   // Whether the rows of a tile follow each other without a gap, in the nest and in the buffer.

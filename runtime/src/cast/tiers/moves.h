@@ -135,28 +135,99 @@ void gather(const std::byte* source, std::int64_t stride, std::byte* run, std::s
 
 // --- transposing
 
-// A square of 16 bytes a side. Each round puts the elements of a line between those of the line that is half the square
-// further; after as many rounds as the side has bits, lines are columns.
-template <class T, std::size_t... I>
-inline void transpose_round(Vector<T> (&v)[per_vector<T>], std::index_sequence<I...> /*pairs*/) noexcept {
+// The lower, or upper, halves of the 16-byte lanes of two vectors, their elements in turns.
+template <class T, class V, std::size_t... I>
+inline V low_lanes(V a, V b, std::index_sequence<I...> /*places*/) noexcept {
+  constexpr std::size_t lane = per_vector<T>;
+  return __builtin_shufflevector(a, b, static_cast<int>(I % 2 * sizeof...(I) + I / lane * lane + I % lane / 2)...);
+}
+template <class T, class V, std::size_t... I>
+inline V high_lanes(V a, V b, std::index_sequence<I...> /*places*/) noexcept {
+  constexpr std::size_t lane = per_vector<T>;
+  return __builtin_shufflevector(a, b,
+                                 static_cast<int>(I % 2 * sizeof...(I) + I / lane * lane + (lane + I % lane) / 2)...);
+}
+
+// Squares of 16 bytes a side, as many beside each other as vectors have lanes. Each round puts the elements of a line
+// between those of the line that is half the side further; after as many rounds as the side has bits, lines are
+// columns.
+template <class T, class Vectors, std::size_t... I>
+inline void transpose_round(typename Vectors::type (&v)[per_vector<T>], std::index_sequence<I...> /*pairs*/) noexcept {
   constexpr std::size_t half = per_vector<T> / 2;
-  constexpr auto places = VectorOf<T>::places;
-  Vector<T> w[per_vector<T>];
-  ((w[2 * I] = low_halves(v[I], v[I + half], places), w[2 * I + 1] = high_halves(v[I], v[I + half], places)), ...);
+  typename Vectors::type w[per_vector<T>];
+  ((w[2 * I] = low_lanes<T>(v[I], v[I + half], Vectors::places),
+    w[2 * I + 1] = high_lanes<T>(v[I], v[I + half], Vectors::places)),
+   ...);
   ((v[2 * I] = w[2 * I], v[2 * I + 1] = w[2 * I + 1]), ...);
 }
 
-template <class T, std::size_t... I>
+template <class V, std::size_t... I>
+inline auto join(V low, V high, std::index_sequence<I...> /*places*/) noexcept {
+  return __builtin_shufflevector(low, high, static_cast<int>(I)...);
+}
+
+template <class T, class Vectors>
+inline typename Vectors::type load_lanes(const std::byte* source, std::int64_t lane_step) noexcept {
+  if constexpr (Vectors::size == per_vector<T>) {
+    return load<Vector<T>>(source);
+  } else {
+    static_assert(Vectors::size == 2 * per_vector<T>);
+    return join(load<Vector<T>>(source), load<Vector<T>>(source + lane_step), Vectors::places);
+  }
+}
+
+template <class T, class Vectors, std::size_t... I>
 inline void transpose_square(const std::byte* source, std::int64_t line_step, std::byte* rows, std::int64_t row_step,
                              std::index_sequence<I...> /*places*/) noexcept {
   constexpr std::size_t side = sizeof...(I);
   constexpr auto pairs = std::make_index_sequence<side / 2>{};
-  Vector<T> v[side] = {load<Vector<T>>(source + static_cast<std::int64_t>(I) * line_step)...};
-  transpose_round<T>(v, pairs);
-  if constexpr (side >= 4) transpose_round<T>(v, pairs);
-  if constexpr (side >= 8) transpose_round<T>(v, pairs);
-  if constexpr (side >= 16) transpose_round<T>(v, pairs);
+  const std::int64_t lane_step = static_cast<std::int64_t>(side) * line_step;
+  typename Vectors::type v[side] = {
+      load_lanes<T, Vectors>(source + static_cast<std::int64_t>(I) * line_step, lane_step)...};
+  transpose_round<T, Vectors>(v, pairs);
+  if constexpr (side >= 4) transpose_round<T, Vectors>(v, pairs);
+  if constexpr (side >= 8) transpose_round<T, Vectors>(v, pairs);
+  if constexpr (side >= 16) transpose_round<T, Vectors>(v, pairs);
   (store(rows + static_cast<std::int64_t>(I) * row_step, v[I]), ...);
+}
+
+// Lines that are far apart are no sequence that a processor foresees: asks for the one that is read `lines_ahead`
+// later.
+inline void fetch_ahead(const Lines& in, std::size_t line, std::size_t bytes) noexcept {
+  constexpr std::size_t lines_ahead = 16;
+  constexpr std::size_t cache_line = 64;
+  std::size_t ahead = line + lines_ahead;
+  const std::byte* from = in.source;
+  if (ahead >= in.lines) {
+    ahead -= in.lines;
+    from = in.next;
+  }
+  if (from == nullptr || ahead >= in.lines) return;
+  from += static_cast<std::int64_t>(ahead) * in.line_step;
+  for (std::size_t at = 0; at < bytes; at += cache_line) __builtin_prefetch(from + at);
+  __builtin_prefetch(from + bytes - 1);
+}
+
+// Lines from `first` on in whole squares. Returns the first one that is left over.
+template <class T, class Vectors>
+std::size_t transpose_squares(const Lines& in, std::byte* rows, std::int64_t row_step, std::size_t first) noexcept {
+  constexpr std::size_t side = per_vector<T>;
+  const std::size_t bytes = in.width * sizeof(T);
+  const bool are_far = in.line_step >= 1024 || in.line_step <= -1024;
+  std::size_t i = first;
+  for (; i + Vectors::size <= in.lines; i += Vectors::size) {
+    if (are_far) {
+      for (std::size_t line = i; line < i + Vectors::size; ++line) fetch_ahead(in, line, bytes);
+    }
+    const std::byte* from = in.source + static_cast<std::int64_t>(i) * in.line_step;
+    std::byte* to = rows + i * sizeof(T);
+    for (std::size_t j = 0; j + side <= in.width; j += side) {
+      transpose_square<T, Vectors>(from, in.line_step, to, row_step, VectorOf<T>::places);
+      from += 16;
+      to += static_cast<std::int64_t>(side) * row_step;
+    }
+  }
+  return i;
 }
 
 // Elements of pixels to planes: `channels` rows from lines that follow each other.
@@ -268,17 +339,9 @@ void transpose(const Lines& in, std::byte* rows, std::int64_t row_step) noexcept
           return transpose_plainly<T>(in, rows, row_step, 0, done);
         }
       }
-      constexpr std::size_t side = per_vector<T>;
-      const std::size_t whole_lines = in.lines / side * side;
-      const std::size_t whole_rows = in.width / side * side;
-      for (std::size_t i = 0; i < whole_lines; i += side) {
-        const std::byte* const from = in.source + static_cast<std::int64_t>(i) * in.line_step;
-        for (std::size_t j = 0; j < whole_rows; j += side) {
-          transpose_square<T>(from + j * sizeof(T), in.line_step,
-                              rows + static_cast<std::int64_t>(j) * row_step + i * sizeof(T), row_step,
-                              VectorOf<T>::places);
-        }
-      }
+      std::size_t whole_lines = transpose_squares<T, VectorOf<T, wide_bytes>>(in, rows, row_step, 0);
+      if constexpr (wide_bytes > 16) whole_lines = transpose_squares<T, VectorOf<T>>(in, rows, row_step, whole_lines);
+      const std::size_t whole_rows = in.width / per_vector<T> * per_vector<T>;
       Lines rest = in;
       rest.lines = whole_lines;
       transpose_plainly<T>(rest, rows, row_step, 0, whole_rows);
