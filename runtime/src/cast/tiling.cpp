@@ -75,7 +75,7 @@ void Tiling::choose_transposed(std::int64_t most_elements, std::size_t to_size) 
   std::int64_t most_rows = budget / (lengths_.piece * size_);
   if (across_ + 1 == last && length < short_row) most_rows = std::min(most_rows, most_elements / length);
   rows_ = {rows, std::min(rows, whole(most_rows, std::min(line, most_rows))), 0};
-  if (rows_.piece < rows && nearest < cache_line) {
+  if (rows_.piece < rows && rows_.piece >= line) {
     rows_.shift = shift_to_line(nest_.source, nest_.source_strides[across_]) % line;
   }
   const std::int64_t written = nest_.destination_strides[last];
