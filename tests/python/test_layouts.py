@@ -466,7 +466,14 @@ LAYOUTS: dict[str, Any] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("source", "target"),
-    [("<f4", "float16"), (">f4", "float32"), (">f8", "float32"), ("u1", "float32"), ("<i2", "int64"), ("<c8", "complex64")],
+    [
+        ("<f4", "float16"),
+        (">f4", "float32"),
+        (">f8", "float32"),
+        ("u1", "float32"),
+        ("<i2", "int64"),
+        ("<c8", "complex64"),
+    ],
 )
 def test_layouts_of_any_size(shape, layout, source, target):
     rng = np.random.default_rng(5)

@@ -61,12 +61,13 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
   const Nest& nest = pass_.nest;
   const bool writes = nest.destination != nullptr;
   const bool encodes = encodes_into_place();
+  const bool rows_are_blocks = nest.shape[nest.ndim - 1] >= (pass_.dense ? short_dense_row : short_row);
   Cursor<const std::byte> in(nest, nest.source_strides, nest.source, begin);
   // Where nothing is written there is no memory to move in.
   Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, writes ? begin : 0);
   for (std::int64_t at = begin; at < end;) {
     std::int64_t some = std::min(end - at, block());
-    if (nest.shape[nest.ndim - 1] >= short_row) some = std::min(some, in.run());
+    if (rows_are_blocks) some = std::min(some, in.run());
     const auto n = static_cast<std::size_t>(some);
 
     std::byte* run = nullptr;  // where these elements belong, if that is a run

@@ -17,6 +17,8 @@ inline constexpr std::size_t block_components = 1024;
 // Rows shorter than this are gathered into common blocks; longer ones are blocks of their own, read and written in
 // place where their elements are contiguous.
 inline constexpr std::int64_t short_row = 64;
+// The same where the rows follow each other in the destination: a block of many is converted and written at once.
+inline constexpr std::int64_t short_dense_row = 256;
 
 // Bytes of a tile of a transposed source: small enough for a second-level cache to hold it with all else. Its rows take
 // this many bytes of each line of the source, where it has them: reading lines of 256 bytes took half the time of
