@@ -81,29 +81,37 @@ void require_writable(const TensorView& source, const MutableView& destination, 
   }
 }
 
-// The same elements in the same order at the same addresses: copying them onto themselves changes nothing.
-bool is_identical(const TensorView& source, const MutableView& destination) noexcept {
-  if (source.data != destination.data || source.dtype != destination.dtype || source.swapped != destination.swapped ||
-      source.element_size() != destination.element_size()) {
-    return false;
-  }
-  const bool packed = source.element_size() == 0;
+// Every element has its place in common with its image, and the places are whole bytes: start, steps and item size are
+// the same.
+bool has_same_places(const TensorView& source, const MutableView& destination) noexcept {
+  const std::size_t size = source.element_size();
+  if (source.data != destination.data || size == 0 || size != destination.element_size()) return false;
   for (std::size_t i = 0; i < source.shape.size(); ++i) {
-    if (source.shape[i] == 1) continue;
-    if (packed ? source.strides[i] != destination.strides[i] : source.byte_stride(i) != destination.byte_stride(i)) {
-      return false;
-    }
+    if (source.shape[i] != 1 && source.byte_stride(i) != destination.byte_stride(i)) return false;
   }
   return true;
 }
 
+// The same elements in the same order at the same addresses: copying them onto themselves changes nothing.
+bool is_identical(const TensorView& source, const MutableView& destination) noexcept {
+  if (source.dtype != destination.dtype || source.swapped != destination.swapped) return false;
+  if (source.element_size() != 0) return has_same_places(source, destination);
+  if (source.data != destination.data || destination.element_size() != 0) return false;
+  for (std::size_t i = 0; i < source.shape.size(); ++i) {
+    if (source.shape[i] != 1 && source.strides[i] != destination.strides[i]) return false;
+  }
+  return true;
+}
+
+// Each element may be written without changing one that is yet to be read.
 void require_apart(const TensorView& source, const MutableView& destination) {
   if (may_self_overlap(destination)) {
     throw Error(Reason::overlap, "elements of the destination share memory with each other",
                 "write into a contiguous tensor");
   }
-  if (may_overlap(source, destination)) {
-    throw Error(Reason::overlap, "the destination shares memory with the source", "cast into other memory");
+  if (!has_same_places(source, destination) && may_overlap(source, destination)) {
+    throw Error(Reason::overlap, "the destination shares memory with the source",
+                "cast into other memory; in place only where start, strides and item size are the same");
   }
 }
 

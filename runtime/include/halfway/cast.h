@@ -87,10 +87,12 @@ class CastError : public Error {
 
 // Into existing memory of the same shape, any strides and byte order. With `same_value` or `Overflow::raise` the source
 // is checked in a first pass and `destination` is untouched when this throws.
-// A view onto itself (same memory, strides, dtype and byte order) is left as it is, and counted.
+// Overlap: where both views have the same start, strides and item size, each element becomes its image in its own place
+// (float32 into an int32 view of its memory, one byte order into the other); a view onto itself is left as it is, and
+// counted. Nothing else may share memory.
 // throws: as cast(), and Error (out_mismatch: shapes differ, or sub-byte elements packed on one side and padded on the
-//         other; readonly; overlap: the two share memory, or elements of the destination do), before anything is
-//         written
+//         other; readonly; overlap: the two share memory in any other way, or elements of the destination do), before
+//         anything is written
 void cast_into(const TensorView& source, const MutableView& destination, const CastOptions& options = {});
 
 }  // namespace v0

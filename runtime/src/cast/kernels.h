@@ -69,10 +69,34 @@ struct FusedLoop {
   CountedLoop streamed_counted;  // never saturates; without a destination it counts alone
 };
 
+// Elements in two dimensions: `lines` of them one way, `width` the other. Steps are in bytes and may be anything.
+struct Lines {
+  const std::byte* source;
+  std::int64_t line_step;
+  std::int64_t element_step;  // from one element of a line to the next
+  std::size_t lines;
+  std::size_t width;
+  const std::byte* next = nullptr;  // the first of as many lines that are read after these, if they are known
+};
+
+// Elements of one size, whatever they mean. What is written does not overlap what is read.
+struct MoveKernels {
+  // `n` elements, `stride` bytes apart (of any sign, or zero), to a run of them.
+  void (*gather)(const std::byte* source, std::int64_t stride, std::byte* run, std::size_t n) noexcept;
+  // Lines to columns: element j of line i becomes element i of row j, of `width` rows with `lines` elements each.
+  void (*transpose)(const Lines& in, std::byte* rows, std::int64_t row_step) noexcept;
+};
+inline constexpr std::size_t largest_moved = 16;
+
+// Reverses the bytes of each of `n` units that follow each other. `source` and `destination` may be the same.
+using SwapLoop = void (*)(const std::byte* source, std::byte* destination, std::size_t n) noexcept;
+
 struct Kernels {
   std::string_view name;  // of the instruction set, as HALFWAY_TIER names it
   std::span<const DTypeKernels> dtypes;
   std::span<const FusedLoop> fused;
+  std::span<const MoveKernels> moves;  // of elements of 1, 2, 4, 8 and 16 bytes
+  std::span<const SwapLoop> swaps;     // of units of 2, 4 and 8 bytes
   // memcpy with stores that leave the caches alone. Meanwhile fetches what is read next into the cache (`next_bytes`
   // may be 0). `order_streamed_stores` has to follow before anybody is told.
   void (*stream)(std::byte* destination, const std::byte* source, std::size_t bytes, const std::byte* next,

@@ -4,8 +4,9 @@
 #include <mutex>
 
 #include "converter.h"
-#include "environment.h"
+#include "copier.h"
 #include "parallel_run.h"
+#include "tiling.h"
 #include "tuning.h"
 
 namespace halfway {
@@ -23,55 +24,57 @@ std::int64_t task_count(std::int64_t elements, std::size_t bytes_of_pair) noexce
   return static_cast<std::int64_t>(std::clamp(bytes / task_bytes, std::size_t{1}, most));
 }
 
-// The elements of a task: equal parts, whose borders are whole blocks, so that no two threads write to one cache line.
+// The elements of a task: equal parts, whose borders are whole grains.
 struct Share {
   std::int64_t begin;
   std::int64_t end;
 
-  Share(std::int64_t count, std::int64_t tasks, std::int64_t index) noexcept {
-    constexpr auto grain = static_cast<std::int64_t>(block_components);
+  Share(std::int64_t count, std::int64_t grain, std::int64_t tasks, std::int64_t index) noexcept {
     const std::int64_t grains = (count + grain - 1) / grain;
     begin = std::min(count, grains * index / tasks * grain);
     end = std::min(count, grains * (index + 1) / tasks * grain);
   }
 };
 
+// The elements of a nest, or its tiles, among threads.
 template <class Work>
-void split(std::int64_t count, std::size_t bytes_of_pair, const Work& work) noexcept {
-  const std::int64_t tasks = task_count(count, bytes_of_pair);
+void split(const Nest& nest, const Tiling& tiling, std::size_t bytes_of_pair, const Work& work) noexcept {
+  // Whole blocks, so that no two threads write to one cache line.
+  const std::int64_t count = tiling.pays() ? tiling.count() : nest.count;
+  const std::int64_t grain = tiling.pays() ? 1 : static_cast<std::int64_t>(block_components);
+  const std::int64_t tasks = task_count(nest.count, bytes_of_pair);
   if (tasks == 1) return work(0, count);
   run_parallel(static_cast<int>(tasks), [&](int index) noexcept {
-    const Share share(count, tasks, index);
+    const Share share(count, grain, tasks, index);
     if (share.begin < share.end) work(share.begin, share.end);
   });
 }
 
-bool is_contiguous_pair(const Nest& nest, const Elements& from, const Elements& to) noexcept {
-  const auto step = [&](std::int64_t stride, std::size_t size) {
-    return nest.count == 1 || stride == static_cast<std::int64_t>(size);
-  };
-  return nest.ndim == 1 && from.swap_unit == 1 && to.swap_unit == 1 && step(nest.source_strides[0], from.size) &&
-         (nest.destination == nullptr || step(nest.destination_strides[0], to.size));
+bool is_step(const Nest& nest, std::int64_t stride, std::size_t size) noexcept {
+  return nest.count == 1 || stride == static_cast<std::int64_t>(size);
+}
+
+bool is_contiguous_pair(const Nest& nest, std::size_t from_size, std::size_t to_size) noexcept {
+  return nest.ndim == 1 && is_step(nest, nest.source_strides[0], from_size) &&
+         (nest.destination == nullptr || is_step(nest, nest.destination_strides[0], to_size));
+}
+
+// Whether the destination is one run of elements in the order of the nest.
+bool is_dense(const Nest& nest, std::size_t size) noexcept {
+  auto step = static_cast<std::int64_t>(size);
+  for (std::size_t i = nest.ndim; i-- > 0;) {
+    if (nest.shape[i] != 1 && nest.destination_strides[i] != step) return false;
+    step *= nest.shape[i];
+  }
+  return nest.destination != nullptr;
 }
 
 bool is_worth_streaming(const Nest& nest, std::size_t size) noexcept {
-  return nest.destination != nullptr && static_cast<std::size_t>(nest.count) * size >= streaming_bytes();
-}
-
-void copy_strided(const Nest& nest, std::size_t size, std::size_t swap_unit, std::int64_t begin,
-                  std::int64_t end) noexcept {
-  Cursor<const std::byte> in(nest, nest.source_strides, nest.source, begin);
-  Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, begin);
-  // Swapped elements are turned round in place, piece by piece while they are in the cache.
-  const std::int64_t most = swap_unit > 1 ? static_cast<std::int64_t>(block_components) : nest.count;
-  for (std::int64_t left = end - begin; left > 0;) {
-    const std::int64_t some = std::min({in.run(), most, left});
-    copy_run(in.get(), in.stride(), out.get(), out.stride(), some, size);
-    if (swap_unit > 1) swap_run(out.get(), out.stride(), some, size, swap_unit);
-    in.advance(some);
-    out.advance(some);
-    left -= some;
-  }
+  const std::size_t last = nest.ndim - 1;
+  const auto step = static_cast<std::int64_t>(size);
+  const bool in_runs = is_dense(nest, size) ||
+                       (nest.destination_strides[last] == step && nest.shape[last] * step >= shortest_streamed_run);
+  return nest.destination != nullptr && in_runs && static_cast<std::size_t>(nest.count) * size >= streaming_bytes();
 }
 
 }  // namespace
@@ -88,42 +91,43 @@ Tally& Tally::operator+=(const Tally& other) noexcept {
 }
 
 void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept {
-  const auto step = static_cast<std::int64_t>(size);
-  const bool contiguous = nest.ndim == 1 && swap_unit == 1 &&
-                          (nest.count == 1 || (nest.source_strides[0] == step && nest.destination_strides[0] == step));
-  const bool streams = contiguous && is_worth_streaming(nest, size);
-  split(nest.count, 2 * size, [&](std::int64_t begin, std::int64_t end) noexcept {
-    if (streams) {
-      kernels.stream(nest.destination + begin * step, nest.source + begin * step,
-                     static_cast<std::size_t>(end - begin) * size, nullptr, 0);
-      order_streamed_stores();
-    } else {
-      copy_strided(nest, size, swap_unit, begin, end);
-    }
-  });
+  constexpr auto most_elements = static_cast<std::int64_t>(block_components);
+  const Tiling tiling(nest, size, size, most_elements);
+  const Copy copy{.kernels = kernels,
+                  .nest = nest,
+                  .tiling = tiling,
+                  .size = size,
+                  .swap_unit = swap_unit,
+                  .streams = is_worth_streaming(nest, size)};
+  split(nest, tiling, 2 * size, [&](std::int64_t begin, std::int64_t end) noexcept { Copier(copy).run(begin, end); });
 }
 
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
                   Tally* tally) noexcept {
   const Route route = Route::between(kernels, from.dtype, to.dtype, saturate);
-  const bool contiguous = is_contiguous_pair(nest, from, to);
-  const bool streams = contiguous && is_worth_streaming(nest, to.size);
+  const Tiling tiling(nest, from.size, to.size, Converter::block_of(route));
+  const bool contiguous = is_contiguous_pair(nest, from.size, to.size);
+  const bool in_place = nest.source == nest.destination;
+  const bool streams = is_worth_streaming(nest, to.size);
   const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
-  const bool counts_alone = contiguous && nest.destination == nullptr;
-  const FusedLoop* const fused =
-      ((streams && aligned) || counts_alone) && !saturate ? kernels.find_fused(from.dtype, to.dtype) : nullptr;
+  const bool is_plain = contiguous && !in_place && from.swap_unit == 1 && to.swap_unit == 1 && !saturate;
+  const bool has_loop = is_plain && ((streams && aligned) || nest.destination == nullptr);
+  const FusedLoop* const fused = has_loop ? kernels.find_fused(from.dtype, to.dtype) : nullptr;
   const Pass pass{.kernels = kernels,
                   .nest = nest,
                   .from = from,
                   .to = to,
                   .route = route,
+                  .tiling = tiling,
                   .counts = tally != nullptr,
                   .contiguous = contiguous,
+                  .dense = is_dense(nest, to.size),
+                  .in_place = in_place,
                   .streams = streams,
                   .streamed = fused != nullptr ? fused->streamed : nullptr,
                   .streamed_counted = fused != nullptr ? fused->streamed_counted : nullptr};
   std::mutex adding;
-  split(nest.count, from.size + to.size, [&](std::int64_t begin, std::int64_t end) noexcept {
+  split(nest, tiling, from.size + to.size, [&](std::int64_t begin, std::int64_t end) noexcept {
     Tally part{.watched = tally != nullptr ? tally->watched : 0};
     Converter(pass, &part).run(begin, end);
     if (tally != nullptr) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "elements.h"
 #include "halfway/cast.h"
 #include "halfway/convert.h"
 #include "nest.h"
@@ -12,13 +13,6 @@
 namespace halfway {
 inline namespace v0 {
 namespace detail {
-
-// How the elements of one side lie in memory.
-struct Elements {
-  DType dtype;
-  std::size_t size;       // bytes of an element
-  std::size_t swap_unit;  // bytes whose order is reversed; 1 when nothing is
-};
 
 // What a pass found. The loss that the caller asks about is any of `watched`.
 struct Tally {
@@ -31,11 +25,13 @@ struct Tally {
   Tally& operator+=(const Tally& other) noexcept;
 };
 
-// Elements of one dtype, bit by bit: any size. The units differ when the byte order does.
+// Elements of one dtype, bit by bit: any size. The bytes of each `swap_unit` are reversed; 1: none are. If both sides
+// are the same places, elements change where they are.
 void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept;
 
 // Castable dtypes. Counts into `tally` when there is one. Without a destination in the nest nothing is written. Between
-// equal dtypes the bits are copied, and only NaN can be counted.
+// equal dtypes the bits are copied, and only NaN can be counted. If both sides are the same places, elements become
+// their images where they are.
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
                   Tally* tally) noexcept;
 

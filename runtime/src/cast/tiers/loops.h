@@ -84,6 +84,7 @@ void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elem
 #include "avx2_counted.h"
 #include "avx2_fp8.h"
 #endif
+#include "moves.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -482,7 +483,7 @@ constexpr std::array fused{
 }  // namespace
 
 extern const Kernels HALFWAY_TIER_KERNELS;
-constinit const Kernels HALFWAY_TIER_KERNELS{HALFWAY_TIER_NAME, table, fused, stream};
+constinit const Kernels HALFWAY_TIER_KERNELS{HALFWAY_TIER_NAME, table, fused, moves, swaps, stream};
 
 }  // namespace detail
 }  // namespace v0
