@@ -20,6 +20,7 @@
 #include "cast/environment.h"
 #include "cast/tiers.h"
 #include "halfway/cast.h"
+#include "in_tier.h"
 #include "reference.h"
 #include "scenario.h"
 
@@ -34,21 +35,11 @@ using halfway::detail::active_kernels;
 using halfway::detail::active_tier;
 using halfway::detail::available_tiers;
 using halfway::detail::set_active_tier;
+using tiers::InTier;
 
 namespace {
 
 constexpr Overflow every_overflow[] = {Overflow::by_format, Overflow::saturate};
-
-// Uses a tier for as long as it lives.
-class InTier {
- public:
-  explicit InTier(std::string_view name) {
-    if (!set_active_tier(name)) BOOST_FAIL("no tier " << name);
-  }
-  ~InTier() { set_active_tier({}); }
-  InTier(const InTier&) = delete;
-  InTier& operator=(const InTier&) = delete;
-};
 
 // Row-major memory at any address, with bytes around it that nobody may write to.
 class Guarded {

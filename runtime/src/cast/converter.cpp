@@ -36,14 +36,14 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
   std::byte* destination = pass_.nest.destination;
   if (destination != nullptr) destination += begin * static_cast<std::int64_t>(pass_.to.size);
   const std::size_t components = from_complex() && to_complex() ? 2 : 1;
-  const bool is_plain_pair = !pass_.counts && from_complex() == to_complex();
+  const bool is_plain_pair = !pass_.counts && pass_.transform == nullptr && from_complex() == to_complex();
   if (is_plain_pair && !pass_.streams) {
     return convert(route_, source, destination, static_cast<std::size_t>(end - begin) * components);
   }
   const std::int64_t most = block();
   for (std::int64_t at = begin; at < end; at += most) {
     const auto n = static_cast<std::size_t>(std::min(most, end - at));
-    const bool buffered = destination == nullptr || pass_.streams || route_.from == route_.to;
+    const bool buffered = destination == nullptr || pass_.streams || route_.copies;
     std::byte* const encoded = buffered ? encoded_ : destination;
     if (is_plain_pair) {
       convert(route_, source, encoded, n * components);
@@ -51,7 +51,7 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
       encode(decode(source, n), encoded, at, n);
     }
     if (destination != nullptr) {
-      const std::byte* const written = route_.from == route_.to ? source : encoded;
+      const std::byte* const written = route_.copies ? source : encoded;
       const std::size_t bytes = n * pass_.to.size;
       if (pass_.streams) {
         const std::int64_t following = std::min(most, end - at - static_cast<std::int64_t>(n));
@@ -70,7 +70,7 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
 void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
   const Nest& nest = pass_.nest;
   const bool writes = nest.destination != nullptr;
-  const bool same = route_.from == route_.to;
+  const bool same = route_.copies;
   Cursor<const std::byte> in(nest, nest.source_strides, nest.source, begin);
   // Where nothing is written there is no memory to move in.
   Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, writes ? begin : 0);
@@ -131,7 +131,7 @@ void Converter::scatter(const std::byte* elements, Cursor<std::byte>& out, std::
 // type.
 const std::byte* Converter::decode(const std::byte* source, std::size_t n) noexcept {
   const std::byte* values = source;
-  if (route_.decode != nullptr) {
+  if (route_.decode != nullptr && !fuses_affine()) {
     route_.decode(source, wide_, from_complex() ? 2 * n : n);
     values = wide_;
   }
@@ -150,6 +150,8 @@ const std::byte* Converter::decode(const std::byte* source, std::size_t n) noexc
 }
 
 void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept {
+  if (fuses_affine()) return convert_affine(values, encoded, position, n);
+  if (pass_.transform != nullptr) values = transformed(values, position, n);
   const bool both_parts_matter = from_complex() && route_.to == boolean;
   if (pass_.counts) {
     if (from_complex() || to_complex()) {
@@ -159,7 +161,9 @@ void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t
     }
   } else {
     const std::size_t components = to_complex() ? 2 * n : n;
-    if (route_.encode != nullptr) {
+    if (route_.stochastic != nullptr) {
+      route_.stochastic(values, encoded, lanes_, components, route_.saturate);
+    } else if (route_.encode != nullptr) {
       route_.encode(values, encoded, components);
     } else {
       std::memcpy(encoded, values, components * route_.to_size);
@@ -176,7 +180,11 @@ void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t
 void Converter::encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position,
                                  std::size_t n) noexcept {
   Counts counts;
-  route_.counted(values, encoded, n, route_.saturate, counts);
+  if (route_.stochastic != nullptr) {
+    route_.stochastic_counted(values, encoded, lanes_, n, route_.saturate, counts);
+  } else {
+    route_.counted(values, encoded, n, route_.saturate, counts);
+  }
   Report& report = tally_->report;
   report.count += n;
   report.nan += counts.nan;
@@ -192,7 +200,7 @@ void Converter::encode_and_count(const std::byte* values, std::byte* encoded, st
   if ((watched & convert::inexact) != 0) losses += counts.inexact;
   if ((watched & convert::nan_dropped) != 0) losses += counts.nan;
   if (losses > 0 && tally_->first_loss < 0) {
-    encode_flagged(route_.to, route_.wide, values, encoded, flags_, n, route_.saturate);
+    encode_flagged(route_.to, route_.wide, values, encoded, flags_, n, route_.saturate, flagged_rounding());
   }
   add_losses(losses, watched, position, n);
 }
@@ -208,7 +216,8 @@ void Converter::add_losses(std::uint64_t losses, Flags watched, std::int64_t pos
 // Complex elements count once for both parts, which takes the flags of each.
 void Converter::encode_and_flag(const std::byte* values, std::byte* encoded, std::int64_t position,
                                 std::size_t n) noexcept {
-  encode_flagged(route_.to, route_.wide, values, encoded, flags_, to_complex() ? 2 * n : n, route_.saturate);
+  encode_flagged(route_.to, route_.wide, values, encoded, flags_, to_complex() ? 2 * n : n, route_.saturate,
+                 flagged_rounding());
   if (to_complex()) {
     for (std::size_t i = 0; i < n; ++i) flags_[i] = flags_[2 * i] | flags_[2 * i + 1];
   } else {

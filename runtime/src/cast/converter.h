@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "flagged.h"
 #include "nest.h"
 #include "pass.h"
 #include "route.h"
+#include "transform.h"
 #include "tuning.h"
 
 namespace halfway {
@@ -20,9 +22,11 @@ struct Pass {
   const Elements& from;
   const Elements& to;
   const Route& route;
-  bool counts;      // into a tally
-  bool contiguous;  // both sides are one run of elements in the machine's byte order
-  bool streams;     // past the caches
+  const Transform* transform;  // nullptr: the route does nothing but convert
+  const Positions* positions;  // of a transform
+  bool counts;                 // into a tally
+  bool contiguous;             // both sides are one run of elements in the machine's byte order
+  bool streams;                // past the caches
 };
 
 // Works through a part of a nest. Its buffers are tens of KiB: it lives on the stack of the thread that works.
@@ -40,10 +44,20 @@ class Converter {
   void scatter(const std::byte* elements, Cursor<std::byte>& out, std::size_t n) noexcept;
   const std::byte* decode(const std::byte* source, std::size_t n) noexcept;
   void encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  template <class Work>
+  void in_channels(std::int64_t position, std::size_t n, const Work& work) noexcept;
+  const std::byte* transformed(const std::byte* values, std::int64_t position, std::size_t n) noexcept;
+  void convert_affine(const std::byte* source, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  void find_lanes(std::int64_t position, std::size_t n) noexcept;
   void encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
   void encode_and_flag(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
   void add_losses(std::uint64_t losses, convert::Flags watched, std::int64_t position, std::size_t n) noexcept;
 
+  // Whether one loop does all stages: then decode() leaves the elements as they are.
+  [[nodiscard]] bool fuses_affine() const noexcept { return route_.fused_affine != nullptr && !pass_.counts; }
+  [[nodiscard]] FlaggedRounding flagged_rounding() const noexcept {
+    return {.nearest = route_.nearest, .lanes = route_.stochastic != nullptr ? lanes_ : nullptr};
+  }
   [[nodiscard]] bool from_complex() const noexcept { return is_complex(route_.from); }
   [[nodiscard]] bool to_complex() const noexcept { return is_complex(route_.to); }
   [[nodiscard]] std::byte* imaginary() noexcept { return parts_ + block_components / 2 * sizeof(double); }
@@ -56,6 +70,7 @@ class Converter {
   const Pass& pass_;
   const Route& route_;
   Tally* tally_;
+  std::size_t periods_ = 0;  // pairs of coefficients in `scales_` and `shifts_` that stand for the axis again and again
 
   // A component has at most 8 bytes, and blocks of components wider than 4 have half as many. Not initialised.
   static constexpr std::size_t buffer_bytes = block_components * sizeof(double);
@@ -64,6 +79,10 @@ class Converter {
   alignas(64) std::byte parts_[buffer_bytes];
   alignas(64) std::byte encoded_[buffer_bytes];
   alignas(64) convert::Flags flags_[block_components];
+  // Of a transform: the coefficients of a block that begins anywhere in a period of the axis, and lanes.
+  alignas(64) std::byte scales_[2 * buffer_bytes];
+  alignas(64) std::byte shifts_[2 * buffer_bytes];
+  alignas(64) std::uint16_t lanes_[block_components];
 };
 
 }  // namespace detail

@@ -104,14 +104,18 @@ void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::
 }
 
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
-                  Tally* tally) noexcept {
-  const Route route = Route::between(kernels, from.dtype, to.dtype, saturate);
+                  Tally* tally, const Transform* transform, const Positions* positions) noexcept {
+  const Route route = transform == nullptr ? Route::between(kernels, from.dtype, to.dtype, saturate)
+                                           : Route::between(kernels, from.dtype, to.dtype, saturate,
+                                                            {transform->affine, transform->stochastic});
   const bool contiguous = is_contiguous_pair(nest, from, to);
   const Pass pass{.kernels = kernels,
                   .nest = nest,
                   .from = from,
                   .to = to,
                   .route = route,
+                  .transform = route.affine != nullptr || route.stochastic != nullptr ? transform : nullptr,
+                  .positions = positions,
                   .counts = tally != nullptr,
                   .contiguous = contiguous,
                   .streams = contiguous && is_worth_streaming(nest, to.size)};
