@@ -115,29 +115,6 @@ class Arranged {
   std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
 };
 
-// The dtypes may be transformed like this.
-void require_transformable(DType from, DType to, const CastOptions& options) {
-  if (options.is_affine()) {
-    for (const DType dtype : {from, to}) {
-      if (detail::is_complex(dtype)) {
-        throw Error(Reason::unsupported_dtype, "scale and shift are for real dtypes, not " + to_string(dtype),
-                    "cast the real and imaginary parts by themselves, as a view with an axis of two more");
-      }
-      const DTypeInfo* const row = find(dtype);
-      if (row == nullptr || !row->castable) {
-        throw Error(Reason::unsupported_dtype, to_string(dtype) + " is carried as it is, and has no scale and shift");
-      }
-    }
-  }
-  if (options.rounding == Rounding::stochastic) {
-    const DTypeInfo* const row = find(to);
-    if (row == nullptr || !row->castable || row->format == nullptr) {
-      throw Error(Reason::unsupported_dtype, "rounding='stochastic' is for targets of floats, not " + to_string(to),
-                  "leave rounding unset");
-    }
-  }
-}
-
 void require_writable(const TensorView& source, const MutableView& destination, std::int64_t count) {
   if (!std::equal(source.shape.begin(), source.shape.end(), destination.shape.begin(), destination.shape.end()) ||
       destination.strides.size() != destination.shape.size()) {
@@ -324,7 +301,7 @@ Tensor cast(const TensorView& source, DType dtype, const CastOptions& options, A
   require_permitted(source, dtype, false, options.casting);
   const std::int64_t count = require_readable(source);
   const Arranged arranged(source, options);
-  require_transformable(source.dtype, dtype, options);
+  detail::require_transformable(source.dtype, dtype, options);
   Tensor result = allocate_like(arranged.view(), dtype, count, allocator);
   if (detail::cast_plainly(source, result.mutable_view(), options)) return result;
   if (count > 0) fill(arranged, result.mutable_view(), options, count, true);
@@ -337,7 +314,7 @@ void cast_into(const TensorView& source, const MutableView& destination, const C
   require_permitted(source, destination.dtype, destination.swapped, options.casting);
   const std::int64_t count = require_readable(source);
   const Arranged arranged(source, options);
-  require_transformable(source.dtype, destination.dtype, options);
+  detail::require_transformable(source.dtype, destination.dtype, options);
   require_writable(arranged.view(), destination, count);
   if (count == 0) return;
   if (options.is_affine() || !is_identical(arranged.view(), destination)) require_apart(source, destination);

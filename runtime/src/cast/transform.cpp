@@ -7,6 +7,7 @@
 
 #include "halfway/error.h"
 #include "halfway/rounding.h"
+#include "route.h"
 #include "text.h"
 
 namespace halfway {
@@ -160,6 +161,28 @@ std::optional<std::size_t> require_axis(std::span<const std::int64_t> shape, con
                 "one number for each index of the axis, or one for all");
   }
   return axis;
+}
+
+void require_transformable(DType from, DType to, const CastOptions& options) {
+  if (options.is_affine()) {
+    for (const DType dtype : {from, to}) {
+      if (is_complex(dtype)) {
+        throw Error(Reason::unsupported_dtype, "scale and shift are for real dtypes, not " + to_string(dtype),
+                    "cast the real and imaginary parts by themselves, as a view with an axis of two more");
+      }
+      const DTypeInfo* const row = find(dtype);
+      if (row == nullptr || !row->castable) {
+        throw Error(Reason::unsupported_dtype, to_string(dtype) + " is carried as it is, and has no scale and shift");
+      }
+    }
+  }
+  if (options.rounding == Rounding::stochastic) {
+    const DTypeInfo* const row = find(to);
+    if (row == nullptr || !row->castable || row->format == nullptr) {
+      throw Error(Reason::unsupported_dtype, "rounding='stochastic' is for targets of floats, not " + to_string(to),
+                  "leave rounding unset");
+    }
+  }
 }
 
 }  // namespace detail

@@ -48,6 +48,10 @@ struct Transform {
 // throws: Error (affine)
 [[nodiscard]] std::optional<std::size_t> require_axis(std::span<const std::int64_t> shape, const CastOptions& options);
 
+// The dtypes may be transformed as the options say.
+// throws: Error (unsupported_dtype)
+void require_transformable(DType from, DType to, const CastOptions& options);
+
 }  // namespace detail
 }  // namespace v0
 }  // namespace halfway
