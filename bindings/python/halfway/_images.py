@@ -76,11 +76,11 @@ def images(
     Example:
         >>> import numpy as np, halfway
         >>> photos = np.full((2, 4, 4, 3), 255, dtype=np.uint8)
-        >>> batch = halfway.images(photos, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.25), dtype="float32")
+        >>> batch = halfway.images(photos, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.25))
         >>> batch.shape
         torch.Size([2, 3, 4, 4])
         >>> batch[0, :, 0, 0]
-        tensor([1., 1., 2.])
+        tensor([1., 1., 2.], dtype=torch.bfloat16)
     """
     before, after = _parse_layout(layout)
     source = batch if hasattr(batch, "shape") and hasattr(batch, "dtype") else from_dlpack(batch)

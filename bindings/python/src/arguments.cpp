@@ -129,7 +129,9 @@ void read_recipe(Call& call) {
   if (call.dtype != nullptr && call.dtype != Py_None) {
     if (const Recipe* recipe = recipe_of(call.dtype); recipe != nullptr) {
       if (call.casting != nullptr || call.overflow != nullptr || call.extras_given) {
-        throw_type_error("dtype is a halfway.Cast, which already says how to cast: pass it or the keywords, not both");
+        throw_type_error(
+            "dtype is a halfway.Cast, which already says casting, overflow and the other fields: pass one or the "
+            "other");
       }
       arguments.dtype = recipe->dtype;
       arguments.options.casting = recipe->casting;

@@ -226,12 +226,12 @@ Args:
     overflow: what finite values out of range become: "default" (the format's own answer: infinity, or NaN where there
         is none; int -> int wraps; float -> int saturates), "saturate" (the nearest finite value, for infinities too)
         or "raise" (CastError).
-    rounding: "nearest" (even), or "stochastic": up or down by chance, which leaves sums of many values unbiased. Float
-        targets alone.
+    rounding: "nearest" (even), or "stochastic": up or down by chance, which leaves sums of many values unbiased.
+        Float targets alone.
     seed: of stochastic rounding, 0 to 2**64 - 1. The same seed gives the same bits, on every machine.
     scale, shift: the target gets x * scale + shift, rounded once to float32 (to float64 for sources that float32
-        does not hold: float64, integers of 32 and 64 bits) and once to the dtype; integer targets round to nearest even.
-        A number, or a sequence or array of one number for each index along `axis`. Complex dtypes have none.
+        does not hold: float64, integers of 32 and 64 bits) and once to the dtype; integer targets round to nearest
+        even. A number, or a sequence or array of one number for each index along `axis`. Complex dtypes have none.
     axis: the axis of the *source* that a scale or shift with more than one number goes along; negative: from the end.
     permute: the result's axes in terms of the source's, as in numpy.transpose. The result is row-major then.
 
@@ -246,7 +246,8 @@ Example:
     array([  1., 448.])
 )doc";
 
-inline constexpr const char* cast_init = R"doc(__init__(self, /, dtype, *, casting='same_kind', overflow='default', rounding='nearest', seed=None, scale=None, shift=None, axis=None, permute=None)
+inline constexpr const char* cast_init =
+    R"doc(__init__(self, /, dtype, *, casting='same_kind', overflow='default', rounding='nearest', seed=None, scale=None, shift=None, axis=None, permute=None)
 --
 
 See the class.

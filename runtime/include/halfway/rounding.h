@@ -79,11 +79,13 @@ namespace detail {
 template <class W>
 HALFWAY_HD constexpr W nearest_integer(W value) noexcept {
   using Fields = Wide<W>;
+  using Bits = typename Fields::Bits;
   constexpr W power = static_cast<W>(Fields::hidden);
-  const auto sign = bits_of(value) & Fields::sign;
-  const W magnitude = bit_cast<W>(magnitude_bits(value));
-  const W rounded = magnitude < power ? (magnitude + power) - power : magnitude;
-  return bit_cast<W>(bits_of(rounded) | sign);
+  constexpr Bits power_bits = bits_of(power);
+  const Bits magnitude = magnitude_bits(value);
+  const Bits sign = bits_of(value) ^ magnitude;
+  const Bits rounded = bits_of((bit_cast<W>(magnitude) + power) - power);
+  return bit_cast<W>((is_greater(power_bits, magnitude) ? rounded : magnitude) | sign);
 }
 
 }  // namespace detail

@@ -10,68 +10,54 @@ namespace {
 
 // The lanes of `counters` counters from `counter` on.
 #if defined(__AVX2__)
-// Eight counters at a time, a word of each in one vector. The processor multiplies every other word, so that both
-// halves of a product take two multiplications and a blend. 8 times as fast as the loop of the functor, which GCC 12
-// leaves scalar.
-struct EightCounters {
+// Four counters at a time, a word of each in the lower half of 64 bits, where the processor multiplies; what is in the
+// upper halves is never looked at, so that a round is two multiplications, two shifts and the four XOR.
+// 0.38 ns a lane, where the functor takes 1.1 (2-core AMD EPYC Milan virtual machine, 2026-11-25).
+struct FourCounters {
   __m256i word[4];
 };
 
-struct Product {
-  __m256i high;
-  __m256i low;
-};
-
-inline Product multiply(__m256i words, std::uint32_t multiplier) noexcept {
-  const __m256i factor = _mm256_set1_epi64x(multiplier);
-  const __m256i even = _mm256_mul_epu32(words, factor);
-  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(words, 32), factor);
-  constexpr int odd_words = 0xAA;
-  return {_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, odd_words),
-          _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), odd_words)};
+inline FourCounters philox_round(const FourCounters& x, __m256i key_0, __m256i key_1) noexcept {
+  const __m256i product_0 = _mm256_mul_epu32(x.word[0], _mm256_set1_epi64x(convert::Philox::multiplier_0));
+  const __m256i product_2 = _mm256_mul_epu32(x.word[2], _mm256_set1_epi64x(convert::Philox::multiplier_2));
+  const auto mixed = [](__m256i product, __m256i word, __m256i key) {
+    return _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(product, 32), word), key);
+  };
+  return {{mixed(product_2, x.word[1], key_0), product_2, mixed(product_0, x.word[3], key_1), product_0}};
 }
 
-inline EightCounters philox(std::uint64_t counter, std::uint64_t seed) noexcept {
-  const __m256i first = _mm256_set1_epi64x(static_cast<std::int64_t>(counter));
-  const __m256i low_four = _mm256_add_epi64(first, _mm256_setr_epi64x(0, 1, 2, 3));
-  const __m256i high_four = _mm256_add_epi64(first, _mm256_setr_epi64x(4, 5, 6, 7));
-  // Words 0 and 1 of all eight: deinterleaved, then brought into order.
-  const __m256 low = _mm256_castsi256_ps(low_four);
-  const __m256 high = _mm256_castsi256_ps(high_four);
-  const auto in_sequence = [](__m256 words) { return _mm256_permute4x64_epi64(_mm256_castps_si256(words), 0xD8); };
-  EightCounters x{{in_sequence(_mm256_shuffle_ps(low, high, 0x88)), in_sequence(_mm256_shuffle_ps(low, high, 0xDD)),
-                   _mm256_setzero_si256(), _mm256_setzero_si256()}};
-  auto key_0 = static_cast<std::uint32_t>(seed);
-  auto key_1 = static_cast<std::uint32_t>(seed >> 32);
-  for (int round = 0; round < convert::Philox::rounds; ++round) {
-    const Product product_0 = multiply(x.word[0], convert::Philox::multiplier_0);
-    const Product product_2 = multiply(x.word[2], convert::Philox::multiplier_2);
-    const auto mixed = [](__m256i a, __m256i b, std::uint32_t key) {
-      return _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_set1_epi32(static_cast<std::int32_t>(key)));
-    };
-    x = {{mixed(product_2.high, x.word[1], key_0), product_2.low, mixed(product_0.high, x.word[3], key_1),
-          product_0.low}};
-    key_0 += convert::Philox::weyl_0;
-    key_1 += convert::Philox::weyl_1;
-  }
-  return x;
-}
-
-// 64 lanes: the words of each counter side by side, the counters in order.
-inline void store_lanes(std::uint16_t* lanes, const EightCounters& x) noexcept {
-  const __m256i low_01 = _mm256_unpacklo_epi32(x.word[0], x.word[1]);
-  const __m256i high_01 = _mm256_unpackhi_epi32(x.word[0], x.word[1]);
-  const __m256i low_23 = _mm256_unpacklo_epi32(x.word[2], x.word[3]);
-  const __m256i high_23 = _mm256_unpackhi_epi32(x.word[2], x.word[3]);
-  const __m256i counters_04 = _mm256_unpacklo_epi64(low_01, low_23);
-  const __m256i counters_15 = _mm256_unpackhi_epi64(low_01, low_23);
-  const __m256i counters_26 = _mm256_unpacklo_epi64(high_01, high_23);
-  const __m256i counters_37 = _mm256_unpackhi_epi64(high_01, high_23);
+// 32 lanes: the words of each counter side by side, the counters in order.
+inline void store_lanes(std::uint16_t* lanes, const FourCounters& x) noexcept {
+  constexpr int upper_halves = 0xAA;
+  const __m256i words_01 = _mm256_blend_epi32(x.word[0], _mm256_slli_epi64(x.word[1], 32), upper_halves);
+  const __m256i words_23 = _mm256_blend_epi32(x.word[2], _mm256_slli_epi64(x.word[3], 32), upper_halves);
+  const __m256i counters_02 = _mm256_unpacklo_epi64(words_01, words_23);
+  const __m256i counters_13 = _mm256_unpackhi_epi64(words_01, words_23);
   auto* const to = reinterpret_cast<__m256i*>(lanes);
-  _mm256_storeu_si256(to, _mm256_permute2x128_si256(counters_04, counters_15, 0x20));
-  _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(counters_26, counters_37, 0x20));
-  _mm256_storeu_si256(to + 2, _mm256_permute2x128_si256(counters_04, counters_15, 0x31));
-  _mm256_storeu_si256(to + 3, _mm256_permute2x128_si256(counters_26, counters_37, 0x31));
+  _mm256_storeu_si256(to, _mm256_permute2x128_si256(counters_02, counters_13, 0x20));
+  _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(counters_02, counters_13, 0x31));
+}
+
+// The lanes of 8 counters: two independent chains, so that one multiplies while the other waits; four would not fit the
+// registers.
+constexpr std::size_t many_lanes = 8 * convert::lanes_of_counter;
+
+inline void store_many_lanes(std::uint16_t* lanes, std::uint64_t counter, std::uint64_t seed) noexcept {
+  constexpr int chains = 2;
+  FourCounters x[chains];
+  for (int i = 0; i < chains; ++i) {
+    const __m256i first = _mm256_set1_epi64x(static_cast<std::int64_t>(counter + static_cast<std::uint64_t>(4 * i)));
+    const __m256i counters = _mm256_add_epi64(first, _mm256_setr_epi64x(0, 1, 2, 3));
+    x[i] = {{counters, _mm256_srli_epi64(counters, 32), _mm256_setzero_si256(), _mm256_setzero_si256()}};
+  }
+  __m256i key_0 = _mm256_set1_epi64x(static_cast<std::int64_t>(seed & 0xFFFFFFFF));
+  __m256i key_1 = _mm256_set1_epi64x(static_cast<std::int64_t>(seed >> 32));
+  for (int round = 0; round < convert::Philox::rounds; ++round) {
+    for (FourCounters& four : x) four = philox_round(four, key_0, key_1);
+    key_0 = _mm256_add_epi32(key_0, _mm256_set1_epi64x(convert::Philox::weyl_0));
+    key_1 = _mm256_add_epi32(key_1, _mm256_set1_epi64x(convert::Philox::weyl_1));
+  }
+  for (int i = 0; i < chains; ++i) store_lanes(lanes + 32 * i, x[i]);
 }
 #endif
 
@@ -81,10 +67,9 @@ void fill_lanes(std::uint64_t seed, std::uint64_t first, std::uint16_t* lanes, s
   while (i < n) {
     const std::uint64_t index = first + i;
 #if defined(__AVX2__)
-    constexpr std::size_t many = 8 * some;
-    if (index % some == 0 && n - i >= many) {
-      store_lanes(lanes + i, philox(index / some, seed));
-      i += many;
+    if (index % some == 0 && n - i >= many_lanes) {
+      store_many_lanes(lanes + i, index / some, seed);
+      i += many_lanes;
       continue;
     }
 #endif
