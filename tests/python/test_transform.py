@@ -245,7 +245,12 @@ def philox_lanes(seed: int, n: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
     key = [seed & 0xFFFFFFFF, seed >> 32]
     for _ in range(10):
         p0, p2 = x[0] * np.uint64(0xD2511F53), x[2] * np.uint64(0xCD9E8D57)
-        x = [(p2 >> np.uint64(32)) ^ x[1] ^ np.uint64(key[0]), p2 & low, (p0 >> np.uint64(32)) ^ x[3] ^ np.uint64(key[1]), p0 & low]
+        x = [
+            (p2 >> np.uint64(32)) ^ x[1] ^ np.uint64(key[0]),
+            p2 & low,
+            (p0 >> np.uint64(32)) ^ x[3] ^ np.uint64(key[1]),
+            p0 & low,
+        ]
         key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
     halves = [part for word in x for part in (word & np.uint64(0xFFFF), word >> np.uint64(16))]
     return np.stack(halves, axis=1).reshape(-1)[:n].astype(np.uint32)

@@ -25,9 +25,7 @@ def _parse_layout(layout: str) -> tuple[str, str]:
     before, arrow, after = layout.partition("->")
     before, after = before.strip(), after.strip() if arrow else before.strip()
     if "C" not in before or len(set(before)) != len(before) or sorted(before) != sorted(after):
-        raise ValueError(
-            f"layout={layout!r} is not two orders of the same axes, one of them C, such as 'NHWC->NCHW'"
-        )
+        raise ValueError(f"layout={layout!r} is not two orders of the same axes, one of them C, such as 'NHWC->NCHW'")
     return before, after
 
 
@@ -87,7 +85,9 @@ def images(
     shape = tuple(source.shape)
     name = str(source.dtype).removeprefix("torch.")
     if name != "uint8":
-        raise TypeError(f"images() takes uint8 pixels, not {name}: for others there are scale= and shift= of to_torch()")
+        raise TypeError(
+            f"images() takes uint8 pixels, not {name}: for others there are scale= and shift= of to_torch()"
+        )
     if len(shape) == len(before) - 1 and before[0] == "N" and after[0] == "N":
         before, after = before[1:], after[1:]
     if len(shape) != len(before):

@@ -64,8 +64,8 @@ Args:
     **cast: casting=, overflow=, rounding=, seed=, scale=, shift=, axis= and permute=, the fields of Cast.
 
 Returns:
-    numpy.ndarray of the same shape, or the permuted one; read-only where the producer says so. An array with nothing to do is returned
-    itself. Tensors that require grad are copied (the copy is detached).
+    numpy.ndarray of the same shape, or the permuted one; read-only where the producer says so. An array with nothing
+    to do is returned itself. Tensors that require grad are copied (the copy is detached).
 
 Raises:
     ExchangeError, CastError, TypeError, ValueError: as to_torch.
