@@ -56,12 +56,16 @@ def images(
 
     Args:
         batch: uint8 pixels: a NumPy array, a torch tensor or anything else that to_torch takes; any strides.
-        mean, std: one number for each channel, or one for all, in units of the full range (0 to 1).
+        mean: one number for each channel, or one for all, in units of the full range (0 to 1).
+        std: likewise.
         dtype: of the result.
         layout: the batch's axes, ``->``, the result's; a letter an axis, C the channels. Without an arrow the order
             stays. A first N may be absent from the batch, which then is a single image.
         out: a torch tensor of the result's shape to write into; it is returned.
-        report, overflow, rounding, seed: as in to_torch.
+        report: as in to_torch.
+        overflow: as in Cast.
+        rounding: as in Cast.
+        seed: as in Cast.
 
     Returns:
         torch.Tensor: row-major in the layout's second order.

@@ -148,9 +148,9 @@ Recipe recipe_of_state(const py::tuple& state) {
   // a recipe that was pickled before it had more than three fields
   const auto field = [&](std::size_t i) { return i < state.size() ? py::object(state[i]) : py::none(); };
   const std::array<py::object, 6> extras{field(3), field(4), field(5), field(6), field(7), field(8)};
-  return make_recipe(state[0], state[1], state[2],
-                     {extras[0].ptr(), extras[1].ptr(), extras[2].ptr(), extras[3].ptr(), extras[4].ptr(),
-                      extras[5].ptr()});
+  return make_recipe(
+      state[0], state[1], state[2],
+      {extras[0].ptr(), extras[1].ptr(), extras[2].ptr(), extras[3].ptr(), extras[4].ptr(), extras[5].ptr()});
 }
 
 std::string text(const Recipe& recipe) {
@@ -265,7 +265,8 @@ OwnCoefficients parse_coefficients(PyObject* object, const char* name) {
     throw_value_error(std::string(name) + " has " + std::to_string(PyArray_NDIM(array)) +
                       " dimensions: a number, or one number for each index of an axis");
   }
-  const Ref doubles = checked(PyArray_FROMANY(given.get(), NPY_DOUBLE, 0, 1, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST));
+  const Ref doubles =
+      checked(PyArray_FROMANY(given.get(), NPY_DOUBLE, 0, 1, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST));
   const auto* values = static_cast<const double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(doubles.get())));
   return {PyArray_NDIM(array) == 1, std::vector<double>(values, values + PyArray_SIZE(array))};
 }
