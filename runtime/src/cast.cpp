@@ -12,7 +12,9 @@
 #include "cast/permission.h"
 #include "cast/plain.h"
 #include "cast/tiers.h"
+#include "cast/transform.h"
 #include "halfway/layout.h"
+#include "text.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -21,7 +23,9 @@ namespace {
 using detail::Elements;
 using detail::Kernels;
 using detail::Nest;
+using detail::Positions;
 using detail::Tally;
+using detail::Transform;
 
 // The bytes that a byte order is about: a scalar, or one component of a complex number. 0 when the dtype does not say.
 std::size_t scalar_size(DType dtype) noexcept {
@@ -65,11 +69,59 @@ std::int64_t require_readable(const TensorView& source) {
   return *count;
 }
 
+// The source with its axes in the result's order, and what else the options say of them. Holds what the view borrows.
+class Arranged {
+ public:
+  // throws: std::invalid_argument, Error
+  Arranged(const TensorView& source, const CastOptions& options) : view_(source) {
+    if (!options.transforms()) return;
+    require_valid(options);
+    axis_ = detail::require_axis(source.shape, options);
+    if (!options.permute) return;
+    permuted_ = true;
+    axes_ = detail::require_permutation(*options.permute, source.shape.size());
+    std::optional<std::size_t> moved;
+    for (std::size_t i = 0; i < source.shape.size(); ++i) {
+      shape_[i] = source.shape[axes_[i]];
+      strides_[i] = source.strides[axes_[i]];
+      if (axis_ == axes_[i]) moved = i;
+    }
+    axis_ = moved;
+    view_.shape = {shape_.data(), source.shape.size()};
+    view_.strides = {strides_.data(), source.shape.size()};
+  }
+  ~Arranged() = default;
+  Arranged(const Arranged&) = delete;
+  Arranged& operator=(const Arranged&) = delete;
+
+  [[nodiscard]] const TensorView& view() const noexcept { return view_; }
+  // Of the view.
+  [[nodiscard]] std::optional<std::size_t> axis() const noexcept { return axis_; }
+  [[nodiscard]] bool is_permuted() const noexcept { return permuted_; }
+  // An index of the view as one of the source.
+  [[nodiscard]] std::vector<std::int64_t> index_of_source(const std::vector<std::int64_t>& index) const {
+    if (!permuted_) return index;
+    std::vector<std::int64_t> result(index.size());
+    for (std::size_t i = 0; i < index.size(); ++i) result[axes_[i]] = index[i];
+    return result;
+  }
+
+ private:
+  TensorView view_;
+  std::optional<std::size_t> axis_;
+  bool permuted_ = false;
+  std::array<std::uint8_t, max_ndim> axes_;     // NOLINT(cppcoreguidelines-pro-type-member-init): when permuted
+  std::array<std::int64_t, max_ndim> shape_;    // NOLINT(cppcoreguidelines-pro-type-member-init)
+  std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+};
+
 void require_writable(const TensorView& source, const MutableView& destination, std::int64_t count) {
   if (!std::equal(source.shape.begin(), source.shape.end(), destination.shape.begin(), destination.shape.end()) ||
       destination.strides.size() != destination.shape.size()) {
-    throw Error(Reason::out_mismatch, "the destination's shape is not the source's",
-                "make a destination of the source's shape");
+    throw Error(Reason::out_mismatch,
+                "the destination's shape " + detail::tuple_text(destination.shape) + " is not the result's, " +
+                    detail::tuple_text(source.shape),
+                "make a destination of the source's shape, permuted if the axes are");
   }
   if (source.dtype == destination.dtype && source.element_size() != destination.element_size()) {
     throw Error(Reason::out_mismatch, "one of source and destination is padded to a byte an element, the other packed");
@@ -130,52 +182,73 @@ void copy_packed(const TensorView& source, const MutableView& destination, std::
 
 // The flags that must not occur; none when they cannot.
 convert::Flags watched_flags(DType from, DType to, const CastOptions& options) noexcept {
-  const bool clamps_infinities = from != to && options.overflow == Overflow::saturate;
-  if (is_exact(from, to) && !clamps_infinities) return 0;
+  const bool converts = from != to || options.is_affine();
+  const bool clamps_infinities = converts && options.overflow == Overflow::saturate;
+  if (is_exact(from, to) && !clamps_infinities && !options.is_affine()) return 0;
   if (options.casting == Casting::same_value) return convert::overflow | convert::inexact | convert::nan_dropped;
   return options.overflow == Overflow::raise ? convert::overflow : convert::Flags{0};
 }
 
-// Everything is permitted, and there is at least one element. `fresh`: the destination may be written and thrown away.
-void fill(const TensorView& source, const MutableView& destination, const CastOptions& options, std::int64_t count,
+// Bits of one dtype to where they belong, and NaN counted. `fresh`: as below.
+void copy(const TensorView& source, const MutableView& destination, const CastOptions& options, std::int64_t count,
           bool fresh) {
-  const DType from = source.dtype;
-  const DType to = destination.dtype;
+  const DType dtype = source.dtype;
   const Elements in = elements_of(source);
   const Elements out = elements_of(destination);
   const Kernels& kernels = detail::active_kernels();
-  const DTypeInfo* const row = find(from);
-  const bool has_nan = row != nullptr && row->castable && row->format != nullptr;
-
-  if (from == to) {
-    if (options.report != nullptr) options.report->count = static_cast<std::uint64_t>(count);
-    if (!fresh && is_identical(source, destination)) {
-      if (options.report == nullptr || !has_nan) return;
-      Tally tally;
-      detail::convert_pass(kernels, Nest::of(source), in, out, false, &tally);
-      *options.report = tally.report;
-      return;
-    }
-    if (in.size == 0) return copy_packed(source, destination, count);
-    if (options.report == nullptr || !has_nan) {
-      const std::size_t unit = source.swapped != destination.swapped ? scalar_size(from) : 1;
-      return detail::copy_pass(kernels, Nest::between(source, destination), in.size, unit);
-    }
+  const DTypeInfo* const row = find(dtype);
+  const bool counts_nan = options.report != nullptr && row != nullptr && row->castable && row->format != nullptr;
+  if (options.report != nullptr) options.report->count = static_cast<std::uint64_t>(count);
+  Tally tally;
+  if (!fresh && is_identical(source, destination)) {
+    if (!counts_nan) return;
+    detail::convert_pass(kernels, Nest::of(source), in, out, false, &tally);
+  } else if (in.size == 0) {
+    return copy_packed(source, destination, count);
+  } else if (!counts_nan) {
+    const std::size_t unit = source.swapped != destination.swapped ? scalar_size(dtype) : 1;
+    return detail::copy_pass(kernels, Nest::between(source, destination), in.size, unit);
+  } else {
+    detail::convert_pass(kernels, Nest::between(source, destination), in, out, false, &tally);
   }
+  *options.report = tally.report;
+}
 
-  const bool saturate = from != to && options.overflow == Overflow::saturate;  // copied bits keep their infinities
+// Everything is permitted, and there is at least one element. `fresh`: the destination may be written and thrown away.
+void fill(const Arranged& arranged, const MutableView& destination, const CastOptions& options, std::int64_t count,
+          bool fresh) {
+  const TensorView& source = arranged.view();
+  const DType from = source.dtype;
+  const DType to = destination.dtype;
+  if (from == to && !options.is_affine()) return copy(source, destination, options, count, fresh);
+
+  const Elements in = elements_of(source);
+  const Elements out = elements_of(destination);
+  const Kernels& kernels = detail::active_kernels();
+  const bool saturate = options.overflow == Overflow::saturate;
+  std::optional<Transform> transform;
+  if (options.is_affine() || options.rounding == Rounding::stochastic) {
+    transform.emplace(options, detail::compute_type(kernels, from));
+  }
+  // One pass; without a destination it only counts.
+  const auto pass = [&](const MutableView* written, Tally* tally) {
+    Positions positions;
+    positions.axis = arranged.axis().value_or(Positions::no_axis);
+    Positions* const asked = transform ? &positions : nullptr;
+    const Nest nest = written != nullptr ? Nest::between(source, *written, asked) : Nest::of(source, asked);
+    detail::convert_pass(kernels, nest, in, out, saturate, tally, transform ? &*transform : nullptr, asked);
+  };
   Tally tally;
   tally.watched = watched_flags(from, to, options);
   const bool counts = options.report != nullptr || tally.watched != 0;
   const bool checks_first = !fresh && tally.watched != 0;
-  if (checks_first) {
-    detail::convert_pass(kernels, Nest::of(source), in, out, saturate, &tally);
-  } else {
-    detail::convert_pass(kernels, Nest::between(source, destination), in, out, saturate, counts ? &tally : nullptr);
-  }
+  pass(checks_first ? nullptr : &destination, counts ? &tally : nullptr);
   if (options.report != nullptr) *options.report = tally.report;
-  if (tally.losses > 0) detail::refuse_loss(source, in, to, options, tally);
-  if (checks_first) detail::convert_pass(kernels, Nest::between(source, destination), in, out, saturate, nullptr);
+  if (tally.losses > 0) {
+    detail::refuse_loss(source, in, to, options, tally,
+                        [&](const std::vector<std::int64_t>& index) { return arranged.index_of_source(index); });
+  }
+  if (checks_first) pass(&destination, nullptr);
 }
 
 // Memory from an allocator that a tensor holds until its last share goes.
@@ -235,9 +308,11 @@ Tensor cast(const TensorView& source, DType dtype, const CastOptions& options, A
   if (options.report != nullptr) *options.report = {};
   require_permitted(source, dtype, false, options.casting);
   const std::int64_t count = require_readable(source);
-  Tensor result = allocate_like(source, dtype, count, allocator);
+  const Arranged arranged(source, options);
+  detail::require_transformable(source.dtype, dtype, options);
+  Tensor result = allocate_like(arranged.view(), dtype, count, allocator);
   if (detail::cast_plainly(source, result.mutable_view(), options)) return result;
-  if (count > 0) fill(source, result.mutable_view(), options, count, true);
+  if (count > 0) fill(arranged, result.mutable_view(), options, count, true);
   return result;
 }
 
@@ -246,10 +321,12 @@ void cast_into(const TensorView& source, const MutableView& destination, const C
   if (options.report != nullptr) *options.report = {};
   require_permitted(source, destination.dtype, destination.swapped, options.casting);
   const std::int64_t count = require_readable(source);
-  require_writable(source, destination, count);
+  const Arranged arranged(source, options);
+  detail::require_transformable(source.dtype, destination.dtype, options);
+  require_writable(arranged.view(), destination, count);
   if (count == 0) return;
-  if (!is_identical(source, destination)) require_apart(source, destination);
-  fill(source, destination, options, count, false);
+  if (options.is_affine() || !is_identical(arranged.view(), destination)) require_apart(source, destination);
+  fill(arranged, destination, options, count, false);
 }
 
 }  // namespace v0

@@ -31,6 +31,7 @@ from ._core import (
 from ._dtypes import DTypeRow, dtypes
 from ._errors import CastError, ExchangeError
 from ._fields import fields
+from ._images import images
 
 __all__ = [
     "Cast",
@@ -46,6 +47,7 @@ __all__ = [
     "explain",
     "fields",
     "from_dlpack",
+    "images",
     "memory",
     "num_threads",
     "register_numpy_dtypes",

@@ -160,7 +160,7 @@ const std::byte* Converter::convert_block(const std::byte* source, std::byte* ru
   } else {
     encode(decode(source, n), run, position, n);
   }
-  return route_.from == route_.to ? source : run;
+  return route_.copies ? source : run;
 }
 
 // Native elements to a run in the destination, unless they are there. What is read next may be fetched meanwhile.
@@ -190,7 +190,7 @@ void Converter::scatter(const std::byte* elements, Cursor<std::byte>& out, std::
 // type.
 const std::byte* Converter::decode(const std::byte* source, std::size_t n) noexcept {
   const std::byte* values = source;
-  if (route_.decode != nullptr) {
+  if (route_.decode != nullptr && !fuses_affine()) {
     route_.decode(source, wide_, from_complex() ? 2 * n : n);
     values = wide_;
   }
@@ -209,6 +209,8 @@ const std::byte* Converter::decode(const std::byte* source, std::size_t n) noexc
 }
 
 void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept {
+  if (fuses_affine()) return convert_affine(values, encoded, position, n);
+  if (pass_.transform != nullptr) values = transformed(values, position, n);
   const bool both_parts_matter = from_complex() && route_.to == boolean;
   if (pass_.counts) {
     if (from_complex() || to_complex()) {
@@ -218,7 +220,9 @@ void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t
     }
   } else {
     const std::size_t components = to_complex() ? 2 * n : n;
-    if (route_.encode != nullptr) {
+    if (route_.stochastic != nullptr) {
+      route_.stochastic(values, encoded, lanes_, components, route_.saturate);
+    } else if (route_.encode != nullptr) {
       route_.encode(values, encoded, components);
     } else {
       std::memcpy(encoded, values, components * route_.to_size);
@@ -235,11 +239,15 @@ void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t
 void Converter::encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position,
                                  std::size_t n) noexcept {
   Counts counts;
-  route_.counted(values, encoded, n, route_.saturate, counts);
+  if (route_.stochastic != nullptr) {
+    route_.stochastic_counted(values, encoded, lanes_, n, route_.saturate, counts);
+  } else {
+    route_.counted(values, encoded, n, route_.saturate, counts);
+  }
   const std::uint64_t losses = add(counts, n);
   if (losses == 0) return;
   if (may_be_first(position)) {
-    encode_flagged(route_.to, route_.wide, values, encoded, flags_, n, route_.saturate);
+    encode_flagged(route_.to, route_.wide, values, encoded, flags_, n, route_.saturate, flagged_rounding());
   }
   add_losses(losses, tally_->watched & route_.possible, position, n);
 }
@@ -289,7 +297,8 @@ void Converter::add_losses(std::uint64_t losses, Flags watched, std::int64_t pos
 // Complex elements count once for both parts, which takes the flags of each.
 void Converter::encode_and_flag(const std::byte* values, std::byte* encoded, std::int64_t position,
                                 std::size_t n) noexcept {
-  encode_flagged(route_.to, route_.wide, values, encoded, flags_, to_complex() ? 2 * n : n, route_.saturate);
+  encode_flagged(route_.to, route_.wide, values, encoded, flags_, to_complex() ? 2 * n : n, route_.saturate,
+                 flagged_rounding());
   if (to_complex()) {
     for (std::size_t i = 0; i < n; ++i) flags_[i] = flags_[2 * i] | flags_[2 * i + 1];
   } else {

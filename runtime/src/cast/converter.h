@@ -4,11 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "flagged.h"
 #include "mover.h"
 #include "nest.h"
 #include "pass.h"
 #include "route.h"
 #include "tiling.h"
+#include "transform.h"
 #include "tuning.h"
 
 namespace halfway {
@@ -23,11 +25,13 @@ struct Pass {
   const Elements& to;
   const Route& route;
   const Tiling& tiling;
-  bool counts;      // into a tally
-  bool contiguous;  // both sides are one run of elements
-  bool dense;       // the destination is one run of elements in the order of the nest
-  bool in_place;    // both sides are the same places
-  bool streams;     // past the caches: runs of the destination are long
+  const Transform* transform;  // nullptr: the route does nothing but convert
+  const Positions* positions;  // of a transform
+  bool counts;                 // into a tally
+  bool contiguous;             // both sides are one run of elements
+  bool dense;                  // the destination is one run of elements in the order of the nest
+  bool in_place;               // both sides are the same places
+  bool streams;                // past the caches: runs of the destination are long
   // Loops over contiguous pairs that stream by themselves: nullptr where there is none, or it is not wanted.
   EncodeLoop streamed;
   CountedLoop streamed_counted;
@@ -65,6 +69,11 @@ class Converter {
   void scatter(const std::byte* elements, Cursor<std::byte>& out, std::size_t n) noexcept;
   const std::byte* decode(const std::byte* source, std::size_t n) noexcept;
   void encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  template <class Work>
+  void in_channels(std::int64_t position, std::size_t n, const Work& work) noexcept;
+  const std::byte* transformed(const std::byte* values, std::int64_t position, std::size_t n) noexcept;
+  void convert_affine(const std::byte* source, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  void find_lanes(std::int64_t position, std::size_t n) noexcept;
   void encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
   void encode_and_flag(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
   void locate_first_loss(const std::byte* values, std::int64_t begin, std::int64_t end) noexcept;
@@ -77,9 +86,14 @@ class Converter {
   }
   // Whether nothing is between the source's components and the destination's but their conversion.
   [[nodiscard]] bool is_plain_pair() const noexcept {
-    return !pass_.counts && route_.from != route_.to && from_complex() == to_complex();
+    return !pass_.counts && !route_.copies && pass_.transform == nullptr && from_complex() == to_complex();
   }
 
+  // Whether one loop does all stages: then decode() leaves the elements as they are.
+  [[nodiscard]] bool fuses_affine() const noexcept { return route_.fused_affine != nullptr && !pass_.counts; }
+  [[nodiscard]] FlaggedRounding flagged_rounding() const noexcept {
+    return {.nearest = route_.nearest, .lanes = route_.stochastic != nullptr ? lanes_ : nullptr};
+  }
   [[nodiscard]] bool from_complex() const noexcept { return is_complex(route_.from); }
   [[nodiscard]] bool to_complex() const noexcept { return is_complex(route_.to); }
   [[nodiscard]] std::byte* imaginary() noexcept { return parts_ + block_components / 2 * sizeof(double); }
@@ -87,8 +101,7 @@ class Converter {
   // Whether elements are encoded where they belong. What lies between is a buffer where they are yet to be swapped, or
   // still to be read.
   [[nodiscard]] bool encodes_into_place() const noexcept {
-    return pass_.nest.destination != nullptr && route_.from != route_.to && !pass_.streams && !pass_.in_place &&
-           !to_.swaps();
+    return pass_.nest.destination != nullptr && !route_.copies && !pass_.streams && !pass_.in_place && !to_.swaps();
   }
 
   const Pass& pass_;
@@ -96,6 +109,7 @@ class Converter {
   Tally* tally_;
   Mover from_;
   Mover to_;
+  std::size_t periods_ = 0;  // pairs of coefficients in `scales_` and `shifts_` that stand for the axis again and again
 
   // A component has at most 8 bytes, and blocks of components wider than 4 have half as many. Not initialised.
   static constexpr std::size_t buffer_bytes = block_components * sizeof(double);
@@ -105,6 +119,10 @@ class Converter {
   alignas(64) std::byte encoded_[buffer_bytes];
   alignas(64) convert::Flags flags_[block_components];
   alignas(64) std::byte tile_[Tiling::buffer_bytes];
+  // Of a transform: the coefficients of a block that begins anywhere in a period of the axis, and lanes.
+  alignas(64) std::byte scales_[2 * buffer_bytes];
+  alignas(64) std::byte shifts_[2 * buffer_bytes];
+  alignas(64) std::uint16_t lanes_[block_components];
 };
 
 }  // namespace detail

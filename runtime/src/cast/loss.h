@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "halfway/cast.h"
 #include "pass.h"
@@ -14,9 +16,10 @@ namespace detail {
 // The element at a position in C order, in as few digits as identify it: "0.1", "-3", "True", "(1-2j)", "nan".
 [[nodiscard]] std::string value_text(const TensorView& source, const Elements& elements, std::int64_t position);
 
-// throws: CastError, always
+// throws: CastError, always. `named` turns an index of `source` into the one that the caller knows.
 [[noreturn]] void refuse_loss(const TensorView& source, const Elements& elements, DType to, const CastOptions& options,
-                              const Tally& tally);
+                              const Tally& tally,
+                              const std::function<std::vector<std::int64_t>(const std::vector<std::int64_t>&)>& named);
 
 }  // namespace detail
 }  // namespace v0

@@ -103,14 +103,17 @@ void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::
 }
 
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
-                  Tally* tally) noexcept {
-  const Route route = Route::between(kernels, from.dtype, to.dtype, saturate);
+                  Tally* tally, const Transform* transform, const Positions* positions) noexcept {
+  const Route route = transform == nullptr ? Route::between(kernels, from.dtype, to.dtype, saturate)
+                                           : Route::between(kernels, from.dtype, to.dtype, saturate,
+                                                            {transform->affine, transform->stochastic});
   const Tiling tiling(nest, from.size, to.size, Converter::block_of(route));
   const bool contiguous = is_contiguous_pair(nest, from.size, to.size);
   const bool in_place = nest.source == nest.destination;
   const bool streams = is_worth_streaming(nest, to.size);
   const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
-  const bool is_plain = contiguous && !in_place && from.swap_unit == 1 && to.swap_unit == 1 && !saturate;
+  const bool is_plain =
+      transform == nullptr && contiguous && !in_place && from.swap_unit == 1 && to.swap_unit == 1 && !saturate;
   const bool has_loop = is_plain && ((streams && aligned) || nest.destination == nullptr);
   const FusedLoop* const fused = has_loop ? kernels.find_fused(from.dtype, to.dtype) : nullptr;
   const Pass pass{.kernels = kernels,
@@ -119,6 +122,8 @@ void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from
                   .to = to,
                   .route = route,
                   .tiling = tiling,
+                  .transform = route.affine != nullptr || route.stochastic != nullptr ? transform : nullptr,
+                  .positions = positions,
                   .counts = tally != nullptr,
                   .contiguous = contiguous,
                   .dense = is_dense(nest, to.size),

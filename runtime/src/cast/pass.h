@@ -9,6 +9,7 @@
 #include "halfway/convert.h"
 #include "nest.h"
 #include "route.h"
+#include "transform.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -30,10 +31,11 @@ struct Tally {
 void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept;
 
 // Castable dtypes. Counts into `tally` when there is one. Without a destination in the nest nothing is written. Between
-// equal dtypes the bits are copied, and only NaN can be counted. If both sides are the same places, elements become
-// their images where they are.
+// equal dtypes the bits are copied, and only NaN can be counted, unless `transform` is affine. With a transform (which
+// fits the dtypes, see Route::between) the nest's positions say where an element stands. If both sides are the same
+// places, elements become their images where they are.
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
-                  Tally* tally) noexcept;
+                  Tally* tally, const Transform* transform = nullptr, const Positions* positions = nullptr) noexcept;
 
 }  // namespace detail
 }  // namespace v0

@@ -19,6 +19,7 @@
 
 #include "../kernels.h"
 #include "halfway/convert.h"
+#include "halfway/rounding.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -203,16 +204,16 @@ void encode(const std::byte* __restrict wide, std::byte* __restrict elements, st
   }
 }
 
-template <class E, class W, bool saturate>
-void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elements, std::size_t n,
-                    Counts& counts) noexcept {
+// `n` elements by `encode_one(i)`, and the sums of their flags.
+template <class E, class Encode>
+inline void encode_summing(std::byte* __restrict elements, std::size_t n, Counts& counts, Encode encode_one) noexcept {
   using Bits = typename E::Bits;
   constexpr std::size_t some = 96;  // sums of up to 127 flags keep their counts apart
   for (std::size_t begin = 0; begin < n; begin += some) {
     const std::size_t end = n - begin < some ? n : begin + some;
     Flags sum = 0;
     for (std::size_t i = begin; i < end; ++i) {
-      const convert::Encoded<Bits> encoded = E::encode(load<W>(wide + i * sizeof(W)), saturate);
+      const convert::Encoded<Bits> encoded = encode_one(i);
       store<Bits>(elements + i * sizeof(Bits), encoded.bits);
       sum += encoded.flags & convert::counted;
     }
@@ -221,6 +222,13 @@ void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elem
     counts.underflow += (sum >> 16) & 0xFF;
     counts.inexact += sum >> 24;
   }
+}
+
+template <class E, class W, bool saturate>
+void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elements, std::size_t n,
+                    Counts& counts) noexcept {
+  encode_summing<E>(elements, n, counts,
+                    [&](std::size_t i) { return E::encode(load<W>(wide + i * sizeof(W)), saturate); });
 }
 
 // Rounding is monotonic: which magnitudes overflow and which become zero is a matter of two thresholds.
@@ -345,6 +353,22 @@ void convert_fused(const std::byte* __restrict from, std::byte* __restrict to, s
   }
 }
 
+}  // namespace
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway
+
+#include "affine.h"
+#include "stochastic.h"
+#if defined(HALFWAY_HAS_STEPS)
+#include "avx2_affine.h"
+#endif
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+namespace {
+
 // --- memory
 
 void stream(std::byte* destination, const std::byte* source, std::size_t bytes, const std::byte* next,
@@ -425,6 +449,8 @@ constexpr DTypeKernels kernels_of() noexcept {
     row.encode_counted[2] = encode_counted<E, std::int64_t>;
     row.encode_counted[3] = encode_counted<E, std::uint64_t>;
   }
+  add_nearest<E>(row);
+  add_stochastic<E>(row);
   return row;
 }
 
@@ -474,16 +500,33 @@ constexpr std::array fused{
     fused_of<convert::Float8E4M3FN, Float32>(),
     fused_of<convert::Float8E5M2, Float32>(),
 };
+constexpr std::array fused_affine{
+    fused_affine_of<BFloat16, UInt8>,   fused_affine_of<Float16, UInt8>,   fused_affine_of<Float32, UInt8>,
+    fused_affine_of<BFloat16, Float32>, fused_affine_of<Float16, Float32>, fused_affine_of<Float32, Float32>,
+};
 #else
 constexpr std::array fused{
     FusedLoop{UInt8::dtype, BFloat16::dtype, convert_fused<BFloat16, UInt8>, nullptr, nullptr},
 };
+constexpr std::array<FusedAffine, 0> fused_affine{};
 #endif
 
 }  // namespace
 
 extern const Kernels HALFWAY_TIER_KERNELS;
-constinit const Kernels HALFWAY_TIER_KERNELS{HALFWAY_TIER_NAME, table, fused, moves, swaps, stream};
+constinit const Kernels HALFWAY_TIER_KERNELS{
+    .name = HALFWAY_TIER_NAME,
+    .dtypes = table,
+    .fused = fused,
+    .moves = moves,
+    .swaps = swaps,
+    .affine = {AffineLoops{affine_one<float>, affine_each<float>},
+               AffineLoops{affine_one<double>, affine_each<double>}},
+    .fused_affine = fused_affine,
+    .lanes = fill_lanes,
+    .integers_to_odd = {decode_odd_double<std::int64_t>, decode_odd_double<std::uint64_t>},
+    .stream = stream,
+};
 
 }  // namespace detail
 }  // namespace v0

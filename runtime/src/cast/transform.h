@@ -1,0 +1,57 @@
+// What a pass does to numbers beyond converting them: scale and shift, rounding by chance. Private to the runtime.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "halfway/cast.h"
+#include "kernels.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+
+// Prepared once, before the pass, and shared by its threads.
+struct Transform {
+  // Scale and shift, rounded to the compute type. Requires: the options are valid, and fit the source.
+  Transform(const CastOptions& options, WideType compute);
+
+  [[nodiscard]] const std::byte* scale() const noexcept { return varies ? scales.data() : one_scale.data(); }
+  [[nodiscard]] const std::byte* shift() const noexcept { return varies ? shifts.data() : one_shift.data(); }
+
+  WideType compute;
+  bool affine;
+  bool varies;  // along an axis
+  bool stochastic;
+  std::uint64_t seed;
+  // The index, in row-major order of the whole result, of the first element of this pass.
+  std::uint64_t first_index = 0;
+
+  alignas(8) std::array<std::byte, 8> one_scale{};
+  alignas(8) std::array<std::byte, 8> one_shift{};
+  std::vector<std::byte> scales;  // one for each index of the axis
+  std::vector<std::byte> shifts;
+};
+
+// The compute type of affine casts from a dtype: float32 where it holds every value, else float64.
+[[nodiscard]] WideType compute_type(const Kernels& kernels, DType from) noexcept;
+
+// The axes of a source in the order of the result's.
+// throws: Error (permute)
+[[nodiscard]] std::array<std::uint8_t, max_ndim> require_permutation(std::span<const std::int64_t> permute,
+                                                                     std::size_t ndim);
+
+// The axis of the source that coefficients go along, if they do.
+// throws: Error (affine)
+[[nodiscard]] std::optional<std::size_t> require_axis(std::span<const std::int64_t> shape, const CastOptions& options);
+
+// The dtypes may be transformed as the options say.
+// throws: Error (unsupported_dtype)
+void require_transformable(DType from, DType to, const CastOptions& options);
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway
