@@ -105,9 +105,10 @@ void Converter::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
   const auto to_size = static_cast<std::int64_t>(pass_.to.size);
   const std::int64_t stride = pass_.nest.destination_strides[pass_.nest.ndim - 1];
   const bool encodes = encodes_into_place();
+  alignas(64) std::byte elements[Tiling::buffer_bytes];  // NOLINT(cppcoreguidelines-pro-type-member-init)
   for (std::int64_t index = begin; index < end; ++index) {
     const Tile tile = tiling.tile(index);
-    tiling.load(from_, tile, tile_);
+    tiling.load(from_, tile, elements);
     // What is converted at once is a run of the nest: a row, or all of them.
     const bool joined = tiling.joins_rows();
     const std::int64_t pieces = joined ? 1 : tile.rows;
@@ -116,7 +117,7 @@ void Converter::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
     const bool is_run = tile.destination != nullptr && (stride == to_size || tile.length == 1) &&
                         (rows == 1 || tiling.destination_step() == tile.length * to_size);
     for (std::int64_t piece = 0; piece < pieces; ++piece) {
-      std::byte* const source = tile_ + piece * tiling.buffer_step();
+      std::byte* const source = elements + piece * tiling.buffer_step();
       std::byte* const destination =
           tile.destination != nullptr ? tile.destination + piece * tiling.destination_step() : nullptr;
       if (from_.swaps()) from_.swap(source, source, n);

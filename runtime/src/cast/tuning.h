@@ -21,10 +21,11 @@ inline constexpr std::int64_t short_row = 64;
 inline constexpr std::int64_t short_dense_row = 256;
 
 // Bytes of a tile of a transposed source: small enough for a second-level cache to hold it with all else. Its rows take
-// this many bytes of each line of the source, where it has them: reading lines of 256 bytes took half the time of
-// reading single cache lines, 16 KiB apart (2-core AMD EPYC Milan virtual machine, 2026-11-25).
-inline constexpr std::size_t tile_bytes = std::size_t{32} << 10;
-inline constexpr std::int64_t tile_line_bytes = 256;
+// this many bytes of each line of the source, where it has them. float32 -> bfloat16 of 4096 x 4096, transposed, on one
+// thread and on two: 20 and 14 ms with 32 KiB and 256 bytes, 19 and 12 with 64 KiB and 256, 14 and 10 with 128 KiB and
+// 512, 16 and 10 with 128 KiB and 1024 (2-core AMD EPYC Milan virtual machine, 2026-11-25, medians of 21).
+inline constexpr std::size_t tile_bytes = std::size_t{128} << 10;
+inline constexpr std::int64_t tile_line_bytes = 512;
 // Elements of a row below which it is better to gather them one by one.
 inline constexpr std::int64_t shortest_tile_row = 16;
 

@@ -83,6 +83,10 @@ inline V take_turns(V a, V b, V c, std::index_sequence<I...> /*places*/) noexcep
 
 // --- strided to contiguous
 
+// Sources that are large come from memory, and what is left out is fetched all the same: the processor's own
+// prefetching stops at each page.
+constexpr std::int64_t fetched_ahead = 1024;
+
 // `step` is known when this is compiled: one of several elements that lie side by side. The last vector is left to the
 // plain loop, since whole ones would read beyond the last element.
 template <class T, std::size_t step>
@@ -91,6 +95,7 @@ std::size_t gather_each(const std::byte* source, std::byte* run, std::size_t n) 
   constexpr auto places = VectorOf<T>::places;
   std::size_t i = 0;
   for (; i + width < n; i += width) {
+    __builtin_prefetch(source + i * step * sizeof(T) + fetched_ahead);
     Vector<T> v[step];
     for (std::size_t part = 0; part < step; ++part)
       v[part] = load<Vector<T>>(source + (i * step + part * width) * sizeof(T));
@@ -112,6 +117,7 @@ std::size_t gather_reversed(const std::byte* source, std::byte* run, std::size_t
   using Wide = VectorOf<T, wide_bytes>;
   std::size_t i = 0;
   for (; i + Wide::size <= n; i += Wide::size) {
+    __builtin_prefetch(source - i * sizeof(T) - fetched_ahead);
     const auto v = load<typename Wide::type>(source - (i + Wide::size - 1) * sizeof(T));
     store(run + i * sizeof(T), reversed(v, Wide::places));
   }
@@ -130,7 +136,12 @@ void gather(const std::byte* source, std::int64_t stride, std::byte* run, std::s
       if (stride == 4 * size) i = gather_each<T, 4>(source, run, n);
     }
   }
-  for (; i < n; ++i) store(run + i * sizeof(T), load<T>(source + static_cast<std::int64_t>(i) * stride));
+  const std::int64_t ahead = stride < 0 ? -fetched_ahead : fetched_ahead;
+  for (; i < n; ++i) {
+    const std::byte* const element = source + static_cast<std::int64_t>(i) * stride;
+    __builtin_prefetch(element + ahead);
+    store(run + i * sizeof(T), load<T>(element));
+  }
 }
 
 // --- transposing
