@@ -69,12 +69,13 @@ bool is_dense(const Nest& nest, std::size_t size) noexcept {
   return nest.destination != nullptr;
 }
 
-bool is_worth_streaming(const Nest& nest, std::size_t size) noexcept {
+bool is_worth_streaming(const Nest& nest, std::size_t from_size, std::size_t size) noexcept {
   const std::size_t last = nest.ndim - 1;
   const auto step = static_cast<std::int64_t>(size);
   const bool in_runs = is_dense(nest, size) ||
                        (nest.destination_strides[last] == step && nest.shape[last] * step >= shortest_streamed_run);
-  return nest.destination != nullptr && in_runs && static_cast<std::size_t>(nest.count) * size >= streaming_bytes();
+  return nest.destination != nullptr && in_runs &&
+         static_cast<std::size_t>(nest.count) * (from_size + size) >= streaming_bytes();
 }
 
 }  // namespace
@@ -98,7 +99,7 @@ void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::
                   .tiling = tiling,
                   .size = size,
                   .swap_unit = swap_unit,
-                  .streams = is_worth_streaming(nest, size)};
+                  .streams = is_worth_streaming(nest, size, size)};
   split(nest, tiling, 2 * size, [&](std::int64_t begin, std::int64_t end) noexcept { Copier(copy).run(begin, end); });
 }
 
@@ -110,7 +111,7 @@ void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from
   const Tiling tiling(nest, from.size, to.size, Converter::block_of(route));
   const bool contiguous = is_contiguous_pair(nest, from.size, to.size);
   const bool in_place = nest.source == nest.destination;
-  const bool streams = is_worth_streaming(nest, to.size);
+  const bool streams = is_worth_streaming(nest, from.size, to.size);
   const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
   const bool is_plain =
       transform == nullptr && contiguous && !in_place && from.swap_unit == 1 && to.swap_unit == 1 && !saturate;
