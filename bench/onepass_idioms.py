@@ -221,7 +221,7 @@ def swap_in_place(a: Array, w: Array, o: Tensor, wide: Tensor) -> Tensor:
 def swap_storage(t: Tensor, o: Tensor, wide: Tensor) -> Tensor:
     """torch's own swap, of a copy of the bytes. `t` has the wrong values, `wide` a storage of its own."""
     wide.copy_(t)
-    wide.untyped_storage().byteswap(wide.dtype)
+    wide.untyped_storage().byteswap(wide.dtype)  # type: ignore[no-untyped-call]
     return o if o is wide else o.copy_(wide)
 
 
