@@ -1,11 +1,11 @@
 # Every target installs what is missing, does what is not current, and nothing else. The work is done by tools/.
 #
 #   PYTHON=python3.12 make setup    another interpreter for .venv (default: python3)
-#   BENCH=cast make bench           one of the benchmarks (default: exchange cast)
+#   BENCH=cast make bench           one of the benchmarks (default: exchange cast onepass)
 #   JOBS=4 make test                more compile and lint jobs (default: the processors there are)
 
 PYTHON ?= python3
-BENCH ?= exchange cast
+BENCH ?= exchange cast onepass
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 export JOBS
 

@@ -32,11 +32,8 @@ the operating system for the pages.
 from __future__ import annotations
 
 import argparse
-import gc
-import json
 import re
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,23 +41,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # to be run as a script, from any folder
 
-import torch  # noqa: E402
-from bench import cast_claims, cast_options, cast_rows, floor, harness, plots  # noqa: E402
-
-import halfway  # noqa: E402
+from bench import cast_claims, cast_options, cast_rows, cli, harness, plots  # noqa: E402
 
 PACKAGES = ("numpy", "torch", "ml_dtypes", "halfway")
-THREADS = 2
-
-
-def use_threads(count: int) -> int:
-    """Give torch and halfway as many threads as are wanted and there; how many that is."""
-    count = min(count, len(harness.processors()))
-    torch.set_num_threads(count)
-    set_ours = getattr(halfway, "set_num_threads", None)
-    if set_ours is not None:
-        set_ours(count)
-    return count
 
 
 def parse_size(text: str) -> int:
@@ -97,33 +80,11 @@ def print_option(row: Mapping[str, Any]) -> None:
     print(text, flush=True)
 
 
-def print_claims(claims: Sequence[Mapping[str, Any]]) -> None:
-    print()
-    for entry in claims:
-        note = f"  ({entry['note']})" if "note" in entry else ""
-        print(
-            f"{entry['verdict']:5} {entry['name']:74} {entry['value']:7.3f}"
-            f"  target {entry['bound']} {entry['target']:g}{note}"
-        )
-    met = sum(entry["verdict"] == "ok" for entry in claims)
-    print(f"{met} of {len(claims)} targets met")
-
-
 def measure(
     rows: Sequence[cast_rows.Case], options: Sequence[cast_options.OptionCase], threads: int, quick: bool
 ) -> dict[str, Any]:
     """Everything about the chosen rows, printed as it comes."""
-    begin = time.monotonic()
-    gc.collect()
-    gc.freeze()  # torch's hundred thousand objects, which every race would look through again
-    result: dict[str, Any] = {
-        "benchmark": "cast",
-        "date": harness.today(),
-        "quick": quick,
-        "machine": harness.machine(PACKAGES),
-        "settings": {"threads": use_threads(threads), "floor": floor.isa(), "gc": "disabled"},
-    }
-    print(json.dumps({**result["machine"], **result["settings"]}, indent=1), flush=True)
+    result = cli.begin("cast", quick, PACKAGES, threads)
 
     def elements_of(size: int) -> int:
         return min(size, cast_rows.QUICK_LIMIT) if quick else size
@@ -145,36 +106,15 @@ def measure(
         result["options"].append(cast_options.measure_option(option, elements_of(cast_rows.HUGE), quick))
         print_option(result["options"][-1])
     result["claims"] = cast_claims.judge(result["rows"], result["options"])
-    print_claims(result["claims"])
-    result["machine"]["load_average_at_the_end"] = harness.machine(())["load_average"]
-    result["seconds"] = round(time.monotonic() - begin)
-    return result
-
-
-def draw(path: Path, result: Mapping[str, Any]) -> None:
-    about = result["machine"]
-    caption = (
-        f"{about['cpu']}, {result['settings']['threads']} threads, {about['python']}, NumPy {about['numpy']}, "
-        f"torch {about['torch']}, ml_dtypes {about['ml_dtypes']}, {result['date']}"
-    )
-    plots.plot_casts(path, result["rows"], caption)
-    print(path)
+    harness.print_claims(result["claims"])
+    return cli.end(result)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="What a cast costs, against the libraries' own ways and the floor.")
-    parser.add_argument("--quick", action="store_true", help="seconds, not minutes, on few elements; writes no file")
-    parser.add_argument("--json", type=Path, help="where the result goes (default: bench/results)")
-    parser.add_argument("--plot", type=Path, help="also plot ratios and shares (.svg, .png)")
-    parser.add_argument("--replot", type=Path, help="measure nothing: plot this result")
-    parser.add_argument("--rows", type=re.compile, default=re.compile(""), help="only rows whose name matches")
+    parser = cli.parser("What a cast costs, against the libraries' own ways and the floor.")
     parser.add_argument("--sizes", type=parse_sizes, help="only rows of these sizes: 32,1Ki,64Mi")
-    parser.add_argument("--threads", type=int, default=THREADS, help="for torch and halfway (default: %(default)s)")
     options = parser.parse_args(arguments)
-    if options.replot:
-        if not options.plot:
-            parser.error("--replot needs --plot")
-        draw(options.plot, json.loads(options.replot.read_text(encoding="utf-8")))
+    if cli.replotted(parser, options, plots.plot_casts):
         return
 
     everything = cast_rows.cases()
@@ -191,15 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not rows and not special:
         parser.error("no row matches; names look like: " + everything[0].name)
     result = measure(rows, special, options.threads, options.quick)
-
-    name = f"cast-{harness.slug(result['machine']['cpu'])}-{result['date']}.json"
-    complete = not options.quick and len(rows) == len(everything)
-    path = options.json or (ROOT / "bench" / "results" / name if complete else None)
-    if path is not None:
-        harness.write_compact_json(path, result)
-        print(f"\n{path}")
-    if options.plot:
-        draw(options.plot, result)
+    cli.deliver(result, options, complete=len(rows) == len(everything), plot=plots.plot_casts)
 
 
 if __name__ == "__main__":

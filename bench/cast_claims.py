@@ -23,6 +23,7 @@ from bench.cast_rows import (
     Pair,
     size_name,
 )
+from bench.harness import claim
 
 Row = Mapping[str, Any]
 Rows = Mapping[tuple[Pair, str, int], Row]
@@ -30,14 +31,6 @@ Rows = Mapping[tuple[Pair, str, int], Row]
 MEDIAN_OF_RIVAL, WORST_OF_RIVAL = 0.80, 1.10
 FLOOR_FROM_64_MIB, FLOOR_IN_CACHE, FLOOR_OF_OTHERS = 0.85, 0.60, 0.50
 FLAT = 1.3
-
-
-def claim(name: str, value: float, bound: Literal["<=", ">="], target: float, note: str = "") -> dict[str, Any]:
-    """`value` is judged as it is written down."""
-    value = round(value, 3)
-    met = value <= target if bound == "<=" else value >= target
-    result = {"name": name, "value": value, "bound": bound, "target": target, "verdict": "ok" if met else "short"}
-    return {**result, "note": note} if note else result
 
 
 def _of(rows: Rows, pairs: Iterable[Pair], mode: str, sizes: Sequence[int]) -> list[Row]:

@@ -22,12 +22,9 @@ from bench.cast_rows import (
     Data,
     Mode,
     Pair,
-    compare,
     data_of,
     effort_of,
-    listed,
     repeated,
-    run,
     size_name,
 )
 from bench.harness import Contender, Effort
@@ -181,7 +178,7 @@ def measure_option(case: OptionCase, elements: int, quick: bool) -> dict[str, An
     effort = effort_of(elements, quick)
     if not quick:
         effort = Effort(effort.round_ns, rounds=25, seconds=5.0, least=7, threads=True)
-    staying, times = run(entrants, loops, effort)
+    staying, times = harness.run(entrants, loops, effort)
     result: dict[str, Any] = {
         "name": case.name,
         "option": case.option,
@@ -194,7 +191,7 @@ def measure_option(case: OptionCase, elements: int, quick: bool) -> dict[str, An
         "plain": {"statement": plain.statement, "ratio": times.ratio(ours.statement, plain.statement).to_dict()},
     }
     if case.option == "report":
-        compared = compare(staying, times)
+        compared = harness.compare(staying, times)
         result["rival"] = compared["rival"]
         result["faster"] = times.ratio(compared["rival"], ours.statement).to_dict(2)
-    return {**result, "contenders": listed(entrants, times)}
+    return {**result, "contenders": harness.listed(entrants, times)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from bench import floor, harness
-from bench.harness import Contender, Effort, Loop, Times
+from bench.harness import Contender, Effort, Loop
 
 import halfway
 
@@ -205,7 +204,6 @@ def contenders(case: Case) -> list[Contender]:
 # --- one row
 
 THREADED = 32 * KI  # beyond this many elements torch and halfway use their threads
-SCREENED = 2.0  # who takes more than this share of the fastest of its kind, runs no further
 
 
 def effort_of(elements: int, quick: bool) -> Effort:
@@ -218,62 +216,6 @@ def effort_of(elements: int, quick: bool) -> Effort:
     return Effort(round_ns=0, rounds=15, seconds=2.0, least=5, threads=True)
 
 
-def fastest(entrants: Sequence[Contender], times: Times) -> Contender:
-    return min(entrants, key=lambda contender: times.spread(contender.statement).median)
-
-
-def run(entrants: Sequence[Contender], loops: Mapping[str, Loop], effort: Effort) -> tuple[list[Contender], Times]:
-    """A race, and who took part to the end.
-
-    Where rounds are dear, two are run first, after which ours goes on with the fastest only: those
-    who took more than `SCREENED` times as long as the fastest of their role and door keep the times
-    of these two rounds.
-    """
-    staying = list(entrants)
-    early = Times()
-    if effort.threads:
-        early = harness.race(loops, Effort(effort.round_ns, rounds=2, threads=True))
-        best: dict[tuple[str, str | None], float] = {}
-        for contender in entrants:
-            key = (contender.role, contender.door)
-            best[key] = min(early.best(contender.statement), best.get(key, float("inf")))
-        staying = [
-            contender
-            for contender in entrants
-            if contender.role in ("ours", "plain")
-            or early.best(contender.statement) <= SCREENED * best[contender.role, contender.door]
-        ]
-    times = harness.race({c.statement: loops[c.statement] for c in staying}, effort)
-    return staying, Times({**early.samples, **times.samples})
-
-
-def listed(entrants: Sequence[Contender], times: Times) -> list[dict[str, Any]]:
-    """Every contender's times, as JSON."""
-    entries = []
-    for contender in entrants:
-        sample = times.samples[contender.statement]
-        digits = 1 if min(sample) < 10_000 else 0
-        entry: dict[str, Any] = {"statement": contender.statement, "role": contender.role}
-        if contender.door:
-            entry["door"] = contender.door
-        entry["ns"] = harness.spread(sample).to_dict(digits)
-        entry["min_ns"] = round(min(sample), digits)
-        entry["rounds"] = len(sample)
-        entries.append(entry)
-    return entries
-
-
-def compare(staying: Sequence[Contender], times: Times, door: str | None = None) -> dict[str, Any]:
-    """The fastest of ours against the fastest rival, of one door or of all."""
-
-    def best(role: str) -> str:
-        found = [c for c in staying if c.role == role and door in (None, c.door)]
-        return fastest(found, times).statement
-
-    ours, rival = best("ours"), best("rival")
-    return {"ours": ours, "rival": rival, "ratio": times.ratio(ours, rival).to_dict()}
-
-
 def measure(case: Case, data: Data, quick: bool) -> dict[str, Any]:
     entrants = contenders(case)
     names = {door: data.names(door) for door in DOORS}
@@ -282,9 +224,9 @@ def measure(case: Case, data: Data, quick: bool) -> dict[str, Any]:
         if contender.door:
             loops[contender.statement] = harness.loop_of(contender.statement, names[contender.door])
     elements = data.t.numel()
-    staying, times = run(entrants, loops, effort_of(elements, quick))
-    overall = compare(staying, times)
-    floor_of_row = fastest([c for c in staying if c.role == "floor"], times).statement
+    staying, times = harness.run(entrants, loops, effort_of(elements, quick))
+    overall = harness.compare(staying, times)
+    floor_of_row = harness.fastest([c for c in staying if c.role == "floor"], times).statement
     return {
         "name": case.name,
         "source": case.pair.source,
@@ -295,7 +237,7 @@ def measure(case: Case, data: Data, quick: bool) -> dict[str, Any]:
         "bytes_read": data.t.nbytes,
         "bytes_written": data.o.nbytes,
         **overall,
-        "doors": {door: compare(staying, times, door) for door in DOORS},
+        "doors": {door: harness.compare(staying, times, door) for door in DOORS},
         "floor": {"statement": floor_of_row, "share": times.ratio(floor_of_row, overall["ours"]).to_dict()},
-        "contenders": listed(entrants, times),
+        "contenders": harness.listed(entrants, times),
     }

@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 Loop = Callable[[int], int]  # runs that often, returns nanoseconds
 
@@ -178,6 +178,65 @@ def race(loops: Mapping[str, Loop], effort: Effort) -> Times:
     return times
 
 
+SCREENED = 2.0  # who takes more than this share of the fastest of its kind, runs no further
+
+
+def fastest(entrants: Sequence[Contender], times: Times) -> Contender:
+    return min(entrants, key=lambda contender: times.spread(contender.statement).median)
+
+
+def run(entrants: Sequence[Contender], loops: Mapping[str, Loop], effort: Effort) -> tuple[list[Contender], Times]:
+    """A race, and who took part to the end.
+
+    Where rounds are dear, two are run first, after which ours goes on with the fastest only: those
+    who took more than `SCREENED` times as long as the fastest of their role and door keep the times
+    of these two rounds.
+    """
+    staying = list(entrants)
+    early = Times()
+    if effort.threads:
+        early = race(loops, Effort(effort.round_ns, rounds=2, threads=True))
+        best: dict[tuple[str, str | None], float] = {}
+        for contender in entrants:
+            key = (contender.role, contender.door)
+            best[key] = min(early.best(contender.statement), best.get(key, float("inf")))
+        staying = [
+            contender
+            for contender in entrants
+            if contender.role in ("ours", "plain")
+            or early.best(contender.statement) <= SCREENED * best[contender.role, contender.door]
+        ]
+    times = race({c.statement: loops[c.statement] for c in staying}, effort)
+    return staying, Times({**early.samples, **times.samples})
+
+
+def listed(entrants: Sequence[Contender], times: Times) -> list[dict[str, Any]]:
+    """Every contender's times, as JSON."""
+    entries = []
+    for contender in entrants:
+        sample = times.samples[contender.statement]
+        digits = 1 if min(sample) < 10_000 else 0
+        entry: dict[str, Any] = {"statement": contender.statement, "role": contender.role}
+        if contender.door:
+            entry["door"] = contender.door
+        entry["ns"] = spread(sample).to_dict(digits)
+        entry["min_ns"] = round(min(sample), digits)
+        entry["rounds"] = len(sample)
+        entries.append(entry)
+    return entries
+
+
+def compare(staying: Sequence[Contender], times: Times, door: str | None = None) -> dict[str, Any]:
+    """The fastest of ours against the fastest rival, of one door or of all."""
+
+    def best(role: str) -> str:
+        found = [c for c in staying if c.role == role and door in (None, c.door)]
+        return fastest(found, times).statement
+
+    ours, rival = best("ours"), best("rival")
+    return {"ours": ours, "rival": rival, "ratio": times.ratio(ours, rival).to_dict()}
+
+
 def row_result(name: str, contenders: Sequence[Contender], times: Times) -> dict[str, Any]:
     """One row of a table, as JSON: every contender's times, ours against every other."""
     ours = next(c.statement for c in contenders if c.role == "ours")
@@ -206,6 +265,14 @@ def verdict(value: float, target: float | None) -> dict[str, Any]:
     if target is None:
         return {}
     return {"target": target, "verdict": "ok" if value <= target else "short"}
+
+
+def claim(name: str, value: float, bound: Literal["<=", ">="], target: float, note: str = "") -> dict[str, Any]:
+    """`value` is judged as it is written down."""
+    value = round(value, 3)
+    met = value <= target if bound == "<=" else value >= target
+    result = {"name": name, "value": value, "bound": bound, "target": target, "verdict": "ok" if met else "short"}
+    return {**result, "note": note} if note else result
 
 
 # --- where it was measured
@@ -295,3 +362,15 @@ def print_row(row: Mapping[str, Any]) -> None:
             if "target" in ratio:
                 text += f"  target {ratio['target']:.2f}x: {ratio['verdict']}"
         print(text)
+
+
+def print_claims(claims: Sequence[Mapping[str, Any]]) -> None:
+    print()
+    for entry in claims:
+        note = f"  ({entry['note']})" if "note" in entry else ""
+        print(
+            f"{entry['verdict']:5} {entry['name']:74} {entry['value']:7.3f}"
+            f"  target {entry['bound']} {entry['target']:g}{note}"
+        )
+    met = sum(entry["verdict"] == "ok" for entry in claims)
+    print(f"{met} of {len(claims)} targets met")

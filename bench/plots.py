@@ -126,26 +126,70 @@ def plot_casts(path: Path, rows: Sequence[Mapping[str, Any]], caption: str) -> N
 
     largest = max(row["size"] for row in rows)
     bars = [row for row in rows if row["size"] == largest and row["mode"] == "out"]
-    limit = max(1.15, *(row["floor"]["share"]["median"] + 0.15 for row in bars)) if bars else 1.15
-    box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-    for at, row in enumerate(bars):
-        share = row["floor"]["share"]
-        error = [[share["median"] - share["q1"]], [share["q3"] - share["median"]]]
-        style = {"color": MODE_COLOURS["out"], "ecolor": "#333333", "error_kw": {"lw": 1}, "height": 0.7}
-        right.barh(at, share["median"], xerr=error, **style)
-        end = min(max(share["median"], share["q3"]) + 0.015, limit - 0.08)
-        right.text(end, at, f"{share['median']:.2f}", va="center", fontsize=7.5, bbox=box)
+    _share_bars(right, bars)
     names = [f"{SHORT[row['source']]} \u2192 {SHORT[row['target']]}" for row in bars]
     right.set_yticks(range(len(bars)), names, fontsize=8)
-    right.set_ylim(len(bars) - 0.4, -0.6)
-    right.axvline(1.0, color="#666666", lw=1, ls="--")
-    right.set_xlim(0, limit)
-    right.set_xlabel("time of the fastest bare sweep / time of halfway")
     right.set_title(f"Share of the floor, {_size(largest)} elements into out=", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.text(0.01, 0.008, caption, fontsize=7, color="#555555")
     figure.tight_layout(rect=(0, 0.025, 1, 1))
+    _save(figure, path)
+
+
+def _share_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The rows' shares of the floor with their quartiles, from top to bottom."""
+    limit = max(1.15, *(row["floor"]["share"]["median"] + 0.15 for row in rows)) if rows else 1.15
+    box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+    for at, row in enumerate(rows):
+        share = row["floor"]["share"]
+        error = [[share["median"] - share["q1"]], [share["q3"] - share["median"]]]
+        style = {"color": MODE_COLOURS[row["mode"]], "ecolor": "#333333", "error_kw": {"lw": 1}, "height": 0.7}
+        axes.barh(at, share["median"], xerr=error, **style)
+        end = min(max(share["median"], share["q3"]) + 0.015, limit - 0.08)
+        axes.text(end, at, f"{share['median']:.2f}", va="center", fontsize=7.5, bbox=box)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.axvline(1.0, color="#666666", lw=1, ls="--")
+    axes.set_xlim(0, limit)
+    axes.set_xlabel("time of the fastest bare sweep / time of halfway")
+
+
+def plot_onepass(path: Path, rows: Sequence[Mapping[str, Any]], caption: str) -> None:
+    """Left: how many times faster than the best idiom, and than the usual chain. Right: shares of the floor."""
+    _, plt = _matplotlib()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 1.8 + 0.32 * len(rows)), sharey=True)
+    for at, row in enumerate(rows):
+        faster = row["faster"]
+        error = [[faster["median"] - faster["q1"]], [faster["q3"] - faster["median"]]]
+        style = {"color": MODE_COLOURS[row["mode"]], "ecolor": "#333333", "error_kw": {"lw": 1}, "height": 0.7}
+        left.barh(at, faster["median"] - 1, left=1, xerr=error, **style)  # on a logarithmic axis: from 1
+        end = max(1.0, faster["median"], faster["q3"]) * 1.04
+        left.text(end, at, f"{faster['median']:.1f}", va="center", fontsize=7.5)
+        if "usual" in row:
+            usual = row["usual"]["faster"]["median"]
+            left.plot(usual, at, "D", color="#c0392b", ms=5)
+            left.text(usual * 1.12, at - 0.1, f"{usual:.0f}", va="bottom", fontsize=7.5, color="#c0392b")
+        if "hand" in row:
+            left.plot(row["hand"]["faster"]["median"], at, "|", color="black", ms=14, mew=2)
+    patches = [
+        *(plt.Rectangle((0, 0), 1, 1, color=MODE_COLOURS[mode], label=MODE_LABELS[mode]) for mode in MODE_COLOURS),
+        plt.Line2D([], [], color="#c0392b", marker="D", ms=5, ls="", label="against the usual chain"),
+        plt.Line2D([], [], color="black", marker="|", ms=10, mew=2, ls="", label="against a kernel written by hand"),
+    ]
+    figure.legend(handles=patches, loc="lower right", ncols=4, fontsize=7.5, frameon=False)
+    left.axvline(1.0, color="#666666", lw=1, ls="--")
+    left.set_xscale("log")
+    left.set_yticks(range(len(rows)), [row["name"].rsplit(", ", 1)[0] for row in rows], fontsize=8)
+    left.set_xlabel("time of the best idiom of torch and NumPy / time of halfway")
+    left.set_title("How many times faster", fontsize=10)
+    left.margins(x=0.12)
+    left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _share_bars(right, rows)
+    right.set_title("Share of the floor", fontsize=10)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.text(0.01, 0.008, caption, fontsize=7, color="#555555")
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     _save(figure, path)
 
 

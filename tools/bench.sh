@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs benchmarks against the installed package; complete results go to bench/results/.
-# usage: bench.sh NAME...    files of bench/: exchange, cast
+# usage: bench.sh NAME...    files of bench/: exchange, cast, onepass
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools/cmake_build.sh bench halfway_floor

@@ -3,7 +3,8 @@
 usage: readme_tables.py [--check]    with --check nothing is written, and stale tables are an error
 
 Tables stand between <!-- table: NAME --> and <!-- end -->. The table `measured` takes the name of a
-file in bench/results/; `cast times` and `cast claims` are of the newest result of bench/cast.py there.
+file in bench/results/; `cast times` and `cast claims` are of the newest result of bench/cast.py there, `onepass times`
+and `onepass claims` of bench/onepass.py.
 """
 
 from __future__ import annotations
@@ -85,27 +86,60 @@ def measured(name: str) -> str:
     )
 
 
-# --- casts
+# --- benchmarks against a floor
 
 RESULTS = ROOT / "bench" / "results"
-PICTURE = "docs/cast.svg"
-CAST_SIZES = {32: "32", 1 << 10: "1 Ki", 1 << 20: "1 Mi", 1 << 26: "64 Mi"}
-NOT_MEASURED = "Not measured yet: `make bench BENCH=cast` does.\n"
 Result = dict[str, Any]
+Found = tuple[str, Result]  # a file's name and its content
 
 
-def newest_casts(folder: Path = RESULTS) -> tuple[str, Result] | None:
-    """Name and content of the newest result of bench/cast.py, by the date in it."""
-    results = [(path.name, json.loads(path.read_text())) for path in sorted(folder.glob("cast-*.json"))]
+def not_measured(benchmark: str) -> str:
+    return f"Not measured yet: `make bench BENCH={benchmark}` does.\n"
+
+
+def newest(benchmark: str, folder: Path = RESULTS) -> Found | None:
+    """The newest result of a benchmark, by the date in it."""
+    results = [(path.name, json.loads(path.read_text())) for path in sorted(folder.glob(f"{benchmark}-*.json"))]
     return max(results, key=lambda found: found[1]["date"]) if results else None
 
 
-def cast_times(found: tuple[str, Result] | None) -> str:
+def where(result: Result) -> str:
+    machine = result["machine"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {result['settings']['threads']} threads, {machine['system']}, "
+        f"{machine['python']}, NumPy {machine['numpy']}, torch {machine['torch']}, ml_dtypes {machine['ml_dtypes']}, "
+        f"{result['date']}."
+    )
+
+
+def picture(what: str, path: str) -> str:
+    return f"\n![{what}]({path})\n" if (ROOT / path).exists() else ""
+
+
+def claims(result: Result) -> str:
+    """Targets and what was measured, those that were not met included."""
+    rows = [
+        [
+            entry["name"].replace("|", "\\|"),
+            f"{entry['value']:.2f}",
+            f"{entry['bound']} {entry['target']:g}",
+            "met" if entry["verdict"] == "ok" else "**not met**",
+        ]
+        for entry in result["claims"]
+    ]
+    return table(["target", "measured", "wanted", ""], rows)
+
+
+# --- casts
+
+CAST_SIZES = {32: "32", 1 << 10: "1 Ki", 1 << 20: "1 Mi", 1 << 26: "64 Mi"}
+
+
+def cast_times(found: Found | None) -> str:
     """Per pair: time of halfway / time of the best rival at some sizes, and the share of the floor."""
     if found is None:
-        return NOT_MEASURED
+        return not_measured("cast")
     name, result = found
-    machine = result["machine"]
     pairs: dict[str, dict[tuple[str, int], Result]] = {}
     for row in result["rows"]:
         pairs.setdefault(f"`{row['source']}` to `{row['target']}`", {})[row["mode"], row["size"]] = row
@@ -120,37 +154,52 @@ def cast_times(found: tuple[str, Result] | None) -> str:
     for pair, cells in pairs.items():
         times = [f"{ratio(cells.get(('out', size)))} / {ratio(cells.get(('fresh', size)))}" for size in CAST_SIZES]
         rows.append([pair, *times, share(cells.get(("out", max(CAST_SIZES))))])
-    picture = (
-        f"\n![time against the best rival, and share of the floor]({PICTURE})\n" if (ROOT / PICTURE).exists() else ""
-    )
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {result['settings']['threads']} threads, {machine['system']}, "
-        f"{machine['python']}, NumPy {machine['numpy']}, torch {machine['torch']}, ml_dtypes {machine['ml_dtypes']}, "
-        f"{result['date']}. Time of halfway / time of the best idiom of torch, NumPy and ml_dtypes, into `out=` / into "
+        f"{where(result)} Time of halfway / time of the best idiom of torch, NumPy and ml_dtypes, into `out=` / into "
         "fresh memory, by number of elements; below 1 halfway is faster. The floor moves the same bytes without "
         "casting; 1 would be its speed. "
         f"All of it: [{name}](bench/results/{name}).\n\n"
         + table(["cast", *CAST_SIZES.values(), "share of the floor, 64 Mi"], rows)
-        + picture
+        + picture("time against the best rival, and share of the floor", "docs/cast.svg")
     )
 
 
-def cast_claims(found: tuple[str, Result] | None) -> str:
-    """Targets and what was measured, those that were not met included."""
+def cast_claims(found: Found | None) -> str:
+    return claims(found[1]) if found else not_measured("cast")
+
+
+# --- one pass
+
+
+def onepass_times(found: Found | None) -> str:
+    """Per row: our time, how many times faster than the best idiom, and the share of the floor."""
     if found is None:
-        return NOT_MEASURED
-    rows = [
-        [
-            entry["name"].replace("|", "\\|"),
-            f"{entry['value']:.2f}",
-            f"{entry['bound']} {entry['target']:g}",
-            "met" if entry["verdict"] == "ok" else "**not met**",
-        ]
-        for entry in found[1]["claims"]
-    ]
-    return table(["target", "measured", "wanted", ""], rows)
+        return not_measured("onepass")
+    name, result = found
+    rows = []
+    for row in result["rows"]:
+        ns = next(entry["ns"]["median"] for entry in row["contenders"] if entry["statement"] == row["ours"])
+        faster = row["faster"]
+        spread = f"{faster['median']:.1f} ({faster['q1']:.1f} to {faster['q3']:.1f})"
+        share = f"{row['floor']['share']['median']:.2f}"
+        rows.append([row["name"], f"{ns / 1e6:.2f} ms", spread, code(row["rival"]), share])
+    header = ["row", "halfway", "times faster than the best idiom (quartiles)", "which was", "share of the floor"]
+    return (
+        f"{where(result)} The floor moves the cache lines of source and result without a cast; 1 would be its speed. "
+        f"All of it: [{name}](bench/results/{name}).\n\n"
+        + table(header, rows)
+        + picture("times faster than the best idiom, and share of the floor", "docs/onepass.svg")
+    )
 
 
+def onepass_claims(found: Found | None) -> str:
+    return claims(found[1]) if found else not_measured("onepass")
+
+
+BENCHMARKS = {
+    "cast": {"times": cast_times, "claims": cast_claims},
+    "onepass": {"times": onepass_times, "claims": onepass_claims},
+}
 MAKERS = {"dtypes": dtypes, "carried": carried, "refused": refused, "reasons": reasons}
 BLOCK = re.compile(r"(<!-- table: (\w+)(?: (\S+))? -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
@@ -161,8 +210,8 @@ def render(text: str) -> str:
     def fresh(match: re.Match[str]) -> str:
         if match[2] == "measured":
             made = measured(match[3])
-        elif match[2] == "cast":
-            made = {"times": cast_times, "claims": cast_claims}[match[3]](newest_casts())
+        elif match[2] in BENCHMARKS:
+            made = BENCHMARKS[match[2]][match[3]](newest(match[2]))
         else:
             made = MAKERS[match[2]]()
         return f"{match[1]}{made}{match[4]}"

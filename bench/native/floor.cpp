@@ -1,14 +1,14 @@
 // The floor of the cast benchmark: how fast this machine moves the bytes of a cast, without casting. A C library for
 // ctypes, which releases the GIL around every call; see bench/floor.py for its use.
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <thread>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "helper.h"
 
 #define FLOOR extern "C" __attribute__((visibility("default")))
 
@@ -110,6 +110,8 @@ Sweep find(std::size_t read, std::size_t write) {
         return of_this_machine<4, 1, Stream>();
       case 8:
         return of_this_machine<8, 1, Stream>();
+      case 12:  // records, of which a part is written
+        return of_this_machine<12, 1, Stream>();
       default:
         return nullptr;
     }
@@ -134,7 +136,7 @@ struct Job {
   std::size_t units = 0;
   bool stream = false;
 
-  void run() const {
+  void operator()() const {
     sweep(source, destination, units);
 #if defined(__x86_64__)
     if (stream) _mm_sfence();  // the stores count once they are ordered before what follows
@@ -142,63 +144,14 @@ struct Job {
   }
 };
 
-void relax() {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
-}
-
-// Some tens of microseconds: longer than the gap between two repetitions, and short enough to leave the processor to
-// whoever is measured next.
-constexpr int spins = 2000;
-
-// The second thread. It is started once, so no sweep pays for its creation, and never joined: it waits for work until
-// the process ends.
-class Helper {
- public:
-  Helper() : thread_([this] { serve(); }) { thread_.detach(); }
-
-  void start(const Job& job) {
-    job_ = job;
-    posted_.fetch_add(1, std::memory_order_release);
-    posted_.notify_one();
-  }
-
-  void wait() const {
-    const std::uint32_t last = posted_.load(std::memory_order_relaxed);
-    for (int i = 0; finished_.load(std::memory_order_acquire) != last; ++i) {
-      if (i < spins) {
-        relax();
-      } else {
-        std::this_thread::yield();
-      }
-    }
-  }
-
- private:
-  void serve() {
-    for (std::uint32_t seen = 0;;) {
-      for (int i = 0; i < spins && posted_.load(std::memory_order_acquire) == seen; ++i) relax();
-      posted_.wait(seen, std::memory_order_acquire);
-      ++seen;
-      job_.run();
-      finished_.store(seen, std::memory_order_release);
-    }
-  }
-
-  Job job_;
-  std::atomic<std::uint32_t> posted_{0};
-  std::atomic<std::uint32_t> finished_{0};
-  std::thread thread_;
-};
-
 std::mutex one_call_at_a_time;
 
 }  // namespace
 
 // Reads `bytes_read` bytes of `source` and writes `bytes_written` bytes of `destination` in one sweep, `repetitions`
-// times. The larger of the two counts is 1, 2, 4 or 8 times the smaller. `threads` is 1 or 2; below 128 units there is
-// nothing to share and one thread does it all. Returns 0, or -1 for arguments outside of this.
+// times. The larger of the two counts is 1, 2, 4 or 8 times the smaller; 12 times as many may be read as written.
+// `threads` is 1 or 2; below 128 units there is nothing to share and one thread does it all. Returns 0, or -1 for
+// arguments outside of this.
 FLOOR int halfway_floor_move(const void* source, void* destination, std::size_t bytes_read, std::size_t bytes_written,
                              int non_temporal, int threads, std::size_t repetitions) {
   const std::size_t units = bytes_read < bytes_written ? bytes_read : bytes_written;
@@ -213,16 +166,13 @@ FLOOR int halfway_floor_move(const void* source, void* destination, std::size_t 
   Job all{sweep, static_cast<const std::byte*>(source), static_cast<std::byte*>(destination), units, stream};
   const std::size_t half = units / 2 / 64 * 64;
   if (threads == 1 || half == 0) {
-    for (std::size_t i = 0; i < repetitions; ++i) all.run();
+    for (std::size_t i = 0; i < repetitions; ++i) all();
     return 0;
   }
-  static Helper* helper = new Helper;
   const Job second{sweep, all.source + half * read, all.destination + half * write, units - half, stream};
   all.units = half;
   for (std::size_t i = 0; i < repetitions; ++i) {
-    helper->start(second);
-    all.run();
-    helper->wait();
+    halfway_bench::run_both(all, second);
   }
   return 0;
 }
