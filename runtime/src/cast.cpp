@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cast/loss.h"
+#include "cast/operands.h"
 #include "cast/pass.h"
 #include "cast/permission.h"
 #include "cast/plain.h"
@@ -16,14 +17,8 @@
 
 namespace halfway {
 inline namespace v0 {
-namespace {
+namespace detail {
 
-using detail::Elements;
-using detail::Kernels;
-using detail::Nest;
-using detail::Tally;
-
-// The bytes that a byte order is about: a scalar, or one component of a complex number. 0 when the dtype does not say.
 std::size_t scalar_size(DType dtype) noexcept {
   if (find(DType(dtype.code, dtype.bits, 1)) != nullptr) return alignment(dtype);
   switch (static_cast<TypeCode>(dtype.code)) {
@@ -38,20 +33,14 @@ std::size_t scalar_size(DType dtype) noexcept {
   }
 }
 
-// The dtypes and the byte order may be changed like this.
 void require_permitted(const TensorView& source, DType to, bool to_swapped, Casting casting) {
   const std::size_t scalar = scalar_size(source.dtype);
   const bool swaps = source.swapped != to_swapped && scalar != 1;
-  detail::require_permitted(source.dtype, to, casting, swaps);
+  require_permitted(source.dtype, to, casting, swaps);
   if (swaps && scalar == 0) {
     throw Error(Reason::unsupported_dtype,
                 "the bytes of " + to_string(source.dtype) + " cannot be swapped: its scalars are unknown");
   }
-}
-
-template <class View>
-Elements elements_of(const View& view) noexcept {
-  return {view.dtype, view.element_size(), view.swapped ? scalar_size(view.dtype) : 1};
 }
 
 std::int64_t require_readable(const TensorView& source) {
@@ -60,10 +49,51 @@ std::int64_t require_readable(const TensorView& source) {
   }
   const std::optional<std::int64_t> count = element_count(source.shape);
   if (!count) throw Error(Reason::malformed, "the shape has a negative dimension or too many elements");
-  detail::require_host(source.device, "source");
+  require_host(source.device, "source");
   if (*count > 0 && source.data == nullptr) throw Error(Reason::no_storage, "the source's data pointer is null");
   return *count;
 }
+
+bool is_identical(const TensorView& source, const MutableView& destination) noexcept {
+  if (source.data != destination.data || source.dtype != destination.dtype || source.swapped != destination.swapped ||
+      source.element_size() != destination.element_size()) {
+    return false;
+  }
+  const bool packed = source.element_size() == 0;
+  for (std::size_t i = 0; i < source.shape.size(); ++i) {
+    if (source.shape[i] == 1) continue;
+    if (packed ? source.strides[i] != destination.strides[i] : source.byte_stride(i) != destination.byte_stride(i)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool has_nan(DType dtype) noexcept {
+  const DTypeInfo* const row = find(dtype);
+  return row != nullptr && row->castable && row->format != nullptr;
+}
+
+convert::Flags watched_flags(DType from, DType to, const CastOptions& options) noexcept {
+  const bool clamps_infinities = from != to && options.overflow == Overflow::saturate;
+  if (is_exact(from, to) && !clamps_infinities) return 0;
+  if (options.casting == Casting::same_value) return convert::overflow | convert::inexact | convert::nan_dropped;
+  return options.overflow == Overflow::raise ? convert::overflow : convert::Flags{0};
+}
+
+}  // namespace detail
+
+namespace {
+
+using detail::Elements;
+using detail::elements_of;
+using detail::is_identical;
+using detail::Kernels;
+using detail::Nest;
+using detail::require_permitted;
+using detail::require_readable;
+using detail::scalar_size;
+using detail::Tally;
 
 void require_writable(const TensorView& source, const MutableView& destination, std::int64_t count) {
   if (!std::equal(source.shape.begin(), source.shape.end(), destination.shape.begin(), destination.shape.end()) ||
@@ -79,22 +109,6 @@ void require_writable(const TensorView& source, const MutableView& destination, 
   if (count > 0 && destination.data == nullptr) {
     throw Error(Reason::no_storage, "the destination's data pointer is null");
   }
-}
-
-// The same elements in the same order at the same addresses: copying them onto themselves changes nothing.
-bool is_identical(const TensorView& source, const MutableView& destination) noexcept {
-  if (source.data != destination.data || source.dtype != destination.dtype || source.swapped != destination.swapped ||
-      source.element_size() != destination.element_size()) {
-    return false;
-  }
-  const bool packed = source.element_size() == 0;
-  for (std::size_t i = 0; i < source.shape.size(); ++i) {
-    if (source.shape[i] == 1) continue;
-    if (packed ? source.strides[i] != destination.strides[i] : source.byte_stride(i) != destination.byte_stride(i)) {
-      return false;
-    }
-  }
-  return true;
 }
 
 void require_apart(const TensorView& source, const MutableView& destination) {
@@ -120,14 +134,6 @@ void copy_packed(const TensorView& source, const MutableView& destination, std::
   std::memcpy(destination.data, source.data, packed_size(source.dtype, count));
 }
 
-// The flags that must not occur; none when they cannot.
-convert::Flags watched_flags(DType from, DType to, const CastOptions& options) noexcept {
-  const bool clamps_infinities = from != to && options.overflow == Overflow::saturate;
-  if (is_exact(from, to) && !clamps_infinities) return 0;
-  if (options.casting == Casting::same_value) return convert::overflow | convert::inexact | convert::nan_dropped;
-  return options.overflow == Overflow::raise ? convert::overflow : convert::Flags{0};
-}
-
 // Everything is permitted, and there is at least one element. `fresh`: the destination may be written and thrown away.
 void fill(const TensorView& source, const MutableView& destination, const CastOptions& options, std::int64_t count,
           bool fresh) {
@@ -136,8 +142,7 @@ void fill(const TensorView& source, const MutableView& destination, const CastOp
   const Elements in = elements_of(source);
   const Elements out = elements_of(destination);
   const Kernels& kernels = detail::active_kernels();
-  const DTypeInfo* const row = find(from);
-  const bool has_nan = row != nullptr && row->castable && row->format != nullptr;
+  const bool has_nan = detail::has_nan(from);
 
   if (from == to) {
     if (options.report != nullptr) options.report->count = static_cast<std::uint64_t>(count);
@@ -157,7 +162,7 @@ void fill(const TensorView& source, const MutableView& destination, const CastOp
 
   const bool saturate = from != to && options.overflow == Overflow::saturate;  // copied bits keep their infinities
   Tally tally;
-  tally.watched = watched_flags(from, to, options);
+  tally.watched = detail::watched_flags(from, to, options);
   const bool counts = options.report != nullptr || tally.watched != 0;
   const bool checks_first = !fresh && tally.watched != 0;
   if (checks_first) {

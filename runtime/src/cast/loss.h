@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "halfway/cast.h"
 #include "pass.h"
@@ -14,9 +15,18 @@ namespace detail {
 // The element at a position in C order, in as few digits as identify it: "0.1", "-3", "True", "(1-2j)", "nan".
 [[nodiscard]] std::string value_text(const TensorView& source, const Elements& elements, std::int64_t position);
 
+// One sample of a batch, as messages call it: "samples[3]", with where it was found in a tree behind.
+struct SampleName {
+  std::int64_t index;
+  std::string_view path{};
+
+  [[nodiscard]] std::string text() const;
+};
+
+// `tally.first_loss` is a position in `source`. For a sample the index has its number in front.
 // throws: CastError, always
 [[noreturn]] void refuse_loss(const TensorView& source, const Elements& elements, DType to, const CastOptions& options,
-                              const Tally& tally);
+                              const Tally& tally, const SampleName* sample = nullptr);
 
 }  // namespace detail
 }  // namespace v0

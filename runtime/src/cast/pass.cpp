@@ -13,32 +13,9 @@ inline namespace v0 {
 namespace detail {
 namespace {
 
-// How many tasks a pass over that many bytes is worth. One: it is not worth a second thread.
-std::int64_t task_count(std::int64_t elements, std::size_t bytes_of_pair) noexcept {
-  const std::size_t bytes = static_cast<std::size_t>(elements) * bytes_of_pair;
-  if (bytes < parallel_bytes) return 1;
-  const int threads = num_threads();
-  if (threads == 1) return 1;
-  const std::size_t most = static_cast<std::size_t>(threads) * tasks_per_thread;
-  return static_cast<std::int64_t>(std::clamp(bytes / task_bytes, std::size_t{1}, most));
-}
-
-// The elements of a task: equal parts, whose borders are whole blocks, so that no two threads write to one cache line.
-struct Share {
-  std::int64_t begin;
-  std::int64_t end;
-
-  Share(std::int64_t count, std::int64_t tasks, std::int64_t index) noexcept {
-    constexpr auto grain = static_cast<std::int64_t>(block_components);
-    const std::int64_t grains = (count + grain - 1) / grain;
-    begin = std::min(count, grains * index / tasks * grain);
-    end = std::min(count, grains * (index + 1) / tasks * grain);
-  }
-};
-
 template <class Work>
 void split(std::int64_t count, std::size_t bytes_of_pair, const Work& work) noexcept {
-  const std::int64_t tasks = task_count(count, bytes_of_pair);
+  const std::int64_t tasks = task_count(static_cast<std::size_t>(count) * bytes_of_pair);
   if (tasks == 1) return work(0, count);
   run_parallel(static_cast<int>(tasks), [&](int index) noexcept {
     const Share share(count, tasks, index);
@@ -74,6 +51,15 @@ void copy_strided(const Nest& nest, std::size_t size, std::size_t swap_unit, std
   }
 }
 
+void copy_part(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit, bool streams,
+               std::int64_t begin, std::int64_t end) noexcept {
+  if (!streams) return copy_strided(nest, size, swap_unit, begin, end);
+  const auto step = static_cast<std::int64_t>(size);
+  kernels.stream(nest.destination + begin * step, nest.source + begin * step,
+                 static_cast<std::size_t>(end - begin) * size, nullptr, 0);
+  order_streamed_stores();
+}
+
 }  // namespace
 
 Tally& Tally::operator+=(const Tally& other) noexcept {
@@ -87,38 +73,89 @@ Tally& Tally::operator+=(const Tally& other) noexcept {
   return *this;
 }
 
+std::int64_t task_count(std::size_t bytes) noexcept {
+  if (bytes < parallel_bytes) return 1;
+  const int threads = num_threads();
+  if (threads == 1) return 1;
+  const std::size_t most = static_cast<std::size_t>(threads) * tasks_per_thread;
+  return static_cast<std::int64_t>(std::clamp(bytes / task_bytes, std::size_t{1}, most));
+}
+
+Share::Share(std::int64_t count, std::int64_t tasks, std::int64_t index) noexcept {
+  constexpr auto grain = static_cast<std::int64_t>(block_components);
+  const std::int64_t grains = (count + grain - 1) / grain;
+  begin = std::min(count, grains * index / tasks * grain);
+  end = std::min(count, grains * (index + 1) / tasks * grain);
+}
+
+Treatment Treatment::copy(const Elements& from, const Elements& to) noexcept {
+  Treatment treatment;  // NOLINT(cppcoreguidelines-pro-type-member-init): there is no route
+  treatment.from = from;
+  treatment.to = to;
+  // Turned round twice is as it was.
+  treatment.from.swap_unit = from.swap_unit == to.swap_unit ? 1 : std::max(from.swap_unit, to.swap_unit);
+  treatment.to.swap_unit = 1;
+  treatment.copies = true;
+  treatment.counts = false;
+  treatment.streams = false;
+  treatment.watched = 0;
+  return treatment;
+}
+
+Treatment Treatment::conversion(const Kernels& kernels, const Elements& from, const Elements& to, bool saturate,
+                                bool counts, convert::Flags watched) noexcept {
+  return {.from = from,
+          .to = to,
+          .copies = false,
+          .counts = counts,
+          .streams = false,
+          .watched = watched,
+          .route = Route::between(kernels, from.dtype, to.dtype, saturate)};
+}
+
+void run_part(const Kernels& kernels, const Treatment& treatment, const Nest& nest, std::int64_t begin,
+              std::int64_t end, std::int64_t first_index, Tally& tally) noexcept {
+  const bool contiguous = is_contiguous_pair(nest, treatment.from, treatment.to);
+  const bool streams = treatment.streams && contiguous && nest.destination != nullptr;
+  if (treatment.copies) {
+    if (treatment.counts) tally.report.count += static_cast<std::uint64_t>(end - begin);
+    if (nest.destination == nullptr) return;
+    copy_part(kernels, nest, treatment.to.size, treatment.from.swap_unit, streams, begin, end);
+    return;
+  }
+  const Pass pass{.kernels = kernels,
+                  .nest = nest,
+                  .from = treatment.from,
+                  .to = treatment.to,
+                  .route = treatment.route,
+                  .counts = treatment.counts,
+                  .contiguous = contiguous,
+                  .streams = streams};
+  Tally part{.watched = treatment.watched};
+  Converter(pass, &part).run(begin, end);
+  if (!treatment.counts) return;
+  if (part.first_loss >= 0) part.first_loss += first_index;
+  tally += part;
+}
+
 void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept {
-  const auto step = static_cast<std::int64_t>(size);
-  const bool contiguous = nest.ndim == 1 && swap_unit == 1 &&
-                          (nest.count == 1 || (nest.source_strides[0] == step && nest.destination_strides[0] == step));
-  const bool streams = contiguous && is_worth_streaming(nest, size);
+  Treatment treatment = Treatment::copy({DType{}, size, swap_unit}, {DType{}, size, 1});
+  treatment.streams = is_worth_streaming(nest, size);
   split(nest.count, 2 * size, [&](std::int64_t begin, std::int64_t end) noexcept {
-    if (streams) {
-      kernels.stream(nest.destination + begin * step, nest.source + begin * step,
-                     static_cast<std::size_t>(end - begin) * size, nullptr, 0);
-      order_streamed_stores();
-    } else {
-      copy_strided(nest, size, swap_unit, begin, end);
-    }
+    Tally none;
+    run_part(kernels, treatment, nest, begin, end, 0, none);
   });
 }
 
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
                   Tally* tally) noexcept {
-  const Route route = Route::between(kernels, from.dtype, to.dtype, saturate);
-  const bool contiguous = is_contiguous_pair(nest, from, to);
-  const Pass pass{.kernels = kernels,
-                  .nest = nest,
-                  .from = from,
-                  .to = to,
-                  .route = route,
-                  .counts = tally != nullptr,
-                  .contiguous = contiguous,
-                  .streams = contiguous && is_worth_streaming(nest, to.size)};
+  Treatment treatment = Treatment::conversion(kernels, from, to, saturate, tally != nullptr,
+                                              tally != nullptr ? tally->watched : convert::Flags{0});
+  treatment.streams = is_worth_streaming(nest, to.size);
   std::mutex adding;
   split(nest.count, from.size + to.size, [&](std::int64_t begin, std::int64_t end) noexcept {
-    Tally part{.watched = tally != nullptr ? tally->watched : 0};
-    Converter(pass, &part).run(begin, end);
+    Tally part;
+    run_part(kernels, treatment, nest, begin, end, 0, part);
     if (tally != nullptr) {
       const std::lock_guard lock(adding);
       *tally += part;

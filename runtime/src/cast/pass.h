@@ -1,4 +1,7 @@
-// One pass over a nest: copies or converts, and counts. Private to the runtime.
+// A pass over nests: copies or converts, and counts. Private to the runtime.
+//
+// What is done to the elements (a `Treatment`) is chosen once, for any number of nests; nests are worked through in
+// parts, on any thread. `copy_pass` and `convert_pass` share one nest among threads, batch.h many.
 #pragma once
 
 #include <cstddef>
@@ -29,6 +32,40 @@ struct Tally {
 
   // What another part of the same pass found. Positions are those of the whole nest.
   Tally& operator+=(const Tally& other) noexcept;
+};
+
+// What is done to elements that lie in memory in one way, and what is watched meanwhile.
+struct Treatment {
+  Elements from;
+  Elements to;
+  bool copies;   // bit by bit, castable or not
+  bool counts;   // into a tally
+  bool streams;  // past the caches, where both sides are contiguous
+  convert::Flags watched;
+  Route route;  // not set when `copies`
+
+  // Elements of one size, in any byte orders.
+  static Treatment copy(const Elements& from, const Elements& to) noexcept;
+
+  // Castable dtypes.
+  static Treatment conversion(const Kernels& kernels, const Elements& from, const Elements& to, bool saturate,
+                              bool counts, convert::Flags watched) noexcept;
+};
+
+// Elements [begin, end) of a nest, in its order, on the calling thread. Positions in the tally count from
+// `first_index`, the position of the nest's first element. Where nothing counts, the tally stays as it is.
+void run_part(const Kernels& kernels, const Treatment& treatment, const Nest& nest, std::int64_t begin,
+              std::int64_t end, std::int64_t first_index, Tally& tally) noexcept;
+
+// How many tasks a pass that reads and writes so many bytes is worth. One: it is not worth a second thread.
+[[nodiscard]] std::int64_t task_count(std::size_t bytes) noexcept;
+
+// The elements of a task: equal parts, whose borders are whole blocks, so that no two threads write to one cache line.
+struct Share {
+  std::int64_t begin;
+  std::int64_t end;
+
+  Share(std::int64_t count, std::int64_t tasks, std::int64_t index) noexcept;
 };
 
 // Elements of one dtype, bit by bit: any size. The units differ when the byte order does.

@@ -29,6 +29,10 @@ inline constexpr std::size_t tasks_per_thread = 8;
 // plain store fetches are there already, and whoever reads the result next finds it there.
 [[nodiscard]] std::size_t streaming_bytes() noexcept;
 
+// Rows of a batch shorter than this are written through the caches, however large the batch: each streamed run ends
+// with a fence.
+inline constexpr std::size_t streaming_row_bytes = std::size_t{16} << 10;
+
 }  // namespace detail
 }  // namespace v0
 }  // namespace halfway

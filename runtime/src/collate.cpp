@@ -1,0 +1,280 @@
+#include "halfway/collate.h"
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+#include "cast/loss.h"
+#include "cast/operands.h"
+#include "cast/permission.h"
+#include "cast/tiers.h"
+#include "collation.h"
+#include "halfway/layout.h"
+#include "text.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+namespace {
+
+constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+
+// Bytes of so many elements; for what decides how a pass is run, where too many are as good as very many.
+std::int64_t bytes_of(std::int64_t count, std::size_t size) noexcept {
+  std::int64_t bytes = 0;
+  return __builtin_mul_overflow(count, static_cast<std::int64_t>(size), &bytes) ? most : bytes;
+}
+
+std::int64_t add(std::int64_t a, std::int64_t b) noexcept {
+  std::int64_t sum = 0;
+  return __builtin_add_overflow(a, b, &sum) ? most : sum;
+}
+
+bool same(std::span<const std::int64_t> a, std::span<const std::int64_t> b) noexcept {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end());
+}
+
+// Alike but for the last axis.
+bool same_but_last(std::span<const std::int64_t> a, std::span<const std::int64_t> b) noexcept {
+  return a.size() == b.size() && !a.empty() && same(a.first(a.size() - 1), b.first(b.size() - 1));
+}
+
+bool is_of(DType dtype, Kind kind) noexcept {
+  const DTypeInfo* const row = find(dtype);
+  return row != nullptr && row->kind == kind;
+}
+
+void add_counts(Report& report, const Report& other) noexcept {
+  report.count += other.count;
+  report.nan += other.nan;
+  report.overflow += other.overflow;
+  report.underflow += other.underflow;
+  report.inexact += other.inexact;
+}
+
+}  // namespace
+
+Collation::Collation(std::span<const TensorView> samples, DType dtype, const CollateOptions& options,
+                     std::string_view path)
+    : samples_(samples), options_(options), path_(path), dtype_(dtype) {
+  require_samples();
+}
+
+Collation::Collation(std::span<const TensorView> samples, const MutableView& destination, const CollateOptions& options,
+                     std::string_view path)
+    : samples_(samples),
+      options_(options),
+      path_(path),
+      dtype_(destination.dtype),
+      swapped_(destination.swapped),
+      destination_(destination),
+      into_(true) {
+  require_samples();
+  require_destination();
+}
+
+// Runs a check of one sample; what it throws gets the sample's name.
+template <class Body>
+void Collation::named(std::size_t index, Body&& body) const {
+  const auto name = [&] { return SampleName{static_cast<std::int64_t>(index), path_}.text() + ": "; };
+  try {
+    std::forward<Body>(body)();
+  } catch (const CastError& error) {
+    throw CastError(name() + error.message(), error.hint());
+  } catch (const Error& error) {
+    throw Error({error.reasons().begin(), error.reasons().end()}, name() + error.message(), error.hint());
+  }
+}
+
+void Collation::require_samples() {
+  if (samples_.empty()) throw std::invalid_argument("there are no samples: a batch of none has no shape");
+  const TensorView& first = samples_.front();
+  if (first.shape.size() >= max_ndim) {
+    throw Error(Reason::malformed,
+                "a batch of samples of " + std::to_string(first.shape.size()) + " dimensions would have more than 64");
+  }
+  const std::size_t size = into_ ? destination_.element_size() : item_size(dtype_);
+  if (size == 0) {
+    throw Error(Reason::unsupported_dtype, "elements of " + to_string(dtype_) + " are no whole bytes",
+                "collate into a dtype of whole bytes");
+  }
+  shape_.reserve(first.shape.size() + 1);
+  shape_.push_back(static_cast<std::int64_t>(samples_.size()));
+  shape_.insert(shape_.end(), first.shape.begin(), first.shape.end());
+  for (std::size_t i = 0; i < samples_.size(); ++i) require_sample(i);
+  measure(size);
+}
+
+void Collation::measure(std::size_t size) {
+  if (!element_count(shape_)) throw Error(Reason::malformed, "the batch has too many elements");
+  row_ = element_count(std::span(shape_).subspan(1)).value_or(0);
+  bytes_ = bytes_of(row_, size);
+  bytes_ = bytes_of(static_cast<std::int64_t>(samples_.size()), static_cast<std::size_t>(bytes_));
+  bytes_ = add(bytes_, read_);
+}
+
+void Collation::require_sample(std::size_t index) {
+  const TensorView& sample = samples_[index];
+  const bool regular = index > 0 && same(sample.shape, samples_.front().shape);
+  if (!regular) {
+    named(index, [&] { count_ = require_readable(sample); });
+    if (index > 0) {
+      if (!options_.pad || !same_but_last(sample.shape, samples_.front().shape)) refuse_shape(index);
+      pads_ = true;
+      shape_.back() = std::max(shape_.back(), sample.shape.back());
+    } else {
+      first_count_ = count_;
+    }
+  } else if (sample.strides.size() != sample.shape.size() || !is_host(sample.device) ||
+             (sample.data == nullptr && first_count_ > 0)) {
+    named(index, [&] { static_cast<void>(require_readable(sample)); });
+  } else {
+    count_ = first_count_;
+  }
+  if (index == 0 || sample.dtype != samples_[index - 1].dtype || sample.swapped != samples_[index - 1].swapped) {
+    named(index, [&] {
+      require_permitted(sample, dtype_, swapped_, options_.cast.casting);
+      kernels_ = &active_kernels();
+    });
+    may_lose_ = may_lose_ || watched_flags(sample.dtype, dtype_, options_.cast) != 0;
+  }
+  const std::size_t size = sample.element_size();
+  if (size == 0) {
+    named(index, [&] {
+      throw Error(Reason::unsupported_dtype, "packed elements of " + to_string(sample.dtype) + " have no addresses",
+                  "pad them to a byte each");
+    });
+  }
+  read_ = add(read_, bytes_of(count_, size));
+}
+
+void Collation::refuse_shape(std::size_t index) const {
+  const TensorView& first = samples_.front();
+  const TensorView& sample = samples_[index];
+  const std::string message = SampleName{static_cast<std::int64_t>(index), path_}.text() + " has shape " +
+                              tuple_text(sample.shape) + ", but " + SampleName{0, path_}.text() + " has " +
+                              tuple_text(first.shape);
+  if (same_but_last(sample.shape, first.shape)) {
+    throw Error(Reason::nested, message, "pass pad= to fill up the last axis of the shorter ones");
+  }
+  throw Error(Reason::nested, message,
+              options_.pad ? "pad= fills up the last axis alone: bring the others to one extent first"
+                           : "bring them to one shape first");
+}
+
+void Collation::require_destination() {
+  const MutableView& destination = destination_;
+  if (destination.strides.size() != destination.shape.size()) {
+    throw Error(Reason::malformed, "a view has one stride a dimension");
+  }
+  const bool longer = options_.pad && shape_.size() > 1 && same_but_last(destination.shape, shape_) &&
+                      destination.shape.back() > shape_.back();
+  if (longer) {
+    shape_.back() = destination.shape.back();
+    pads_ = true;
+    measure(destination.element_size());
+  } else if (!same(destination.shape, shape_)) {
+    throw Error(Reason::out_mismatch,
+                "the destination" + std::string(path_) + " has shape " + tuple_text(destination.shape) + ", but " +
+                    std::to_string(samples_.size()) + (samples_.size() == 1 ? " sample" : " samples") +
+                    " of this shape make " + tuple_text(shape_),
+                "make a destination of that shape");
+  }
+  require_host(destination.device, "destination");
+  if (destination.readonly) throw Error(Reason::readonly, "the destination" + std::string(path_) + " is read-only");
+  if (row_ == 0) return;
+  if (destination.data == nullptr) throw Error(Reason::no_storage, "the destination's data pointer is null");
+  if (may_self_overlap(destination)) {
+    throw Error(Reason::overlap, "elements of the destination share memory with each other",
+                "write into a contiguous tensor");
+  }
+  MutableView row = destination;
+  row.shape = destination.shape.subspan(1);
+  row.strides = destination.strides.subspan(1);
+  const std::int64_t step = destination.byte_stride(0);
+  for (std::size_t i = 0; i < samples_.size(); ++i) {
+    const TensorView& sample = samples_[i];
+    if (!may_overlap(sample, destination)) continue;
+    row.data = static_cast<std::byte*>(destination.data) + static_cast<std::int64_t>(i) * step;
+    if (same(sample.shape, row.shape) && is_identical(sample, row)) continue;
+    throw Error(Reason::overlap,
+                "the destination" + std::string(path_) + " shares memory with " +
+                    SampleName{static_cast<std::int64_t>(i), path_}.text(),
+                "collate into other memory");
+  }
+}
+
+// One element as the destination stores it.
+void Collation::encode_padding() {
+  if (!pads_ || row_ == 0) return;
+  TensorView pad = *options_.pad;
+  if (element_count(pad.shape) != std::optional<std::int64_t>(1)) {
+    throw Error(Reason::malformed, "pad has shape " + tuple_text(pad.shape) + ", not one element");
+  }
+  pad.shape = {};
+  pad.strides = {};
+  const bool rounds =
+      is_of(dtype_, Kind::complex) || (is_of(dtype_, Kind::floating) && !is_of(pad.dtype, Kind::complex));
+  const CastOptions exactly{.casting = Casting::same_value};
+  const CastOptions rounded{.casting = Casting::unsafe, .overflow = Overflow::raise};
+  const MutableView place{.data = padding_.data(), .dtype = dtype_, .swapped = swapped_, .padded = destination_.padded};
+  try {
+    cast_into(pad, place, rounds ? rounded : exactly);
+  } catch (const CastError& error) {
+    throw CastError("pad " + error.value() + (path_.empty() ? "" : " for " + std::string(path_)) + " is no value of " +
+                        to_string(dtype_),
+                    "pass one that the dtype has");
+  }
+}
+
+Batch Collation::batch(const MutableView& destination) const noexcept {
+  return {samples_, destination, options_.cast, pads_ ? padding_.data() : nullptr, row_};
+}
+
+void Collation::run(const MutableView& destination, bool writes, bool counts) {
+  if (row_ == 0) return;
+  const Tally tally = batch_pass(*kernels_, batch(destination), writes, counts);
+  if (options_.cast.report != nullptr) add_counts(*options_.cast.report, tally.report);
+  if (tally.losses == 0) return;
+  const std::int64_t index = tally.first_loss / row_;
+  const TensorView& sample = samples_[static_cast<std::size_t>(index)];
+  Tally of_sample = tally;
+  of_sample.first_loss = tally.first_loss % row_;
+  const SampleName name{index, path_};
+  refuse_loss(sample, elements_of(sample), dtype_, options_.cast, of_sample, &name);
+}
+
+void Collation::write_fresh(const MutableView& fresh) {
+  encode_padding();
+  run(fresh, true, may_lose_ || options_.cast.report != nullptr);
+}
+
+void Collation::check() {
+  encode_padding();
+  if (!may_lose_) return;
+  run(destination_, false, true);
+  checked_ = true;
+}
+
+void Collation::write() noexcept { run(destination_, true, options_.cast.report != nullptr && !checked_); }
+
+}  // namespace detail
+
+Tensor collate(std::span<const TensorView> samples, DType dtype, const CollateOptions& options, Allocator& allocator) {
+  if (options.cast.report != nullptr) *options.cast.report = {};
+  detail::Collation collation(samples, dtype, options);
+  Tensor result = collation.allocate(allocator);
+  collation.write_fresh(result.mutable_view());
+  return result;
+}
+
+void collate_into(std::span<const TensorView> samples, const MutableView& destination, const CollateOptions& options) {
+  if (options.cast.report != nullptr) *options.cast.report = {};
+  detail::Collation collation(samples, destination, options);
+  collation.check();
+  collation.write();
+}
+
+}  // namespace v0
+}  // namespace halfway

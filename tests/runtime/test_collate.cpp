@@ -1,0 +1,506 @@
+// Batches against the stack of single casts: the same bits in every layout, for every number of threads, on every tier;
+// padding; what is lost and where; what is refused.
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <new>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "arrays.h"
+#include "cast/tiers.h"
+#include "collation.h"
+#include "halfway/collate.h"
+#include "halfway/parallel.h"
+#include "reference.h"
+
+using arrays::Array;
+using arrays::Random;
+using halfway::Casting;
+using halfway::CastOptions;
+using halfway::CollateOptions;
+using halfway::DType;
+using halfway::MutableView;
+using halfway::Overflow;
+using halfway::Reason;
+using halfway::Report;
+using halfway::Tensor;
+using halfway::TensorView;
+
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+class Threads {
+ public:
+  explicit Threads(int n) { halfway::set_num_threads(n); }
+  ~Threads() { halfway::set_num_threads(0); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+};
+
+Report operator+(const Report& a, const Report& b) {
+  return {a.count + b.count, a.nan + b.nan, a.overflow + b.overflow, a.underflow + b.underflow, a.inexact + b.inexact};
+}
+
+std::vector<TensorView> views_of(const std::vector<Array>& samples) {
+  std::vector<TensorView> views;
+  for (const Array& sample : samples) views.push_back(sample.view());
+  return views;
+}
+
+// The part of a batch that belongs to a sample, cut to the sample's extent of the last axis.
+struct Row {
+  Shape shape;
+  Shape strides;
+  MutableView view;
+
+  Row(const MutableView& batch, std::size_t index, const Shape& sample) : shape(sample) {
+    for (std::size_t axis = 1; axis < batch.shape.size(); ++axis) strides.push_back(batch.byte_stride(axis));
+    view = batch;
+    view.data = static_cast<std::byte*>(batch.data) + static_cast<std::int64_t>(index) * batch.byte_stride(0);
+    view.shape = shape;
+    view.strides = strides;
+    view.strides_in_bytes = true;
+  }
+};
+
+// What a batch should be: each sample cast on its own, in place of what `destination` holds.
+Report stack(const std::vector<Array>& samples, const MutableView& destination, CastOptions options) {
+  Report total;
+  Report one;
+  options.report = &one;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const Row row(destination, i, samples[i].shape);
+    halfway::cast_into(samples[i].view(), row.view, options);
+    total = total + one;
+  }
+  return total;
+}
+
+Shape batch_shape(std::size_t samples, const Shape& sample) {
+  Shape shape{static_cast<std::int64_t>(samples)};
+  shape.insert(shape.end(), sample.begin(), sample.end());
+  return shape;
+}
+
+std::vector<Array> random_samples(Random& random, std::size_t n, const Shape& shape, const std::vector<DType>& dtypes) {
+  std::vector<Array> samples;
+  for (std::size_t i = 0; i < n; ++i) {
+    const DType dtype = dtypes[random() % dtypes.size()];
+    samples.push_back(random() % 2 == 0 ? arrays::random_layout(random, dtype, shape, true)
+                                        : arrays::contiguous(dtype, shape));
+    arrays::fill_random(random, samples.back());
+  }
+  return samples;
+}
+
+std::string describe(const std::vector<Array>& samples, DType to) {
+  std::string text = std::to_string(samples.size()) + " samples to " + halfway::to_string(to) + ":";
+  for (std::size_t i = 0; i < std::min<std::size_t>(samples.size(), 4); ++i) {
+    text += " " + arrays::to_string(samples[i]);
+  }
+  return text;
+}
+
+void check_batch(Random& random, const std::vector<Array>& samples, DType to) {
+  const std::vector<TensorView> views = views_of(samples);
+  const Overflow overflow = random() % 2 == 0 ? Overflow::by_format : Overflow::saturate;
+  const bool counts = random() % 2 == 0;
+  const Shape shape = batch_shape(samples.size(), samples[0].shape);
+  Report report;
+  const CastOptions cast{.casting = Casting::unsafe, .overflow = overflow, .report = counts ? &report : nullptr};
+
+  Array destination = arrays::random_layout(random, to, shape, false);
+  Array expected = destination;
+  const Report expected_report = stack(samples, expected.mutable_view(), cast);
+  halfway::collate_into(views, destination.mutable_view(), {.cast = cast});
+  BOOST_TEST((destination.memory == expected.memory), describe(samples, to) << arrays::to_string(destination));
+  BOOST_TEST((!counts || report == expected_report), describe(samples, to));
+
+  Array row_major = arrays::contiguous(to, shape);
+  stack(samples, row_major.mutable_view(), cast);
+  const Tensor fresh = halfway::collate(views, to, {.cast = cast});
+  BOOST_TEST(std::equal(shape.begin(), shape.end(), fresh.view().shape.begin(), fresh.view().shape.end()));
+  BOOST_TEST(std::memcmp(fresh.view().data, row_major.memory.data(), row_major.memory.size()) == 0,
+             describe(samples, to));
+  BOOST_TEST((!counts || report == expected_report), describe(samples, to));
+}
+
+BOOST_AUTO_TEST_SUITE(collate)
+
+BOOST_AUTO_TEST_CASE(a_batch_is_the_stack_of_single_casts) {
+  Random random(21);
+  const std::vector<DType> all = arrays::castable_dtypes();
+  for (int i = 0; i < 3000; ++i) {
+    const DType to = all[random() % all.size()];
+    std::vector<DType> dtypes{all[random() % all.size()]};
+    if (random() % 3 == 0) dtypes = all;
+    if (random() % 5 == 0) dtypes.push_back(to);
+    const Shape shape = arrays::random_shape(random, 1 + static_cast<std::int64_t>(random() % 200));
+    check_batch(random, random_samples(random, 1 + random() % 9, shape, dtypes), to);
+  }
+}
+
+// Sizes at which threads share the work, in ways that cut samples and in ways that deal them out.
+BOOST_AUTO_TEST_CASE(threads_and_tiers_change_nothing) {
+  struct Case {
+    std::size_t samples;
+    Shape shape;
+    std::vector<DType> from;
+    DType to;
+  };
+  const std::vector<Case> cases{
+      {1, {300, 1001}, {halfway::float32}, halfway::bfloat16},
+      {3, {70001}, {halfway::float64, halfway::uint8, halfway::float16}, halfway::float16},
+      {2000, {65}, {halfway::float64, halfway::float32}, halfway::bfloat16},
+      {40, {5, 33, 61}, {halfway::float32}, halfway::float32},
+      {17, {9, 1021}, {halfway::complex64, halfway::int16}, halfway::complex64},
+      {30000, {}, {halfway::int64}, halfway::float32},
+  };
+  Random random(22);
+  for (const Case& c : cases) {
+    const std::vector<Array> samples = random_samples(random, c.samples, c.shape, c.from);
+    const std::vector<TensorView> views = views_of(samples);
+    Array expected = arrays::contiguous(c.to, batch_shape(c.samples, c.shape));
+    const Report expected_report = stack(samples, expected.mutable_view(), {.casting = Casting::unsafe});
+    for (const std::string_view tier : halfway::detail::available_tiers()) {
+      BOOST_REQUIRE(halfway::detail::set_active_tier(tier));
+      for (const int threads : {1, 2, 7}) {
+        const Threads limit(threads);
+        for (const bool counts : {false, true}) {
+          Report report;
+          const CastOptions cast{.casting = Casting::unsafe, .report = counts ? &report : nullptr};
+          const Tensor fresh = halfway::collate(views, c.to, {.cast = cast});
+          BOOST_TEST(std::memcmp(fresh.view().data, expected.memory.data(), expected.memory.size()) == 0,
+                     c.samples << " samples, " << threads << " threads, " << tier);
+          BOOST_TEST((!counts || report == expected_report), c.samples << " samples, " << threads << " threads");
+        }
+      }
+    }
+    halfway::detail::set_active_tier({});
+  }
+}
+
+BOOST_AUTO_TEST_CASE(results_past_the_caches) {
+  // More than any last-level cache has, with rows that are streamed and rows that are not.
+  Random random(23);
+  for (const std::int64_t extent : {std::int64_t{40000}, std::int64_t{1000}}) {
+    std::vector<Array> samples = random_samples(random, 3, {extent}, {halfway::float32});
+    for (Array& sample : samples) {
+      if (sample.swapped || sample.strides[0] != 4) sample = arrays::contiguous(halfway::float32, {extent});
+      arrays::fill_random(random, sample);
+    }
+    std::vector<TensorView> views = views_of(samples);
+    const auto rows = static_cast<std::size_t>((std::int64_t{160} << 20) / (extent * 2));
+    for (std::size_t i = 3; i < rows; ++i) views.push_back(views[i % 3]);
+    const Tensor fresh = halfway::collate(views, halfway::bfloat16);
+    Array expected = arrays::contiguous(halfway::bfloat16, {3, extent});
+    stack(samples, expected.mutable_view(), {});
+    const auto* data = static_cast<const std::byte*>(fresh.view().data);
+    const std::size_t bytes = static_cast<std::size_t>(extent) * 2;
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < rows; ++i) {
+      wrong += std::memcmp(data + i * bytes, expected.memory.data() + i % 3 * bytes, bytes) == 0 ? 0U : 1U;
+    }
+    BOOST_TEST(wrong == 0U, extent);
+  }
+}
+
+// --- padding
+
+void check_padding(Random& random, DType from, DType to, std::int64_t most_elements) {
+  Shape longest = arrays::random_shape(random, most_elements);
+  if (longest.empty()) longest.push_back(5);
+  std::vector<Array> samples;
+  std::int64_t last = 0;
+  const std::size_t n = 1 + random() % 7;
+  for (std::size_t i = 0; i < n; ++i) {
+    Shape shape = longest;
+    shape.back() = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(longest.back() + 1));
+    last = std::max(last, shape.back());
+    samples.push_back(shape.back() == 0 ? arrays::contiguous(from, shape)
+                                        : arrays::random_layout(random, from, shape, true));
+    samples.back().shape = shape;
+    if (shape.back() > 0) arrays::fill_random(random, samples.back());
+  }
+  const std::int64_t one = 1;
+  CollateOptions options{.cast = {.casting = Casting::unsafe},
+                         .pad = TensorView{.data = &one, .dtype = halfway::int64}};
+  Report report;
+  options.cast.report = &report;
+  Array element = arrays::contiguous(to, {});
+  halfway::cast_into(*options.pad, element.mutable_view(), {.casting = Casting::unsafe});
+
+  for (const std::int64_t more : {0, 3}) {
+    Shape shape = batch_shape(n, longest);
+    shape.back() = last + more;
+    if (shape.back() == 0) continue;
+    Array destination = arrays::random_layout(random, to, shape, false);
+    Array expected = destination;
+    for (std::int64_t i = 0; i < expected.count(); ++i) expected.set(i, element.get(0));
+    const Report expected_report = stack(samples, expected.mutable_view(), {.casting = Casting::unsafe});
+    halfway::collate_into(views_of(samples), destination.mutable_view(), options);
+    BOOST_TEST((destination.memory == expected.memory), describe(samples, to) << arrays::to_string(destination));
+    BOOST_TEST((report == expected_report), describe(samples, to));
+    if (more > 0) continue;
+    Array row_major = arrays::contiguous(to, shape);
+    for (std::int64_t i = 0; i < row_major.count(); ++i) row_major.set(i, element.get(0));
+    stack(samples, row_major.mutable_view(), {.casting = Casting::unsafe});
+    const Tensor fresh = halfway::collate(views_of(samples), to, options);
+    BOOST_TEST(std::equal(shape.begin(), shape.end(), fresh.view().shape.begin(), fresh.view().shape.end()));
+    BOOST_TEST(std::memcmp(fresh.view().data, row_major.memory.data(), row_major.memory.size()) == 0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(short_samples_are_filled_up) {
+  Random random(24);
+  const std::vector<DType> all = arrays::castable_dtypes();
+  for (int i = 0; i < 2000; ++i) {
+    check_padding(random, all[random() % all.size()], all[random() % all.size()],
+                  1 + static_cast<std::int64_t>(random() % 300));
+  }
+  for (const int threads : {1, 2, 7}) {
+    const Threads limit(threads);
+    for (int i = 0; i < 10; ++i) check_padding(random, halfway::float64, halfway::bfloat16, 300'000);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_pad_is_an_element_of_the_result) {
+  const std::vector<Array> samples{arrays::contiguous(halfway::uint8, {3}), arrays::contiguous(halfway::uint8, {2})};
+  const std::vector<TensorView> views = views_of(samples);
+  const auto collated = [&](double value, DType to) {
+    return halfway::collate(
+        views, to,
+        {.cast = {.casting = Casting::unsafe}, .pad = TensorView{.data = &value, .dtype = halfway::float64}});
+  };
+  const Tensor rounded = collated(0.1, halfway::bfloat16);
+  BOOST_TEST(static_cast<const std::uint16_t*>(rounded.view().data)[5] == 0x3DCDU);
+  const Tensor infinite = collated(-HUGE_VAL, halfway::float16);
+  BOOST_TEST(static_cast<const std::uint16_t*>(infinite.view().data)[5] == 0xFC00U);
+  const Tensor minus = collated(-100, halfway::int32);
+  BOOST_TEST(static_cast<const std::int32_t*>(minus.view().data)[5] == -100);
+  for (const auto& [value, to] : std::vector<std::pair<double, DType>>{
+           {0.5, halfway::int32}, {-1.0, halfway::uint8}, {1e30, halfway::float16}, {NAN, halfway::int64}}) {
+    BOOST_CHECK_THROW((void)collated(value, to), halfway::CastError);
+  }
+  const Array two = arrays::contiguous(halfway::uint8, {2});
+  BOOST_CHECK_EXCEPTION((void)halfway::collate(views, halfway::uint8, {.pad = two.view()}), halfway::Error,
+                        [](const halfway::Error& error) { return error.reason() == Reason::malformed; });
+}
+
+// --- losses
+
+BOOST_AUTO_TEST_CASE(the_first_loss_is_named_and_nothing_is_written) {
+  Random random(25);
+  for (const int threads : {1, 2, 7}) {
+    const Threads limit(threads);
+    for (int round = 0; round < 40; ++round) {
+      const bool large = round % 8 == 0;
+      const Shape shape = large ? Shape{40, 1000} : Shape{1 + static_cast<std::int64_t>(random() % 5), 7};
+      std::vector<Array> samples;
+      for (std::size_t i = 0; i < 5; ++i) {
+        const DType dtype = random() % 2 == 0 ? halfway::float64 : halfway::int32;
+        samples.push_back(arrays::random_layout(random, dtype, shape, false));
+        const double zero = 0;
+        halfway::cast_into({.data = &zero,
+                            .dtype = halfway::float64,
+                            .shape = shape,
+                            .strides = std::vector<std::int64_t>(shape.size(), 0)},
+                           samples.back().mutable_view(), {.casting = Casting::unsafe});
+      }
+      // Losses at random places of random samples; the first one counts.
+      std::vector<std::pair<std::size_t, std::int64_t>> places;
+      for (int i = 0; i < 3; ++i) {
+        const std::size_t sample = random() % samples.size();
+        const auto place = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(samples[sample].count()));
+        if (std::find(places.begin(), places.end(), std::pair(sample, place)) != places.end()) continue;
+        places.emplace_back(sample, place);
+        Array value = arrays::contiguous(samples[sample].dtype, {});
+        const std::int64_t wide = 1'000'003;
+        halfway::cast_into({.data = &wide, .dtype = halfway::int64}, value.mutable_view(),
+                           {.casting = Casting::unsafe});
+        samples[sample].set(place, value.get(0));
+      }
+      std::sort(places.begin(), places.end());
+      Shape index{static_cast<std::int64_t>(places[0].first)};
+      index.push_back(places[0].second / shape[1]);
+      index.push_back(places[0].second % shape[1]);
+
+      const Shape whole = batch_shape(samples.size(), shape);
+      Array destination = arrays::random_layout(random, halfway::float16, whole, false);
+      const Array before = destination;
+      for (const bool same_value : {false, true}) {
+        Report report;
+        CollateOptions options{.cast = {.casting = Casting::unsafe, .overflow = Overflow::raise, .report = &report}};
+        if (same_value) options.cast = {.casting = Casting::same_value, .report = &report};
+        const auto names_it = [&](const halfway::CastError& error) {
+          return error.index() == index && error.value() == "1000003" && error.report() == report &&
+                 report.overflow == places.size() && report.count == static_cast<std::uint64_t>(destination.count()) &&
+                 std::string(error.what()).find("samples[" + std::to_string(places[0].first) + "]") !=
+                     std::string::npos;
+        };
+        BOOST_CHECK_EXCEPTION(halfway::collate_into(views_of(samples), destination.mutable_view(), options),
+                              halfway::CastError, names_it);
+        BOOST_TEST((destination.memory == before.memory));
+        BOOST_CHECK_EXCEPTION((void)halfway::collate(views_of(samples), halfway::float16, options), halfway::CastError,
+                              names_it);
+      }
+      for (const auto& [sample, place] : places)
+        samples[sample].set(place, std::vector<std::byte>(samples[sample].size()));
+      Report report;
+      halfway::collate_into(views_of(samples), destination.mutable_view(),
+                            {.cast = {.casting = Casting::same_value, .report = &report}});
+      BOOST_TEST((report == Report{.count = static_cast<std::uint64_t>(destination.count())}));
+      Array expected = before;
+      stack(samples, expected.mutable_view(), {.casting = Casting::unsafe});
+      BOOST_TEST((destination.memory == expected.memory));
+    }
+  }
+}
+
+// --- what is refused
+
+void refuses(Reason reason, const std::function<void()>& call, const std::vector<std::string>& words) {
+  BOOST_CHECK_EXCEPTION(call(), halfway::Error, [&](const halfway::Error& error) {
+    const std::string text = error.what();
+    for (const std::string& word : words) BOOST_TEST(text.find(word) != std::string::npos, text << " without " << word);
+    return error.reason() == reason;
+  });
+}
+
+BOOST_AUTO_TEST_CASE(what_does_not_fit_is_named) {
+  const Array a = arrays::contiguous(halfway::float32, {2, 3});
+  const Array wide = arrays::contiguous(halfway::float32, {2, 4});
+  const Array tall = arrays::contiguous(halfway::float32, {3, 3});
+  const Array flat = arrays::contiguous(halfway::float32, {6});
+  const Array wrong = arrays::contiguous(halfway::complex64, {2, 3});
+  const float zero = 0;
+  const CollateOptions pads{.pad = TensorView{.data = &zero, .dtype = halfway::float32}};
+  const auto collated = [&](std::vector<TensorView> samples, const CollateOptions& options = {}) {
+    return [samples = std::move(samples), options] { (void)halfway::collate(samples, halfway::float16, options); };
+  };
+  BOOST_CHECK_THROW(collated({})(), std::invalid_argument);
+  refuses(Reason::nested, collated({a.view(), a.view(), wide.view()}), {"samples[2]", "(2, 4)", "(2, 3)", "pad="});
+  refuses(Reason::nested, collated({a.view(), tall.view()}, pads), {"samples[1]", "(3, 3)", "last axis alone"});
+  refuses(Reason::nested, collated({a.view(), flat.view()}, pads), {"samples[1]", "(6,)"});
+  refuses(Reason::dtype, collated({a.view(), wrong.view()}), {"samples[1]: ", "complex64"});
+  TensorView elsewhere = a.view();
+  elsewhere.device = {halfway::DeviceType::cuda, 0};
+  refuses(Reason::device, collated({a.view(), elsewhere}), {"samples[1]: "});
+  TensorView nothing = a.view();
+  nothing.data = nullptr;
+  refuses(Reason::no_storage, collated({a.view(), a.view(), nothing}), {"samples[2]: "});
+  TensorView odd = a.view();
+  odd.strides = odd.strides.first(1);
+  refuses(Reason::malformed, collated({a.view(), odd}), {"samples[1]: "});
+  const Array deep = arrays::contiguous(halfway::float32, Shape(64, 1));
+  refuses(Reason::malformed, collated({deep.view()}), {"64"});
+  TensorView nibbles = a.view();
+  nibbles.dtype = DType(halfway::TypeCode::int_, 4);
+  refuses(Reason::unsupported_dtype, [&] { (void)halfway::collate({&nibbles, 1}, nibbles.dtype); }, {"int4"});
+
+  const std::vector<TensorView> two{a.view(), a.view()};
+  const auto into = [&](const MutableView& destination, const CollateOptions& options = {}) {
+    return [&two, destination, options] { halfway::collate_into(two, destination, options); };
+  };
+  Array small = arrays::contiguous(halfway::float16, {2, 2, 3});
+  Array three = arrays::contiguous(halfway::float16, {3, 2, 3});
+  Array narrow = arrays::contiguous(halfway::float16, {2, 2, 2});
+  refuses(Reason::out_mismatch, into(three.mutable_view()), {"(3, 2, 3)", "(2, 2, 3)"});
+  refuses(Reason::out_mismatch, into(narrow.mutable_view(), pads), {"(2, 2, 2)", "(2, 2, 3)"});
+  MutableView fixed = small.mutable_view();
+  fixed.readonly = true;
+  refuses(Reason::readonly, into(fixed), {"read-only"});
+  MutableView away = small.mutable_view();
+  away.device = {halfway::DeviceType::cuda, 0};
+  refuses(Reason::device, into(away), {"destination"});
+  MutableView folded = small.mutable_view();
+  const Shape steps{0, 3, 1};
+  folded.strides = steps;
+  refuses(Reason::overlap, into(folded), {"share"});
+}
+
+BOOST_AUTO_TEST_CASE(a_sample_may_be_its_own_row) {
+  Random random(26);
+  Array batch = arrays::contiguous(halfway::float32, {4, 50});
+  arrays::fill_random(random, batch);
+  const Array before = batch;
+  std::vector<Row> rows;
+  for (std::size_t i = 0; i < 4; ++i) rows.emplace_back(batch.mutable_view(), i, Shape{50});
+  const Array apart = arrays::values_of(halfway::float32, 50);
+  std::vector<TensorView> views{rows[0].view, apart.view(), rows[2].view, rows[3].view};
+  Report report;
+  halfway::collate_into(views, batch.mutable_view(), {.cast = {.report = &report}});
+  BOOST_TEST(report.count == 200U);
+  Array expected = before;
+  halfway::cast_into(apart.view(), Row(expected.mutable_view(), 1, Shape{50}).view);
+  BOOST_TEST((batch.memory == expected.memory));
+  halfway::collate_into(views, batch.mutable_view());
+  BOOST_TEST((batch.memory == expected.memory));
+  // Any other row is not its own.
+  std::swap(views[2], views[3]);
+  refuses(Reason::overlap, [&] { halfway::collate_into(views, batch.mutable_view()); }, {"samples[2]"});
+  BOOST_TEST((batch.memory == expected.memory));
+}
+
+BOOST_AUTO_TEST_CASE(batches_without_elements) {
+  const Array empty = arrays::contiguous(halfway::float32, {2, 0});
+  TensorView view = empty.view();
+  view.data = nullptr;
+  const Tensor fresh = halfway::collate(std::vector<TensorView>{view, view}, halfway::float16);
+  BOOST_TEST(fresh.view().shape.size() == 3U);
+  const float zero = 0;
+  const Tensor padded = halfway::collate(std::vector<TensorView>{view, view}, halfway::float16,
+                                         {.pad = TensorView{.data = &zero, .dtype = halfway::float32}});
+  BOOST_TEST(padded.view().shape[2] == 0);
+}
+
+class NoMemory final : public halfway::Allocator {
+ public:
+  void* allocate(std::size_t /*bytes*/, std::size_t /*alignment*/) override { throw std::bad_alloc(); }
+  void deallocate(void* /*memory*/, std::size_t /*bytes*/, std::size_t /*alignment*/) noexcept override {
+    BOOST_TEST(false);
+  }
+};
+
+BOOST_AUTO_TEST_CASE(out_of_memory) {
+  NoMemory none;
+  const Array a = arrays::contiguous(halfway::float32, {2, 3});
+  const std::vector<TensorView> views{a.view(), a.view()};
+  BOOST_CHECK_THROW((void)halfway::collate(views, halfway::float16, {}, none), std::bad_alloc);
+}
+
+// Several batches of which one is refused leave all untouched: what the bindings do with trees.
+BOOST_AUTO_TEST_CASE(nothing_is_written_before_all_are_checked) {
+  Array good = arrays::values_of(halfway::float64, 4);
+  std::vector<double> numbers{1.0, 2.0, 0.1, 4.0};
+  const TensorView bad{
+      .data = numbers.data(), .dtype = halfway::float64, .shape = good.shape, .strides = good.whole_strides};
+  Array first = arrays::contiguous(halfway::float64, {1, 4});
+  Array second = arrays::contiguous(halfway::float32, {1, 4});
+  const Array before = first;
+  const std::vector<TensorView> goods{good.view()};
+  const std::vector<TensorView> bads{bad};
+  const CollateOptions options{.cast = {.casting = Casting::same_value}};
+  halfway::detail::Collation one(goods, first.mutable_view(), options);
+  halfway::detail::Collation two(bads, second.mutable_view(), options, "['x']");
+  one.check();
+  BOOST_CHECK_EXCEPTION(two.check(), halfway::CastError, [](const halfway::CastError& error) {
+    return std::string(error.what()).find("samples[0]['x']") != std::string::npos;
+  });
+  BOOST_TEST((first.memory == before.memory));
+  one.write();
+  BOOST_TEST((first.memory == good.memory));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
