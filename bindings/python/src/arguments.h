@@ -25,6 +25,9 @@ enum Keyword : std::uint32_t {
   kw_to = 1U << 10U,
 };
 
+// Those of every function that casts.
+inline constexpr std::uint32_t cast_keywords = kw_casting | kw_overflow | kw_report;
+
 struct Arguments {
   PyObject* x = nullptr;  // borrowed, as everything here
   std::optional<DType> dtype;
