@@ -56,16 +56,16 @@ void add_counts(Report& report, const Report& other) noexcept {
 }  // namespace
 
 Collation::Collation(std::span<const TensorView> samples, DType dtype, const CollateOptions& options,
-                     std::string_view path)
-    : samples_(samples), options_(options), path_(path), dtype_(dtype) {
+                     const CollationNames& names)
+    : samples_(samples), options_(options), names_(names), dtype_(dtype) {
   require_samples();
 }
 
 Collation::Collation(std::span<const TensorView> samples, const MutableView& destination, const CollateOptions& options,
-                     std::string_view path)
+                     const CollationNames& names)
     : samples_(samples),
       options_(options),
-      path_(path),
+      names_(names),
       dtype_(destination.dtype),
       swapped_(destination.swapped),
       destination_(destination),
@@ -74,16 +74,22 @@ Collation::Collation(std::span<const TensorView> samples, const MutableView& des
   require_destination();
 }
 
+std::string Collation::name_of(std::size_t index) const {
+  return SampleName{static_cast<std::int64_t>(index), names_.path}.text();
+}
+
+std::string Collation::destination_name() const { return std::string(names_.destination) + std::string(names_.path); }
+
 // Runs a check of one sample; what it throws gets the sample's name.
 template <class Body>
 void Collation::named(std::size_t index, Body&& body) const {
-  const auto name = [&] { return SampleName{static_cast<std::int64_t>(index), path_}.text() + ": "; };
   try {
     std::forward<Body>(body)();
   } catch (const CastError& error) {
-    throw CastError(name() + error.message(), error.hint());
+    throw CastError(name_of(index) + ": " + error.message(), error.hint());
   } catch (const Error& error) {
-    throw Error({error.reasons().begin(), error.reasons().end()}, name() + error.message(), error.hint());
+    throw Error({error.reasons().begin(), error.reasons().end()}, name_of(index) + ": " + error.message(),
+                error.hint());
   }
 }
 
@@ -152,9 +158,8 @@ void Collation::require_sample(std::size_t index) {
 void Collation::refuse_shape(std::size_t index) const {
   const TensorView& first = samples_.front();
   const TensorView& sample = samples_[index];
-  const std::string message = SampleName{static_cast<std::int64_t>(index), path_}.text() + " has shape " +
-                              tuple_text(sample.shape) + ", but " + SampleName{0, path_}.text() + " has " +
-                              tuple_text(first.shape);
+  const std::string message = name_of(index) + " has shape " + tuple_text(sample.shape) + ", but " + name_of(0) +
+                              " has " + tuple_text(first.shape);
   if (same_but_last(sample.shape, first.shape)) {
     throw Error(Reason::nested, message, "pass pad= to fill up the last axis of the shorter ones");
   }
@@ -176,18 +181,19 @@ void Collation::require_destination() {
     measure(destination.element_size());
   } else if (!same(destination.shape, shape_)) {
     throw Error(Reason::out_mismatch,
-                "the destination" + std::string(path_) + " has shape " + tuple_text(destination.shape) + ", but " +
+                destination_name() + " has shape " + tuple_text(destination.shape) + ", but " +
                     std::to_string(samples_.size()) + (samples_.size() == 1 ? " sample" : " samples") +
                     " of this shape make " + tuple_text(shape_),
-                "make a destination of that shape");
+                "collate into that shape");
   }
   require_host(destination.device, "destination");
-  if (destination.readonly) throw Error(Reason::readonly, "the destination" + std::string(path_) + " is read-only");
+  if (destination.readonly) throw Error(Reason::readonly, destination_name() + " is read-only");
   if (row_ == 0) return;
-  if (destination.data == nullptr) throw Error(Reason::no_storage, "the destination's data pointer is null");
+  if (destination.data == nullptr)
+    throw Error(Reason::no_storage, "the data pointer of " + destination_name() + " is null");
   if (may_self_overlap(destination)) {
-    throw Error(Reason::overlap, "elements of the destination share memory with each other",
-                "write into a contiguous tensor");
+    throw Error(Reason::overlap, "elements of " + destination_name() + " share memory with each other",
+                "collate into a contiguous tensor");
   }
   MutableView row = destination;
   row.shape = destination.shape.subspan(1);
@@ -198,10 +204,7 @@ void Collation::require_destination() {
     if (!may_overlap(sample, destination)) continue;
     row.data = static_cast<std::byte*>(destination.data) + static_cast<std::int64_t>(i) * step;
     if (same(sample.shape, row.shape) && is_identical(sample, row)) continue;
-    throw Error(Reason::overlap,
-                "the destination" + std::string(path_) + " shares memory with " +
-                    SampleName{static_cast<std::int64_t>(i), path_}.text(),
-                "collate into other memory");
+    throw Error(Reason::overlap, destination_name() + " shares memory with " + name_of(i), "collate into other memory");
   }
 }
 
@@ -222,8 +225,8 @@ void Collation::encode_padding() {
   try {
     cast_into(pad, place, rounds ? rounded : exactly);
   } catch (const CastError& error) {
-    throw CastError("pad " + error.value() + (path_.empty() ? "" : " for " + std::string(path_)) + " is no value of " +
-                        to_string(dtype_),
+    throw CastError("pad " + error.value() + (names_.path.empty() ? "" : " for " + std::string(names_.path)) +
+                        " is no value of " + to_string(dtype_),
                     "pass one that the dtype has");
   }
 }
@@ -241,7 +244,7 @@ void Collation::run(const MutableView& destination, bool writes, bool counts) {
   const TensorView& sample = samples_[static_cast<std::size_t>(index)];
   Tally of_sample = tally;
   of_sample.first_loss = tally.first_loss % row_;
-  const SampleName name{index, path_};
+  const SampleName name{index, names_.path};
   refuse_loss(sample, elements_of(sample), dtype_, options_.cast, of_sample, &name);
 }
 

@@ -25,16 +25,23 @@ namespace halfway {
 inline namespace v0 {
 namespace detail {
 
+// How messages call what is collated. The path, where samples were found in a tree, stands behind both names:
+// "samples[3]['image']".
+struct CollationNames {
+  std::string_view path{};
+  std::string_view destination = "the destination";
+};
+
 class Collation {
  public:
-  // Into memory of its own. `path` is put behind "samples[3]" in messages: where the samples were found in a tree.
-  // `samples`, what they view, `path` and the report must outlive this object. throws: as collate()
+  // Into memory of its own. `samples`, what they view, the names and the report must outlive this object.
+  // throws: as collate()
   Collation(std::span<const TensorView> samples, DType dtype, const CollateOptions& options,
-            std::string_view path = {});
+            const CollationNames& names = {});
 
   // Into `destination`, which must outlive this object, too. throws: as collate_into()
   Collation(std::span<const TensorView> samples, const MutableView& destination, const CollateOptions& options,
-            std::string_view path = {});
+            const CollationNames& names = {});
 
   // Of the result.
   [[nodiscard]] std::span<const std::int64_t> shape() const noexcept { return shape_; }
@@ -64,13 +71,15 @@ class Collation {
   [[nodiscard]] Batch batch(const MutableView& destination) const noexcept;
   void run(const MutableView& destination, bool writes, bool counts);
   [[noreturn]] void refuse_shape(std::size_t index) const;
+  [[nodiscard]] std::string name_of(std::size_t index) const;
+  [[nodiscard]] std::string destination_name() const;
 
   template <class Body>
   void named(std::size_t index, Body&& body) const;
 
   std::span<const TensorView> samples_;
   CollateOptions options_;
-  std::string_view path_;
+  CollationNames names_;
   DType dtype_{};
   bool swapped_ = false;       // the destination is
   MutableView destination_{};  // nowhere unless `into_`

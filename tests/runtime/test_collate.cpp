@@ -491,7 +491,7 @@ BOOST_AUTO_TEST_CASE(nothing_is_written_before_all_are_checked) {
   const std::vector<TensorView> bads{bad};
   const CollateOptions options{.cast = {.casting = Casting::same_value}};
   halfway::detail::Collation one(goods, first.mutable_view(), options);
-  halfway::detail::Collation two(bads, second.mutable_view(), options, "['x']");
+  halfway::detail::Collation two(bads, second.mutable_view(), options, {"['x']"});
   one.check();
   BOOST_CHECK_EXCEPTION(two.check(), halfway::CastError, [](const halfway::CastError& error) {
     return std::string(error.what()).find("samples[0]['x']") != std::string::npos;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -149,8 +148,11 @@ def _rebuilt(first: Any, names: dict[Any, Any], values: list[Any]) -> Any:
         return values
     if isinstance(first, tuple):
         return tuple(values)
-    # A copy: whatever __init__ and __post_init__ check is about a sample, not about a batch.
-    record = copy.copy(first)
+    # Not by its own __init__: what that and __post_init__ check is about a sample, not about a batch.
+    record = object.__new__(type(first))
+    attributes = getattr(first, "__dict__", None)
+    if attributes is not None:
+        record.__dict__.update(attributes)
     for name, value in zip(names, values, strict=True):
         object.__setattr__(record, name, value)
     return record

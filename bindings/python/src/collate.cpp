@@ -86,10 +86,11 @@ class Batch {
 
   // Whether shapes and dtypes fit. throws: as collate() of the runtime
   void fit() {
+    const detail::CollationNames names{samples_.path(), "out"};
     if (destination_) {
-      collation_.emplace(samples_.views(), destination_->view(), options_, samples_.path());
+      collation_.emplace(samples_.views(), destination_->view(), options_, names);
     } else {
-      collation_.emplace(samples_.views(), dtype_, options_, samples_.path());
+      collation_.emplace(samples_.views(), dtype_, options_, names);
     }
   }
 
@@ -216,15 +217,27 @@ void require_apart(const std::deque<Batch>& batches) {
   }
 }
 
+// Before anything is opened, which may consume it.
+void require_torch() {
+  try {
+    static_cast<void>(torch());
+  } catch (const Error& error) {
+    throw Error(error.reason(), error.message(), "to=\"numpy\" makes NumPy arrays; " + error.hint());
+  }
+}
+
 Ref fill(PyObject* items, const Library& target, const Keywords& keywords) {
   const Arguments common = keywords.read(items, Py_None);
   if (common.options.report != nullptr) {
     *common.options.report = Report{};  // whatever becomes of the call
   }
-  if (&target == &torch_library()) {
-    static_cast<void>(torch());
-  }
   const Py_ssize_t count = PyList_GET_SIZE(items);
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (&target == &torch_library() && PyTuple_GET_ITEM(PyList_GET_ITEM(items, i), 3) == Py_None) {
+      require_torch();
+      break;
+    }
+  }
   std::deque<Batch> batches;  // not moved: they point into themselves
   for (Py_ssize_t i = 0; i < count; ++i) {
     batches.emplace_back(PyList_GET_ITEM(items, i), target, keywords);
