@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from ._core import _collate
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
-    from ._core import Report, Tensor, _CastFields, _DType, _Library
+    from ._core import Report, Tensor, _CastFields, _DType, _Library, _Source
 
-    _Out: TypeAlias = torch.Tensor | NDArray[np.generic] | Tensor | None
+    _Array: TypeAlias = _Source | complex
+    _Pad: TypeAlias = _Source | complex | None
 
 __all__ = ["collate"]
 
@@ -26,6 +26,54 @@ KINDS = (bool, int, float, complex)
 _Build: TypeAlias = Callable[[list[Any]], Any]
 
 
+@overload
+def collate(
+    samples: Sequence[_Array],
+    /,
+    dtype: _DType | None = None,
+    *,
+    to: Literal["torch"] = "torch",
+    out: None = None,
+    pad: _Pad = None,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> torch.Tensor: ...
+@overload
+def collate(
+    samples: Sequence[_Array],
+    /,
+    dtype: _DType | None = None,
+    *,
+    to: Literal["numpy"],
+    out: None = None,
+    pad: _Pad = None,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> NDArray[Any]: ...
+@overload
+def collate(
+    samples: Sequence[_Array],
+    /,
+    dtype: _DType | None = None,
+    *,
+    to: Literal["halfway"],
+    out: None = None,
+    pad: _Pad = None,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> Tensor: ...
+@overload
+def collate(
+    samples: Sequence[Any],
+    /,
+    dtype: _DType | Mapping[Any, Any] | Sequence[Any] | None = None,
+    *,
+    to: _Library = "torch",
+    out: Any = None,
+    pad: Any = None,
+    report: Report | None = None,
+    **cast: Unpack[_CastFields],
+) -> Any: ...
 def collate(
     samples: Sequence[Any],
     /,
