@@ -43,11 +43,12 @@ def main() -> None:
 
     # The same memory for every batch: what an earlier call returned is an out=.
     clips = Clips()
-    longest = {"signal": torch.empty(16, 2, 600, dtype=torch.bfloat16), "label": None, "name": None}
+    signal = torch.empty(16, 2, 600, dtype=torch.bfloat16)
+    longest = {"signal": signal, "label": None, "name": None}
     for start in range(0, 64, 16):
         batch = halfway.collate([clips[i] for i in range(start, start + 16)], out=longest, pad={"signal": 0})
-        assert batch["signal"] is longest["signal"]
-    print("one buffer for all batches:", batch["signal"].data_ptr() == longest["signal"].data_ptr())
+        total += batch["signal"] is signal
+    print("one buffer for all batches:", total == 64 + 4)
 
 
 if __name__ == "__main__":
