@@ -3,6 +3,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -20,6 +21,10 @@
 #include "halfway/collate.h"
 #include "halfway/parallel.h"
 #include "reference.h"
+
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 using arrays::Array;
 using arrays::Random;
@@ -213,6 +218,32 @@ BOOST_AUTO_TEST_CASE(results_past_the_caches) {
     BOOST_TEST(wrong == 0U, extent);
   }
 }
+
+#if defined(__SSE__)
+BOOST_AUTO_TEST_CASE(the_callers_modes_change_nothing) {
+  // Subnormal numbers of float32, in the plain loop and in the general one, on every thread.
+  Random random(27);
+  std::vector<Array> samples;
+  for (int i = 0; i < 40; ++i) {
+    samples.push_back(i % 4 == 0 ? arrays::random_layout(random, halfway::float32, {4000}, false)
+                                 : arrays::contiguous(halfway::float32, {4000}));
+    for (std::int64_t k = 0; k < 4000; ++k) samples.back().set_patterns(k, {random() % 0x800000U, 0});
+  }
+  const std::vector<TensorView> views = views_of(samples);
+  Array expected = arrays::contiguous(halfway::bfloat16, {40, 4000});
+  stack(samples, expected.mutable_view(), {});
+  const unsigned before = _mm_getcsr();
+  for (const int threads : {1, 2, 7}) {
+    const Threads limit(threads);
+    _mm_setcsr(before | 0x8040U | 0x2000U);  // FTZ, DAZ, rounding down
+    const Tensor fresh = halfway::collate(views, halfway::bfloat16);
+    const unsigned after = _mm_getcsr();
+    _mm_setcsr(before);
+    BOOST_TEST((after & 0xFFC0U) == ((before | 0x8040U | 0x2000U) & 0xFFC0U));
+    BOOST_TEST(std::memcmp(fresh.view().data, expected.memory.data(), expected.memory.size()) == 0, threads);
+  }
+}
+#endif
 
 // --- padding
 

@@ -119,7 +119,8 @@ def collate(
         TypeError, ValueError: wrong arguments, no samples, trees of different structure.
 
     Every array of a tree is checked before the first is written: whatever is raised, out is untouched. The GIL is
-    released for large batches. Without torch, to="numpy" works. Memory comes from the pool. To know how long padded
+    released for large batches. Without torch, to="numpy" works. Memory comes from the pool.
+    Tensors that require grad are read; the batch has no history. To know how long padded
     samples were, take their lengths before: ``[len(sample) for sample in samples]``.
 
     Example:
