@@ -221,7 +221,8 @@ BOOST_AUTO_TEST_CASE(results_past_the_caches) {
 
 #if defined(__SSE__)
 BOOST_AUTO_TEST_CASE(the_callers_modes_change_nothing) {
-  // Subnormal numbers of float32, in the plain loop and in the general one, on every thread.
+  // Subnormal numbers of float32, which the processor widens to 0 in this mode; in the plain loop and in the general
+  // one.
   Random random(27);
   std::vector<Array> samples;
   for (int i = 0; i < 40; ++i) {
@@ -230,13 +231,13 @@ BOOST_AUTO_TEST_CASE(the_callers_modes_change_nothing) {
     for (std::int64_t k = 0; k < 4000; ++k) samples.back().set_patterns(k, {random() % 0x800000U, 0});
   }
   const std::vector<TensorView> views = views_of(samples);
-  Array expected = arrays::contiguous(halfway::bfloat16, {40, 4000});
+  Array expected = arrays::contiguous(halfway::float64, {40, 4000});
   stack(samples, expected.mutable_view(), {});
   const unsigned before = _mm_getcsr();
   for (const int threads : {1, 2, 7}) {
     const Threads limit(threads);
     _mm_setcsr(before | 0x8040U | 0x2000U);  // FTZ, DAZ, rounding down
-    const Tensor fresh = halfway::collate(views, halfway::bfloat16);
+    const Tensor fresh = halfway::collate(views, halfway::float64);
     const unsigned after = _mm_getcsr();
     _mm_setcsr(before);
     BOOST_TEST((after & 0xFFC0U) == ((before | 0x8040U | 0x2000U) & 0xFFC0U));
@@ -395,6 +396,29 @@ BOOST_AUTO_TEST_CASE(the_first_loss_is_named_and_nothing_is_written) {
       BOOST_TEST((destination.memory == expected.memory));
     }
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_loss_in_a_short_sample_is_at_its_own_place) {
+  Array first = arrays::contiguous(halfway::int32, {2, 2});
+  Array second = arrays::contiguous(halfway::int32, {2, 5});
+  Array third = arrays::contiguous(halfway::int32, {2, 3});
+  const std::int32_t large = 70000;
+  std::vector<std::byte> bytes(4);
+  std::memcpy(bytes.data(), &large, 4);
+  third.set(4, bytes);
+  const CollateOptions options{.cast = {.casting = Casting::same_value},
+                               .pad = TensorView{.data = &large, .dtype = halfway::int32}};
+  const std::vector<TensorView> views{first.view(), second.view(), third.view()};
+  Array destination = arrays::contiguous(halfway::int16, {3, 2, 6});
+  const auto names_it = [](const halfway::CastError& error) { return error.index() == Shape{2, 1, 1}; };
+  BOOST_CHECK_THROW((void)halfway::collate(views, halfway::int16, options),
+                    halfway::CastError);  // the pad is too large
+  CollateOptions padded = options;
+  const std::int8_t small = 3;
+  padded.pad = TensorView{.data = &small, .dtype = halfway::int8};
+  BOOST_CHECK_EXCEPTION((void)halfway::collate(views, halfway::int16, padded), halfway::CastError, names_it);
+  BOOST_CHECK_EXCEPTION(halfway::collate_into(views, destination.mutable_view(), padded), halfway::CastError, names_it);
+  BOOST_TEST(std::count(destination.memory.begin(), destination.memory.end(), std::byte{0}) == 72);
 }
 
 // --- what is refused
