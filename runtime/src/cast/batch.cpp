@@ -43,6 +43,13 @@ std::size_t bytes_of(const Batch& batch, bool writes) noexcept {
   return bytes;
 }
 
+MutableView first_row(const MutableView& destination) noexcept {
+  MutableView row = destination;
+  row.shape = destination.shape.subspan(1);
+  row.strides = destination.strides.subspan(1);
+  return row;
+}
+
 // What the threads share.
 struct Shared {
   const Kernels& kernels;
@@ -52,14 +59,16 @@ struct Shared {
   MutableView row;    // the destination of the first sample
   std::int64_t step;  // bytes from one row to the next
   bool packed_rows;
-  bool streams;
+  bool streams = false;
 
   Shared(const Kernels& used, const Batch& all, bool into, bool counted) noexcept
-      : kernels(used), batch(all), writes(into), counts(counted), row(all.destination) {
-    step = batch.destination.byte_stride(0);
-    row.shape = batch.destination.shape.subspan(1);
-    row.strides = batch.destination.strides.subspan(1);
-    packed_rows = is_packed(row, row.shape);
+      : kernels(used),
+        batch(all),
+        writes(into),
+        counts(counted),
+        row(first_row(all.destination)),
+        step(all.destination.byte_stride(0)),
+        packed_rows(is_packed(row, row.shape)) {
     const std::size_t bytes = static_cast<std::size_t>(batch.row) * row.element_size();
     streams = packed_rows && bytes >= streaming_row_bytes && bytes * batch.samples.size() >= streaming_bytes();
   }
