@@ -13,7 +13,9 @@
 #include "cast/permission.h"
 #include "cast/plain.h"
 #include "cast/tiers.h"
+#include "cast/transform.h"
 #include "halfway/layout.h"
+#include "text.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -54,17 +56,21 @@ std::int64_t require_readable(const TensorView& source) {
   return *count;
 }
 
-bool is_identical(const TensorView& source, const MutableView& destination) noexcept {
-  if (source.data != destination.data || source.dtype != destination.dtype || source.swapped != destination.swapped ||
-      source.element_size() != destination.element_size()) {
-    return false;
-  }
-  const bool packed = source.element_size() == 0;
+bool has_same_places(const TensorView& source, const MutableView& destination) noexcept {
+  const std::size_t size = source.element_size();
+  if (source.data != destination.data || size == 0 || size != destination.element_size()) return false;
   for (std::size_t i = 0; i < source.shape.size(); ++i) {
-    if (source.shape[i] == 1) continue;
-    if (packed ? source.strides[i] != destination.strides[i] : source.byte_stride(i) != destination.byte_stride(i)) {
-      return false;
-    }
+    if (source.shape[i] != 1 && source.byte_stride(i) != destination.byte_stride(i)) return false;
+  }
+  return true;
+}
+
+bool is_identical(const TensorView& source, const MutableView& destination) noexcept {
+  if (source.dtype != destination.dtype || source.swapped != destination.swapped) return false;
+  if (source.element_size() != 0) return has_same_places(source, destination);
+  if (source.data != destination.data || destination.element_size() != 0) return false;
+  for (std::size_t i = 0; i < source.shape.size(); ++i) {
+    if (source.shape[i] != 1 && source.strides[i] != destination.strides[i]) return false;
   }
   return true;
 }
@@ -74,9 +80,11 @@ bool has_nan(DType dtype) noexcept {
   return row != nullptr && row->castable && row->format != nullptr;
 }
 
+bool converts(DType from, DType to, const CastOptions& options) noexcept { return from != to || options.is_affine(); }
+
 convert::Flags watched_flags(DType from, DType to, const CastOptions& options) noexcept {
-  const bool clamps_infinities = from != to && options.overflow == Overflow::saturate;
-  if (is_exact(from, to) && !clamps_infinities) return 0;
+  const bool clamps_infinities = converts(from, to, options) && options.overflow == Overflow::saturate;
+  if (is_exact(from, to) && !clamps_infinities && !options.is_affine()) return 0;
   if (options.casting == Casting::same_value) return convert::overflow | convert::inexact | convert::nan_dropped;
   return options.overflow == Overflow::raise ? convert::overflow : convert::Flags{0};
 }
@@ -87,19 +95,70 @@ namespace {
 
 using detail::Elements;
 using detail::elements_of;
+using detail::has_same_places;
 using detail::is_identical;
 using detail::Kernels;
 using detail::Nest;
+using detail::Positions;
 using detail::require_permitted;
 using detail::require_readable;
 using detail::scalar_size;
 using detail::Tally;
+using detail::Transform;
+
+// The source with its axes in the result's order, and what else the options say of them. Holds what the view borrows.
+class Arranged {
+ public:
+  // throws: std::invalid_argument, Error
+  Arranged(const TensorView& source, const CastOptions& options) : view_(source) {
+    if (!options.transforms()) return;
+    require_valid(options);
+    axis_ = detail::require_axis(source.shape, options);
+    if (!options.permute) return;
+    permuted_ = true;
+    axes_ = detail::require_permutation(*options.permute, source.shape.size());
+    std::optional<std::size_t> moved;
+    for (std::size_t i = 0; i < source.shape.size(); ++i) {
+      shape_[i] = source.shape[axes_[i]];
+      strides_[i] = source.strides[axes_[i]];
+      if (axis_ == axes_[i]) moved = i;
+    }
+    axis_ = moved;
+    view_.shape = {shape_.data(), source.shape.size()};
+    view_.strides = {strides_.data(), source.shape.size()};
+  }
+  ~Arranged() = default;
+  Arranged(const Arranged&) = delete;
+  Arranged& operator=(const Arranged&) = delete;
+
+  [[nodiscard]] const TensorView& view() const noexcept { return view_; }
+  // Of the view.
+  [[nodiscard]] std::optional<std::size_t> axis() const noexcept { return axis_; }
+  [[nodiscard]] bool is_permuted() const noexcept { return permuted_; }
+  // An index of the view as one of the source.
+  [[nodiscard]] std::vector<std::int64_t> index_of_source(const std::vector<std::int64_t>& index) const {
+    if (!permuted_) return index;
+    std::vector<std::int64_t> result(index.size());
+    for (std::size_t i = 0; i < index.size(); ++i) result[axes_[i]] = index[i];
+    return result;
+  }
+
+ private:
+  TensorView view_;
+  std::optional<std::size_t> axis_;
+  bool permuted_ = false;
+  std::array<std::uint8_t, max_ndim> axes_;     // NOLINT(cppcoreguidelines-pro-type-member-init): when permuted
+  std::array<std::int64_t, max_ndim> shape_;    // NOLINT(cppcoreguidelines-pro-type-member-init)
+  std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+};
 
 void require_writable(const TensorView& source, const MutableView& destination, std::int64_t count) {
   if (!std::equal(source.shape.begin(), source.shape.end(), destination.shape.begin(), destination.shape.end()) ||
       destination.strides.size() != destination.shape.size()) {
-    throw Error(Reason::out_mismatch, "the destination's shape is not the source's",
-                "make a destination of the source's shape");
+    throw Error(Reason::out_mismatch,
+                "the destination's shape " + detail::tuple_text(destination.shape) + " is not the result's, " +
+                    detail::tuple_text(source.shape),
+                "make a destination of the source's shape, permuted if the axes are");
   }
   if (source.dtype == destination.dtype && source.element_size() != destination.element_size()) {
     throw Error(Reason::out_mismatch, "one of source and destination is padded to a byte an element, the other packed");
@@ -111,13 +170,15 @@ void require_writable(const TensorView& source, const MutableView& destination, 
   }
 }
 
+// Each element may be written without changing one that is yet to be read.
 void require_apart(const TensorView& source, const MutableView& destination) {
   if (may_self_overlap(destination)) {
     throw Error(Reason::overlap, "elements of the destination share memory with each other",
                 "write into a contiguous tensor");
   }
-  if (may_overlap(source, destination)) {
-    throw Error(Reason::overlap, "the destination shares memory with the source", "cast into other memory");
+  if (!has_same_places(source, destination) && may_overlap(source, destination)) {
+    throw Error(Reason::overlap, "the destination shares memory with the source",
+                "cast into other memory; in place only where start, strides and item size are the same");
   }
 }
 
@@ -134,45 +195,65 @@ void copy_packed(const TensorView& source, const MutableView& destination, std::
   std::memcpy(destination.data, source.data, packed_size(source.dtype, count));
 }
 
-// Everything is permitted, and there is at least one element. `fresh`: the destination may be written and thrown away.
-void fill(const TensorView& source, const MutableView& destination, const CastOptions& options, std::int64_t count,
+// Bits of one dtype to where they belong, and NaN counted. `fresh`: as below.
+void copy(const TensorView& source, const MutableView& destination, const CastOptions& options, std::int64_t count,
           bool fresh) {
-  const DType from = source.dtype;
-  const DType to = destination.dtype;
+  const DType dtype = source.dtype;
   const Elements in = elements_of(source);
   const Elements out = elements_of(destination);
   const Kernels& kernels = detail::active_kernels();
-  const bool has_nan = detail::has_nan(from);
-
-  if (from == to) {
-    if (options.report != nullptr) options.report->count = static_cast<std::uint64_t>(count);
-    if (!fresh && is_identical(source, destination)) {
-      if (options.report == nullptr || !has_nan) return;
-      Tally tally;
-      detail::convert_pass(kernels, Nest::of(source), in, out, false, &tally);
-      *options.report = tally.report;
-      return;
-    }
-    if (in.size == 0) return copy_packed(source, destination, count);
-    if (options.report == nullptr || !has_nan) {
-      const std::size_t unit = source.swapped != destination.swapped ? scalar_size(from) : 1;
-      return detail::copy_pass(kernels, Nest::between(source, destination), in.size, unit);
-    }
+  const bool counts_nan = options.report != nullptr && detail::has_nan(dtype);
+  if (options.report != nullptr) options.report->count = static_cast<std::uint64_t>(count);
+  Tally tally;
+  if (!fresh && is_identical(source, destination)) {
+    if (!counts_nan) return;
+    detail::convert_pass(kernels, Nest::of(source), in, out, false, &tally);
+  } else if (in.size == 0) {
+    return copy_packed(source, destination, count);
+  } else if (!counts_nan) {
+    const std::size_t unit = source.swapped != destination.swapped ? scalar_size(dtype) : 1;
+    return detail::copy_pass(kernels, Nest::between(source, destination), in.size, unit);
+  } else {
+    detail::convert_pass(kernels, Nest::between(source, destination), in, out, false, &tally);
   }
+  *options.report = tally.report;
+}
 
-  const bool saturate = from != to && options.overflow == Overflow::saturate;  // copied bits keep their infinities
+// Everything is permitted, and there is at least one element. `fresh`: the destination may be written and thrown away.
+void fill(const Arranged& arranged, const MutableView& destination, const CastOptions& options, std::int64_t count,
+          bool fresh) {
+  const TensorView& source = arranged.view();
+  const DType from = source.dtype;
+  const DType to = destination.dtype;
+  if (!detail::converts(from, to, options)) return copy(source, destination, options, count, fresh);
+
+  const Elements in = elements_of(source);
+  const Elements out = elements_of(destination);
+  const Kernels& kernels = detail::active_kernels();
+  const bool saturate = options.overflow == Overflow::saturate;
+  std::optional<Transform> transform;
+  if (detail::is_transformed(from, to, options)) {
+    transform.emplace(options, detail::compute_type(kernels, from));
+  }
+  // One pass; without a destination it only counts.
+  const auto pass = [&](const MutableView* written, Tally* tally) {
+    Positions positions;
+    positions.axis = arranged.axis().value_or(Positions::no_axis);
+    Positions* const asked = transform ? &positions : nullptr;
+    const Nest nest = written != nullptr ? Nest::between(source, *written, asked) : Nest::of(source, asked);
+    detail::convert_pass(kernels, nest, in, out, saturate, tally, transform ? &*transform : nullptr, asked);
+  };
   Tally tally;
   tally.watched = detail::watched_flags(from, to, options);
   const bool counts = options.report != nullptr || tally.watched != 0;
   const bool checks_first = !fresh && tally.watched != 0;
-  if (checks_first) {
-    detail::convert_pass(kernels, Nest::of(source), in, out, saturate, &tally);
-  } else {
-    detail::convert_pass(kernels, Nest::between(source, destination), in, out, saturate, counts ? &tally : nullptr);
-  }
+  pass(checks_first ? nullptr : &destination, counts ? &tally : nullptr);
   if (options.report != nullptr) *options.report = tally.report;
-  if (tally.losses > 0) detail::refuse_loss(source, in, to, options, tally);
-  if (checks_first) detail::convert_pass(kernels, Nest::between(source, destination), in, out, saturate, nullptr);
+  if (tally.losses > 0) {
+    detail::refuse_loss(source, in, to, options, tally,
+                        [&](const std::vector<std::int64_t>& index) { return arranged.index_of_source(index); });
+  }
+  if (checks_first) pass(&destination, nullptr);
 }
 
 // Memory from an allocator that a tensor holds until its last share goes.
@@ -232,9 +313,11 @@ Tensor cast(const TensorView& source, DType dtype, const CastOptions& options, A
   if (options.report != nullptr) *options.report = {};
   require_permitted(source, dtype, false, options.casting);
   const std::int64_t count = require_readable(source);
-  Tensor result = allocate_like(source, dtype, count, allocator);
+  const Arranged arranged(source, options);
+  detail::require_transformable(source.dtype, dtype, options);
+  Tensor result = allocate_like(arranged.view(), dtype, count, allocator);
   if (detail::cast_plainly(source, result.mutable_view(), options)) return result;
-  if (count > 0) fill(source, result.mutable_view(), options, count, true);
+  if (count > 0) fill(arranged, result.mutable_view(), options, count, true);
   return result;
 }
 
@@ -243,10 +326,12 @@ void cast_into(const TensorView& source, const MutableView& destination, const C
   if (options.report != nullptr) *options.report = {};
   require_permitted(source, destination.dtype, destination.swapped, options.casting);
   const std::int64_t count = require_readable(source);
-  require_writable(source, destination, count);
+  const Arranged arranged(source, options);
+  detail::require_transformable(source.dtype, destination.dtype, options);
+  require_writable(arranged.view(), destination, count);
   if (count == 0) return;
-  if (!is_identical(source, destination)) require_apart(source, destination);
-  fill(source, destination, options, count, false);
+  if (options.is_affine() || !is_identical(arranged.view(), destination)) require_apart(source, destination);
+  fill(arranged, destination, options, count, false);
 }
 
 }  // namespace v0

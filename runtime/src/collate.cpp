@@ -9,6 +9,7 @@
 #include "cast/operands.h"
 #include "cast/permission.h"
 #include "cast/tiers.h"
+#include "cast/transform.h"
 #include "collation.h"
 #include "halfway/layout.h"
 #include "text.h"
@@ -35,9 +36,10 @@ bool same(std::span<const std::int64_t> a, std::span<const std::int64_t> b) noex
   return std::equal(a.begin(), a.end(), b.begin(), b.end());
 }
 
-// Alike but for the last axis.
-bool same_but_last(std::span<const std::int64_t> a, std::span<const std::int64_t> b) noexcept {
-  return a.size() == b.size() && !a.empty() && same(a.first(a.size() - 1), b.first(b.size() - 1));
+// Alike but for one axis.
+bool same_but(std::size_t axis, std::span<const std::int64_t> a, std::span<const std::int64_t> b) noexcept {
+  return a.size() == b.size() && axis < a.size() && same(a.first(axis), b.first(axis)) &&
+         same(a.subspan(axis + 1), b.subspan(axis + 1));
 }
 
 bool is_of(DType dtype, Kind kind) noexcept {
@@ -57,13 +59,14 @@ void add_counts(Report& report, const Report& other) noexcept {
 
 Collation::Collation(std::span<const TensorView> samples, DType dtype, const CollateOptions& options,
                      const CollationNames& names)
-    : samples_(samples), options_(options), names_(names), dtype_(dtype) {
+    : given_(samples), samples_(samples), options_(options), names_(names), dtype_(dtype) {
   require_samples();
 }
 
 Collation::Collation(std::span<const TensorView> samples, const MutableView& destination, const CollateOptions& options,
                      const CollationNames& names)
-    : samples_(samples),
+    : given_(samples),
+      samples_(samples),
       options_(options),
       names_(names),
       dtype_(destination.dtype),
@@ -94,21 +97,31 @@ void Collation::named(std::size_t index, Body&& body) const {
 }
 
 void Collation::require_samples() {
-  if (samples_.empty()) throw std::invalid_argument("there are no samples: a batch of none has no shape");
-  const TensorView& first = samples_.front();
-  if (first.shape.size() >= max_ndim) {
+  const CastOptions& cast = options_.cast;
+  if (cast.transforms()) require_valid(cast);
+  if (given_.empty()) throw std::invalid_argument("there are no samples: a batch of none has no shape");
+  const TensorView& first = given_.front();
+  const std::size_t ndim = first.shape.size();
+  if (ndim >= max_ndim) {
     throw Error(Reason::malformed,
-                "a batch of samples of " + std::to_string(first.shape.size()) + " dimensions would have more than 64");
+                "a batch of samples of " + std::to_string(ndim) + " dimensions would have more than 64");
   }
   const std::size_t size = into_ ? destination_.element_size() : item_size(dtype_);
   if (size == 0) {
     throw Error(Reason::unsupported_dtype, "elements of " + to_string(dtype_) + " are no whole bytes",
                 "collate into a dtype of whole bytes");
   }
-  shape_.reserve(first.shape.size() + 1);
-  shape_.push_back(static_cast<std::int64_t>(samples_.size()));
-  shape_.insert(shape_.end(), first.shape.begin(), first.shape.end());
-  for (std::size_t i = 0; i < samples_.size(); ++i) require_sample(i);
+  if (cast.permute) {
+    named(0, [&] { axes_ = require_permutation(*cast.permute, ndim); });
+    permuted_.reserve(given_.size());
+    geometry_.resize(given_.size() * ndim * 2);
+  }
+  if (ndim > 0) last_axis_ = cast.permute ? axes_[ndim - 1] : ndim - 1;
+  shape_.reserve(ndim + 1);
+  shape_.push_back(static_cast<std::int64_t>(given_.size()));
+  for (std::size_t i = 0; i < ndim; ++i) shape_.push_back(first.shape[cast.permute ? axes_[i] : i]);
+  for (std::size_t i = 0; i < given_.size(); ++i) require_sample(i);
+  if (cast.permute) samples_ = permuted_;
   measure(size);
 }
 
@@ -121,28 +134,32 @@ void Collation::measure(std::size_t size) {
 }
 
 void Collation::require_sample(std::size_t index) {
-  const TensorView& sample = samples_[index];
-  const bool regular = index > 0 && same(sample.shape, samples_.front().shape);
+  const TensorView& sample = given_[index];
+  const TensorView& first = given_.front();
+  const bool regular = index > 0 && same(sample.shape, first.shape);
   if (!regular) {
     named(index, [&] { count_ = require_readable(sample); });
     if (index > 0) {
-      if (!options_.pad || !same_but_last(sample.shape, samples_.front().shape)) refuse_shape(index);
+      if (!options_.pad || !same_but(last_axis_, sample.shape, first.shape)) refuse_shape(index);
       pads_ = true;
-      shape_.back() = std::max(shape_.back(), sample.shape.back());
+      shape_.back() = std::max(shape_.back(), sample.shape[last_axis_]);
     } else {
       first_count_ = count_;
     }
+    if (options_.cast.axis) require_axis_of(index);
   } else if (sample.strides.size() != sample.shape.size() || !is_host(sample.device) ||
              (sample.data == nullptr && first_count_ > 0)) {
     named(index, [&] { static_cast<void>(require_readable(sample)); });
   } else {
     count_ = first_count_;
   }
-  if (index == 0 || sample.dtype != samples_[index - 1].dtype || sample.swapped != samples_[index - 1].swapped) {
+  if (index == 0 || sample.dtype != given_[index - 1].dtype || sample.swapped != given_[index - 1].swapped) {
     named(index, [&] {
       require_permitted(sample, dtype_, swapped_, options_.cast.casting);
+      require_transformable(sample.dtype, dtype_, options_.cast);
       kernels_ = &active_kernels();
     });
+    transforms_.prepare(*kernels_, sample.dtype, dtype_, options_.cast);
     may_lose_ = may_lose_ || watched_flags(sample.dtype, dtype_, options_.cast) != 0;
   }
   const std::size_t size = sample.element_size();
@@ -153,15 +170,49 @@ void Collation::require_sample(std::size_t index) {
     });
   }
   read_ = add(read_, bytes_of(count_, size));
+  if (options_.cast.permute) permute(index);
+}
+
+// The axis of scale and shift has as many indices as there are numbers.
+void Collation::require_axis_of(std::size_t index) {
+  const TensorView& sample = given_[index];
+  named(index, [&] { axis_ = require_axis(sample.shape, options_.cast).value_or(Positions::no_axis); });
+  if (!options_.cast.permute) return;
+  std::size_t moved = 0;
+  while (axes_[moved] != axis_) ++moved;
+  axis_ = moved;
+}
+
+void Collation::permute(std::size_t index) {
+  TensorView view = given_[index];
+  const std::size_t ndim = view.shape.size();
+  const std::span shape(geometry_.data() + index * ndim * 2, ndim);
+  const std::span strides(shape.data() + ndim, ndim);
+  for (std::size_t i = 0; i < ndim; ++i) {
+    shape[i] = view.shape[axes_[i]];
+    strides[i] = view.strides[axes_[i]];
+  }
+  view.shape = shape;
+  view.strides = strides;
+  permuted_.push_back(view);
+}
+
+std::vector<std::int64_t> Collation::index_of_source(const std::vector<std::int64_t>& index) const {
+  if (!options_.cast.permute) return index;
+  std::vector<std::int64_t> result(index.size());
+  for (std::size_t i = 0; i < index.size(); ++i) result[axes_[i]] = index[i];
+  return result;
 }
 
 void Collation::refuse_shape(std::size_t index) const {
-  const TensorView& first = samples_.front();
-  const TensorView& sample = samples_[index];
+  const TensorView& first = given_.front();
+  const TensorView& sample = given_[index];
   const std::string message = name_of(index) + " has shape " + tuple_text(sample.shape) + ", but " + name_of(0) +
                               " has " + tuple_text(first.shape);
-  if (same_but_last(sample.shape, first.shape)) {
-    throw Error(Reason::nested, message, "pass pad= to fill up the last axis of the shorter ones");
+  if (same_but(last_axis_, sample.shape, first.shape)) {
+    throw Error(Reason::nested, message,
+                options_.cast.permute ? "pass pad= to fill up what becomes the last axis of the shorter ones"
+                                      : "pass pad= to fill up the last axis of the shorter ones");
   }
   throw Error(Reason::nested, message,
               options_.pad ? "pad= fills up the last axis alone: bring the others to one extent first"
@@ -173,7 +224,7 @@ void Collation::require_destination() {
   if (destination.strides.size() != destination.shape.size()) {
     throw Error(Reason::malformed, "a view has one stride a dimension");
   }
-  const bool longer = options_.pad && shape_.size() > 1 && same_but_last(destination.shape, shape_) &&
+  const bool longer = options_.pad && shape_.size() > 1 && same_but(shape_.size() - 1, destination.shape, shape_) &&
                       destination.shape.back() > shape_.back();
   if (longer) {
     shape_.back() = destination.shape.back();
@@ -203,8 +254,10 @@ void Collation::require_destination() {
     const TensorView& sample = samples_[i];
     if (!may_overlap(sample, destination)) continue;
     row.data = static_cast<std::byte*>(destination.data) + static_cast<std::int64_t>(i) * step;
-    if (same(sample.shape, row.shape) && is_identical(sample, row)) continue;
-    throw Error(Reason::overlap, destination_name() + " shares memory with " + name_of(i), "collate into other memory");
+    if (same(sample.shape, row.shape) && has_same_places(sample, row)) continue;
+    throw Error(
+        Reason::overlap, destination_name() + " shares memory with " + name_of(i),
+        "collate into other memory; in place only where a sample has the start, strides and item size of its row");
   }
 }
 
@@ -232,7 +285,7 @@ void Collation::encode_padding() {
 }
 
 Batch Collation::batch(const MutableView& destination) const noexcept {
-  return {samples_, destination, options_.cast, pads_ ? padding_.data() : nullptr, row_};
+  return {samples_, destination, options_.cast, axis_, transforms_, pads_ ? padding_.data() : nullptr, row_};
 }
 
 void Collation::run(const MutableView& destination, bool writes, bool counts) {
@@ -245,7 +298,9 @@ void Collation::run(const MutableView& destination, bool writes, bool counts) {
   Tally of_sample = tally;
   of_sample.first_loss = tally.first_loss % row_;
   const SampleName name{index, names_.path};
-  refuse_loss(sample, elements_of(sample), dtype_, options_.cast, of_sample, &name);
+  refuse_loss(
+      sample, elements_of(sample), dtype_, options_.cast, of_sample,
+      [this](const std::vector<std::int64_t>& place) { return index_of_source(place); }, &name);
 }
 
 void Collation::write_fresh(const MutableView& fresh) {

@@ -34,7 +34,8 @@ struct CollationNames {
 
 class Collation {
  public:
-  // Into memory of its own. `samples`, what they view, the names and the report must outlive this object.
+  // Into memory of its own. `samples`, what they view, the names, the report and what the options borrow must outlive
+  // this object.
   // throws: as collate()
   Collation(std::span<const TensorView> samples, DType dtype, const CollateOptions& options,
             const CollationNames& names = {});
@@ -65,11 +66,14 @@ class Collation {
  private:
   void require_samples();
   void require_sample(std::size_t index);
+  void require_axis_of(std::size_t index);
+  void permute(std::size_t index);
   void require_destination();
   void measure(std::size_t size);
   void encode_padding();
   [[nodiscard]] Batch batch(const MutableView& destination) const noexcept;
   void run(const MutableView& destination, bool writes, bool counts);
+  [[nodiscard]] std::vector<std::int64_t> index_of_source(const std::vector<std::int64_t>& index) const;
   [[noreturn]] void refuse_shape(std::size_t index) const;
   [[nodiscard]] std::string name_of(std::size_t index) const;
   [[nodiscard]] std::string destination_name() const;
@@ -77,7 +81,8 @@ class Collation {
   template <class Body>
   void named(std::size_t index, Body&& body) const;
 
-  std::span<const TensorView> samples_;
+  std::span<const TensorView> given_;
+  std::span<const TensorView> samples_;  // their axes in the result's order
   CollateOptions options_;
   CollationNames names_;
   DType dtype_{};
@@ -85,6 +90,12 @@ class Collation {
   MutableView destination_{};  // nowhere unless `into_`
   bool into_ = false;
   std::vector<std::int64_t> shape_;
+  std::vector<TensorView> permuted_;           // `samples_`, where axes are permuted
+  std::vector<std::int64_t> geometry_;         // what these view: shape and strides of one after the other
+  std::array<std::uint8_t, max_ndim> axes_{};  // of the given samples, in the result's order
+  std::size_t last_axis_ = 0;                  // of the given samples, the one that is the result's last
+  std::size_t axis_ = Positions::no_axis;      // of `samples_`, that coefficients go along
+  Transforms transforms_;
   std::int64_t row_ = 0;          // elements of the result that belong to a sample
   std::int64_t count_ = 0;        // elements of the sample that was looked at last
   std::int64_t first_count_ = 0;  // of the first one

@@ -20,6 +20,7 @@ constinit std::atomic<int> chosen{0};      // by set_num_threads; 0: none
 constinit std::atomic<int> by_default{0};  // 0: not read yet
 constinit std::atomic<int> available{0};   // CPUs; 0: not read yet
 constinit std::atomic<Executor*> current{nullptr};
+constinit std::atomic<detail::Team> shared_team{nullptr};
 
 int clamp(int n) noexcept { return std::clamp(n, 1, max_threads); }
 
@@ -65,6 +66,7 @@ void after_fork_in_child() noexcept {
   chosen.store(0, std::memory_order_relaxed);
   by_default.store(1, std::memory_order_relaxed);
   current.store(nullptr, std::memory_order_relaxed);
+  shared_team.store(nullptr, std::memory_order_relaxed);
 }
 
 // Registered when the library is loaded: a child that forks off before the parent has ever asked has one thread, too.
@@ -95,11 +97,15 @@ void run_parallel(int tasks, Executor::Task task, void* context) noexcept {
         executor->run(tasks, task, context);
         return;
       }
+      const detail::Team team = shared_team.load(std::memory_order_acquire);
+      if (team != nullptr && team(tasks, threads, task, context)) return;
       if (run_on_pool(tasks, threads, may_spin(std::min(threads, tasks)), task, context)) return;
     }
   }
   for (int index = 0; index < tasks; ++index) task(context, index);
 }
+
+void set_team(Team team) noexcept { shared_team.store(team, std::memory_order_release); }
 
 void set_default_num_threads(int n) noexcept { by_default.store(clamp(n), std::memory_order_relaxed); }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cast/permission.h"
+#include "cast/transform.h"
 #include "halfway/layout.h"
 #include "text.h"
 
@@ -29,6 +30,27 @@ bool has_fractional_strides(const TensorView& view) noexcept {
     if (view.shape[i] > 1 && view.strides[i] % size != 0) return true;
   }
   return false;
+}
+
+// Whether the axes are moved, or their order asked for where memory is not in it: the result is row-major then.
+bool permutes(const Question& q) {
+  if (!q.wish.options.permute) return false;
+  const auto axes = detail::require_permutation(*q.wish.options.permute, q.source.shape.size());
+  for (std::size_t i = 0; i < q.source.shape.size(); ++i) {
+    if (axes[i] != i) return true;
+  }
+  return !is_contiguous(q.source);
+}
+
+// What a pass does besides reading and writing dtypes.
+std::string extras(const Question& q) {
+  const CastOptions& options = q.wish.options;
+  std::string text;
+  const auto add = [&](const std::string& what) { text += (text.empty() ? "" : ", ") + what; };
+  if (permutes(q)) add("permute " + detail::tuple_text(*options.permute));
+  if (options.is_affine()) add("affine" + (options.axis ? " along axis " + std::to_string(*options.axis) : ""));
+  if (options.rounding == Rounding::stochastic && q.to != q.source.dtype) add("stochastic");
+  return text;
 }
 
 std::string target_of(const Question& q) {
@@ -73,6 +95,9 @@ constexpr std::array obstacles{
                                                   : "a copy was asked for");
              },
              "leave copy unset"},
+    Obstacle{Reason::permute, [](const Question& q) { return permutes(q); }, nullptr,
+             "leave copy unset, or permute the axes of the result in its own library"},
+    Obstacle{Reason::affine, [](const Question& q) { return q.wish.options.is_affine(); }, nullptr, "leave copy unset"},
     Obstacle{Reason::requires_grad, [](const Question& q) { return q.traits.requires_grad; }, nullptr,
              "call .detach() first"},
     Obstacle{Reason::conj, [](const Question& q) { return q.traits.conj; }, nullptr, "call .resolve_conj() first"},
@@ -168,6 +193,12 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
   const Question question{source, traits, wish, wish.dtype.value_or(source.dtype)};
   detail::require_host(source.device, "source");
   require_expressible(question);
+  const bool affine = wish.options.is_affine();
+  if (wish.options.transforms()) {
+    require_valid(wish.options);
+    static_cast<void>(detail::require_axis(source.shape, wish.options));
+    detail::require_transformable(source.dtype, question.to, wish.options);
+  }
 
   Plan plan;
   for (const Obstacle& obstacle : obstacles) {
@@ -181,13 +212,15 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
   plan.from = source.dtype;
   plan.to = question.to;
   plan.shape.assign(source.shape.begin(), source.shape.end());
+  plan.result_shape = result_shape(source.shape, wish.options);
   plan.target = wish.target.name;
 
   const auto count =
       static_cast<std::uint64_t>(element_count(source.shape).value_or(std::numeric_limits<std::int64_t>::max()));
   const std::uint64_t read = storage_bytes(count, plan.from, source.padded);
   const auto push = [&](StepKind kind, std::uint64_t bytes_read, std::uint64_t bytes_written) {
-    plan.steps.push_back({kind, plan.from, kind == StepKind::cast ? plan.to : plan.from, bytes_read, bytes_written});
+    plan.steps.push_back({kind, plan.from, kind == StepKind::cast ? plan.to : plan.from, bytes_read, bytes_written,
+                          kind == StepKind::cast || kind == StepKind::copy ? extras(question) : std::string()});
     plan.bytes_read = add(plan.bytes_read, bytes_read);
     plan.bytes_written = add(plan.bytes_written, bytes_written);
   };
@@ -197,9 +230,9 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
   }
   const bool resolve = traits.conj || traits.neg;
   if (resolve) push(StepKind::resolve, read, read);
-  if (plan.to != plan.from) {
+  if (plan.to != plan.from || affine) {
     push(StepKind::cast, read, storage_bytes(count, plan.to, false));
-  } else if (!resolve || wish.into_out) {
+  } else if (!resolve || wish.into_out || permutes(question)) {
     push(StepKind::copy, read, read);
   }
   return plan;
@@ -207,7 +240,9 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
 
 std::string to_string(const Plan& plan) {
   std::string text = to_string(plan.from) + " " + detail::tuple_text(plan.shape) + " -> " + std::string(plan.target) +
-                     " " + to_string(plan.to) + ": ";
+                     " " + to_string(plan.to);
+  if (plan.result_shape != plan.shape) text += " " + detail::tuple_text(plan.result_shape);
+  text += ": ";
   text += plan.zero_copy ? "zero-copy" : plan.steps.size() == 1 ? "one pass" : "two passes";
   if (!plan.reasons.empty()) {
     std::string reasons;
@@ -220,6 +255,7 @@ std::string to_string(const Plan& plan) {
   for (const Step& step : plan.steps) {
     std::string what = to_string(step.from);
     if (step.from != step.to) what += " -> " + to_string(step.to);
+    if (!step.how.empty()) what += ", " + step.how;
     if (step.kind == StepKind::alias) {
       what += ", the same memory";
     } else {

@@ -88,7 +88,7 @@ FUNCTIONS = [
         (lambda: halfway.fields([1]), ["fields()", "list"]),
         (lambda: Cast(), []),
         (lambda: Cast("f4", "safe"), []),
-        (lambda: Cast("f4", scale=2), []),
+        (lambda: Cast("f4", factor=2), []),
         (lambda: Cast(None), ["dtype", "NoneType"]),
         (lambda: Cast(Cast("f4")), ["dtype"]),
         (lambda: Cast("f4", casting=1), ["casting", "int"]),

@@ -334,16 +334,20 @@ def test_out_that_overlaps_is_refused_or_right(data, source, target, length):
     before, values = memory.copy(), x.copy()
     want = halfway.cast(values, Cast(target, casting="unsafe"))
     apart = not np.shares_memory(x, out)
-    identical = source == target and x.ctypes.data == out.ctypes.data and x.strides == out.strides
+    same_start = x.ctypes.data == out.ctypes.data and x.itemsize == out.itemsize
+    same_places = same_start and (length == 1 or x.strides == out.strides)
+    identical = source == target and same_places
     distinct = length == 1 or abs(out.strides[0]) >= out.itemsize
     try:
         halfway.to_numpy(x, out=out, casting="unsafe")
     except ExchangeError as error:
         assert error.reason == "overlap"
         assert not (apart and distinct) or ranges_meet(x, out)
+        assert not (same_places and distinct)
         assert np.array_equal(memory, before)
     else:
         assert distinct or identical
+        assert apart or same_places
         assert contents(out) == contents(want)
 
 
@@ -372,6 +376,124 @@ def test_out_whose_elements_share_memory_is_refused(made, data):
     else:
         halfway.to_numpy(x, out=out)
         assert np.array_equal(out, x, equal_nan=True)
+
+
+@steady
+@given(
+    made=numpy_arrays(("float32", "int32", "float64", "int64", "float16", "bfloat16", "uint8", "complex64")),
+    target=st.sampled_from(["float32", "int32", "float64", "int64", "float16", "bfloat16", "int8", "complex64"]),
+    swapped=st.booleans(),
+    level=st.sampled_from(["unsafe", "same_value"]),
+)
+def test_out_in_place(made, target, swapped, level):
+    """Each element becomes its image where it is, or nothing changes."""
+    x = made.array
+    dtype = numpy_dtype(target)
+    distinct = not any(n > 1 and abs(s) < x.itemsize for n, s in zip(x.shape, x.strides, strict=True))
+    if x.itemsize != dtype.itemsize or not x.flags.writeable or not x.size or not distinct:
+        return
+    out = x.view(dtype.newbyteorder("S") if swapped and target in NUMPY_NATIVE else dtype)
+    before = x.tobytes()
+    recipe = Cast(target, casting=level)
+    try:
+        want = halfway.cast(made.values.copy(), recipe)
+    except CastError as error:
+        with pytest.raises(CastError) as caught:
+            halfway.to_numpy(x, recipe, out=out)
+        assert caught.value.index == error.index
+        assert x.tobytes() == before
+        return
+    try:
+        assert halfway.to_numpy(x, recipe, out=out) is out
+    except ExchangeError as error:
+        assert error.reason == "overlap"  # dimensions that fold onto each other
+        assert np.unique(offsets(x)).size < x.size or x.ndim > 1
+        assert x.tobytes() == before
+    else:
+        assert contents(out) == contents(want)
+
+
+def offsets(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Where each element begins."""
+    places = np.zeros(x.shape, np.int64)
+    for axis, stride in enumerate(x.strides):
+        steps = np.arange(x.shape[axis]) * stride
+        places += steps.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    return places
+
+
+def test_out_in_place_examples():
+    x = np.array([1.5, -2.0, 1e10], np.float32)
+    halfway.to_numpy(x, out=x.view(np.int32), casting="unsafe")
+    assert x.view(np.int32).tolist() == [1, -2, 2**31 - 1]
+    big_endian = np.arange(5000, dtype=">f8")
+    halfway.to_numpy(big_endian, out=big_endian.view("<f8"))
+    assert np.array_equal(big_endian.view("<f8"), np.arange(5000.0))
+    tensor = torch.arange(6, dtype=torch.float32).reshape(2, 3)
+    halfway.to_torch(tensor.T, out=tensor.view(torch.int32).T, casting="unsafe")
+    assert tensor.view(torch.int32).tolist() == [[0, 1, 2], [3, 4, 5]]
+    # the same memory in another order, or with other steps, is not the same places
+    square = np.arange(9, dtype=np.float32).reshape(3, 3)
+    for source, out in ((square, square.view(np.int32).T), (square[0], square.view(np.float16)[0, :3])):
+        with pytest.raises(ExchangeError) as caught:
+            halfway.to_numpy(source, out=out, casting="unsafe")
+        assert caught.value.reason == "overlap"
+        assert "in place" in caught.value.hint
+    assert square.ravel().tolist() == list(range(9))
+
+
+# --- larger than a tile, a block and what is written past the caches
+
+
+def transposed(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return x.T
+
+
+LAYOUTS: dict[str, Any] = {
+    "transposed": transposed,
+    "transposed columns": lambda x: x[:, ::2].T,
+    "columns": lambda x: x[:, ::2],
+    "upside down": lambda x: x[::-1],
+    "reversed": lambda x: x[:, ::-1],
+    "turned round": lambda x: x[::-1, ::-1].T,
+    "pixels": lambda x: x[:, : x.shape[1] // 12 * 12].reshape(-1, 4, x.shape[1] // 12, 3).transpose(0, 3, 1, 2),
+    "planes": lambda x: x[:, : x.shape[1] // 12 * 12].reshape(-1, 3, 4, x.shape[1] // 12).transpose(0, 2, 3, 1),
+    "few columns": lambda x: x[:, 3:8],
+}
+
+
+@pytest.mark.parametrize("shape", [(33, 65), (257, 511), (1500, 3010)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("<f4", "float16"),
+        (">f4", "float32"),
+        (">f8", "float32"),
+        ("u1", "float32"),
+        ("<i2", "int64"),
+        ("<c8", "complex64"),
+    ],
+)
+def test_layouts_of_any_size(shape, layout, source, target):
+    rng = np.random.default_rng(5)
+    base = rng.integers(0, 200, shape).astype(source)
+    if source == "<c8":
+        base = base * np.complex64(1j)
+    x = LAYOUTS[layout](base)
+    expected = x.astype(target).tobytes()
+    assert contents(halfway.to_numpy(x, target, copy=True)) == expected
+    out = np.empty(x.shape, np.dtype(target).newbyteorder("S"))
+    assert contents(halfway.to_numpy(x, out=out)) == expected
+
+
+@pytest.mark.parametrize("itemsize", [3, 5, 8, 12, 24, 29])
+def test_fields_of_any_structure(itemsize):
+    record = np.dtype({"names": ["a"], "formats": [">f2"], "offsets": [itemsize - 2], "itemsize": itemsize})
+    x = np.zeros(3000, record)
+    x["a"] = np.arange(3000) % 1024
+    for out in (halfway.to_numpy(x["a"], "float32"), halfway.to_numpy(x["a"][::-1], "float32")[::-1]):
+        assert np.array_equal(out, np.arange(3000) % 1024)
 
 
 def test_out_in_place_same_dtype_is_a_no_op():

@@ -45,6 +45,7 @@ def test_dict_says_what_the_attributes_say(plan):
     assert data.pop("source") == plan.source
     assert data.pop("dtype") == plan.dtype
     assert tuple(data.pop("shape")) == plan.shape
+    assert tuple(data.pop("result_shape")) == plan.result_shape
     assert tuple(data.pop("reasons")) == plan.reasons
     steps = data.pop("steps")
     assert len(steps) == len(plan.steps) > 0
@@ -52,7 +53,7 @@ def test_dict_says_what_the_attributes_say(plan):
         assert entry == step.to_dict()
         assert entry.pop("source") == step.source
         assert entry.pop("dtype") == step.dtype
-        assert entry == {name: getattr(step, name) for name in ("kind", "bytes_read", "bytes_written")}
+        assert entry == {name: getattr(step, name) for name in ("kind", "bytes_read", "bytes_written", "how")}
     names = ("target", "zero_copy", "bytes_read", "bytes_written", "bytes_wire")
     assert data == {name: getattr(plan, name) for name in names}
 

@@ -15,9 +15,8 @@ from tests.python import probe
 import halfway
 from halfway import ExchangeError
 
-# What the host cannot provoke: permuted axes and affine casts are of later versions, and a CUDA graph
-# needs a device.
-NOT_ON_THE_HOST = {"permute", "affine", "capturing"}
+# What the host cannot provoke: a CUDA graph needs a device.
+NOT_ON_THE_HOST = {"capturing"}
 
 
 def readonly(array: Any) -> Any:
@@ -203,6 +202,8 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
 EXPLAINED: list[tuple[str, Callable[[], Any], dict[str, Any]]] = [
     ("copy_requested", lambda: np.zeros(3), {"copy": True}),
     ("copy_requested", lambda: torch.zeros(3), {"copy": True}),
+    ("permute", lambda: np.zeros((2, 3)), {"permute": (1, 0)}),
+    ("affine", lambda: torch.zeros(3), {"scale": 2.0}),
     ("copy_requested", lambda: np.zeros(3), {"out": torch.zeros(3, dtype=torch.float64)}),
     ("dtype", lambda: np.zeros(3), {"dtype": "float32"}),
     ("dtype copy_requested", lambda: np.zeros(3), {"dtype": "float32", "copy": True}),

@@ -80,6 +80,83 @@ def test_wrong_arguments() -> None:
         halfway.set_num_threads(n=1)  # type: ignore[call-arg]
 
 
+# --- beside torch
+
+CAST_LARGE = """
+    import os
+    import numpy as np, torch, halfway
+    source = torch.arange(1 << 20, dtype=torch.float64)
+    expected = source.to(torch.float32)
+    def cast():
+        assert torch.equal(halfway.to_torch(source, torch.float32), expected)
+    def workers():
+        tasks = f"/proc/{os.getpid()}/task"
+        return sum(open(f"{tasks}/{task}/comm").read().strip() == "halfway" for task in os.listdir(tasks))
+"""
+
+
+def test_casts_run_on_torchs_threads(run_python: Callable[..., Any]) -> None:
+    run_python(
+        CAST_LARGE
+        + """
+    torch.set_num_threads(3)
+    halfway.set_num_threads(3)
+    for _ in range(20):
+        cast()
+        assert workers() == 0, workers()
+    torch.set_num_threads(1)  # nothing to share: threads of our own
+    cast()
+    print(workers() > 0)
+    """
+    ).check("True\n")
+
+
+def test_several_threads_cast_beside_torch(run_python: Callable[..., Any]) -> None:
+    run_python(
+        CAST_LARGE
+        + """
+    import threading
+    torch.set_num_threads(3)
+    halfway.set_num_threads(3)
+    failed = []
+    def work():
+        try:
+            for _ in range(30):
+                cast()
+                source.sum()
+        except BaseException as error:
+            failed.append(error)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert not failed, failed
+    print("done")
+    """
+    ).check("done\n")
+
+
+def test_a_forked_child_has_threads_of_its_own(run_python: Callable[..., Any]) -> None:
+    run_python(
+        CAST_LARGE
+        + """
+    halfway.set_num_threads(3)
+    torch.set_num_threads(3)
+    cast()
+    child = os.fork()
+    if child == 0:  # torch's threads are not here
+        data = source.numpy()
+        wide = np.zeros(1 << 20, np.float32)
+        for n in (0, 3):
+            halfway.set_num_threads(n)
+            wide[...] = 0
+            halfway.cast(data, np.float32, out=wide)
+            assert (wide == np.arange(1 << 20)).all()
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    ).check("7\n")
+
+
 # --- other processes
 
 REPORT = "import halfway; print(halfway.num_threads())"

@@ -22,6 +22,7 @@
 #include "halfway/cast.h"
 #include "reference.h"
 #include "scenario.h"
+#include "under_test.h"
 
 using arrays::Array;
 using arrays::Random;
@@ -34,44 +35,12 @@ using halfway::detail::active_kernels;
 using halfway::detail::active_tier;
 using halfway::detail::available_tiers;
 using halfway::detail::set_active_tier;
+using under_test::Guarded;
+using under_test::InTier;
 
 namespace {
 
 constexpr Overflow every_overflow[] = {Overflow::by_format, Overflow::saturate};
-
-// Uses a tier for as long as it lives.
-class InTier {
- public:
-  explicit InTier(std::string_view name) {
-    if (!set_active_tier(name)) BOOST_FAIL("no tier " << name);
-  }
-  ~InTier() { set_active_tier({}); }
-  InTier(const InTier&) = delete;
-  InTier& operator=(const InTier&) = delete;
-};
-
-// Row-major memory at any address, with bytes around it that nobody may write to.
-class Guarded {
- public:
-  static constexpr std::size_t margin = 64;  // the widest vectors
-  static constexpr std::byte untouched{0xA5};
-
-  Guarded(std::size_t bytes, std::size_t misalignment)
-      : memory_(bytes + 2 * margin, untouched), first_(margin - 8 + misalignment), bytes_(bytes) {}
-
-  [[nodiscard]] std::byte* data() { return memory_.data() + first_; }
-  [[nodiscard]] bool is_intact() const {
-    const auto is_untouched = [](std::byte b) { return b == untouched; };
-    const auto begin = memory_.begin() + static_cast<std::ptrdiff_t>(first_);
-    return std::all_of(memory_.begin(), begin, is_untouched) &&
-           std::all_of(begin + static_cast<std::ptrdiff_t>(bytes_), memory_.end(), is_untouched);
-  }
-
- private:
-  std::vector<std::byte> memory_;
-  std::size_t first_;
-  std::size_t bytes_;
-};
 
 struct Outcome {
   std::vector<std::byte> elements;
@@ -459,25 +428,6 @@ BOOST_AUTO_TEST_CASE(every_tier_has_every_dtype) {
       const halfway::detail::DTypeKernels* const row = active_kernels().find(dtype);
       BOOST_TEST_REQUIRE(row != nullptr);
       BOOST_TEST((row->dtype == reference::component(dtype)));
-    }
-  }
-}
-
-BOOST_AUTO_TEST_CASE(streams_copy_any_number_of_bytes) {
-  std::vector<std::byte> source(5000);
-  Random random(22);
-  for (std::byte& b : source) b = static_cast<std::byte>(random());
-  for (const std::string_view tier : available_tiers()) {
-    const InTier in(tier);
-    for (std::size_t bytes = 0; bytes < 4500; bytes += bytes < 200 ? 1 : 379) {
-      for (std::size_t misalignment = 0; misalignment < 40; misalignment += 3) {
-        Guarded destination(bytes, misalignment);
-        const std::byte* const from = source.data() + bytes % 7;
-        active_kernels().stream(destination.data(), from, bytes, from, bytes);
-        halfway::detail::order_streamed_stores();
-        BOOST_TEST_REQUIRE(std::memcmp(destination.data(), from, bytes) == 0);
-        BOOST_TEST_REQUIRE(destination.is_intact());
-      }
     }
   }
 }

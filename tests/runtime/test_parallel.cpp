@@ -399,6 +399,54 @@ BOOST_AUTO_TEST_CASE(an_executor_gets_all_tasks) {
   BOOST_TEST(counting.calls + other.calls == 1);
 }
 
+// --- threads that are there anyway
+
+std::atomic<int> asked_of_team{0};
+std::atomic<bool> team_is_free{true};
+
+bool on_this_thread(int tasks, int threads, halfway::Executor::Task task, void* context) noexcept {
+  ++asked_of_team;
+  if (!team_is_free) return false;
+  for (int index = tasks; index-- > 0;) task(context, index);
+  return threads > 1;
+}
+
+BOOST_AUTO_TEST_CASE(a_team_is_preferred_to_the_pool) {
+  set_num_threads(3);
+  halfway::detail::set_team(on_this_thread);
+  asked_of_team = 0;
+  for (const bool is_free : {true, false, true}) {
+    team_is_free = is_free;
+    std::vector<std::atomic<int>> times(50);
+    std::set<std::thread::id> threads;
+    std::mutex adding;
+    run_parallel(50, [&](int index) {
+      ++times[static_cast<std::size_t>(index)];
+      const std::lock_guard lock(adding);
+      threads.insert(std::this_thread::get_id());
+    });
+    for (const std::atomic<int>& n : times) BOOST_TEST(n == 1);
+    if (is_free) BOOST_TEST(threads.size() == 1U);
+  }
+  BOOST_TEST(asked_of_team == 3);
+  run_parallel(1, [](int) {});
+  set_num_threads(1);
+  run_parallel(5, [](int) {});
+  BOOST_TEST(asked_of_team == 3);  // nothing to share
+
+  // An executor that the program has set comes first.
+  set_num_threads(3);
+  Counting counting(4);
+  set_executor(&counting);
+  run_parallel(5, [](int) {});
+  set_executor(nullptr);
+  BOOST_TEST(asked_of_team == 3);
+  halfway::detail::set_team(nullptr);
+  run_parallel(5, [](int) {});
+  BOOST_TEST(asked_of_team == 3);
+  set_num_threads(0);
+}
+
 BOOST_AUTO_TEST_CASE(an_executor_of_no_threads_counts_as_one) {
   for (const int concurrency : {0, -5, 1}) {
     Counting counting(concurrency);

@@ -32,6 +32,7 @@ from ._core import (
 from ._dtypes import DTypeRow, dtypes
 from ._errors import CastError, ExchangeError
 from ._fields import fields
+from ._images import images
 
 __all__ = [
     "Cast",
@@ -48,6 +49,7 @@ __all__ = [
     "explain",
     "fields",
     "from_dlpack",
+    "images",
     "memory",
     "num_threads",
     "register_numpy_dtypes",

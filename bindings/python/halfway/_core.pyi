@@ -1,6 +1,7 @@
 """Types of the C++ core. The package `halfway` re-exports what is public."""
 
-from typing import Any, Literal, Protocol, SupportsIndex, TypeAlias, final, overload
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, SupportsFloat, SupportsIndex, TypeAlias, final, overload
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ __version__: str
 
 _Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe", "same_value"]
 _Overflow: TypeAlias = Literal["default", "saturate", "raise"]
+_Rounding: TypeAlias = Literal["nearest", "stochastic"]
+_Coefficients: TypeAlias = float | SupportsFloat | Sequence[SupportsFloat] | NDArray[Any] | torch.Tensor | None
 _Library: TypeAlias = Literal["torch", "numpy", "halfway"]
 _Device: TypeAlias = str | torch.device | tuple[int, int] | None
 _DType: TypeAlias = DTypeLike | torch.dtype | Cast
@@ -23,6 +26,12 @@ _Source: TypeAlias = NDArray[Any] | np.generic | torch.Tensor | Tensor | _Produc
 class _CastFields(TypedDict, total=False):
     casting: _Casting
     overflow: _Overflow
+    rounding: _Rounding
+    seed: SupportsIndex | None
+    scale: _Coefficients
+    shift: _Coefficients
+    axis: SupportsIndex | None
+    permute: Sequence[SupportsIndex] | None
 
 class _DTypeRow(TypedDict):
     name: str
@@ -36,13 +45,37 @@ class _DTypeRow(TypedDict):
 
 @final
 class Cast:
-    def __init__(self, dtype: _DType, *, casting: _Casting = "same_kind", overflow: _Overflow = "default") -> None: ...
+    def __init__(
+        self,
+        dtype: _DType,
+        *,
+        casting: _Casting = "same_kind",
+        overflow: _Overflow = "default",
+        rounding: _Rounding = "nearest",
+        seed: SupportsIndex | None = None,
+        scale: _Coefficients = None,
+        shift: _Coefficients = None,
+        axis: SupportsIndex | None = None,
+        permute: Sequence[SupportsIndex] | None = None,
+    ) -> None: ...
     @property
     def dtype(self) -> str: ...
     @property
     def casting(self) -> _Casting: ...
     @property
     def overflow(self) -> _Overflow: ...
+    @property
+    def rounding(self) -> _Rounding: ...
+    @property
+    def seed(self) -> int | None: ...
+    @property
+    def scale(self) -> float | tuple[float, ...] | None: ...
+    @property
+    def shift(self) -> float | tuple[float, ...] | None: ...
+    @property
+    def axis(self) -> int | None: ...
+    @property
+    def permute(self) -> tuple[int, ...] | None: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
@@ -72,6 +105,8 @@ class Step:
     def bytes_read(self) -> int: ...
     @property
     def bytes_written(self) -> int: ...
+    @property
+    def how(self) -> str: ...
     def to_dict(self) -> dict[str, Any]: ...
 
 class Plan:
@@ -87,6 +122,8 @@ class Plan:
     def dtype(self) -> str: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
+    @property
+    def result_shape(self) -> tuple[int, ...]: ...
     @property
     def target(self) -> _Library: ...
     @property

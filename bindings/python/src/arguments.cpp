@@ -59,15 +59,24 @@ struct Call {
   PyObject* report = nullptr;
   PyObject* casting = nullptr;
   PyObject* overflow = nullptr;
+  ExtraObjects extras;
+  bool extras_given = false;
   bool copy_given = false;
 };
+
+// Remembers one of the keywords that become Extras.
+template <PyObject* ExtraObjects::*field>
+void read_extra(Call& call, PyObject* value) {
+  call.extras.*field = value;
+  call.extras_given = true;
+}
 
 struct Row {
   Keyword keyword;
   const char* name;
   void (*read)(Call& call, PyObject* value);
 };
-constexpr std::array<Row, 11> rows{{
+constexpr std::array<Row, 17> rows{{
     {kw_dtype, "dtype", [](Call& call, PyObject* value) { call.dtype = value; }},
     {kw_device, "device",
      [](Call& call, PyObject* value) {
@@ -90,6 +99,12 @@ constexpr std::array<Row, 11> rows{{
     {kw_casting, "casting", [](Call& call, PyObject* value) { call.casting = value; }},
     {kw_overflow, "overflow", [](Call& call, PyObject* value) { call.overflow = value; }},
     {kw_to, "to", [](Call& call, PyObject* value) { call.arguments.to = value; }},
+    {kw_rounding, "rounding", read_extra<&ExtraObjects::rounding>},
+    {kw_seed, "seed", read_extra<&ExtraObjects::seed>},
+    {kw_scale, "scale", read_extra<&ExtraObjects::scale>},
+    {kw_shift, "shift", read_extra<&ExtraObjects::shift>},
+    {kw_axis, "axis", read_extra<&ExtraObjects::axis>},
+    {kw_permute, "permute", read_extra<&ExtraObjects::permute>},
 }};
 
 std::array<PyObject*, rows.size()> g_names;
@@ -113,12 +128,15 @@ void read_recipe(Call& call) {
   Arguments& arguments = call.arguments;
   if (call.dtype != nullptr && call.dtype != Py_None) {
     if (const Recipe* recipe = recipe_of(call.dtype); recipe != nullptr) {
-      if (call.casting != nullptr || call.overflow != nullptr) {
-        throw_type_error("dtype is a halfway.Cast, which already says casting and overflow: pass one or the other");
+      if (call.casting != nullptr || call.overflow != nullptr || call.extras_given) {
+        throw_type_error(
+            "dtype is a halfway.Cast, which already says casting, overflow and the other fields: pass one or the "
+            "other");
       }
       arguments.dtype = recipe->dtype;
       arguments.options.casting = recipe->casting;
       arguments.options.overflow = recipe->overflow;
+      arguments.extras = recipe->extras;
     } else {
       arguments.dtype = parse_dtype(call.dtype);
     }
@@ -128,6 +146,12 @@ void read_recipe(Call& call) {
   }
   if (call.overflow != nullptr) {
     arguments.options.overflow = parse_overflow(call.overflow);
+  }
+  if (call.extras_given) {
+    arguments.extras = parse_extras(call.extras);
+  }
+  if (arguments.extras != nullptr) {
+    apply(*arguments.extras, arguments.options);
   }
   if (call.report != nullptr) {
     arguments.options.report = &report_of(call.report);

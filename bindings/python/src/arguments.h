@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "halfway/plan.h"
@@ -23,15 +24,23 @@ enum Keyword : std::uint32_t {
   kw_casting = 1U << 8U,
   kw_overflow = 1U << 9U,
   kw_to = 1U << 10U,
+  kw_rounding = 1U << 11U,
+  kw_seed = 1U << 12U,
+  kw_scale = 1U << 13U,
+  kw_shift = 1U << 14U,
+  kw_axis = 1U << 15U,
+  kw_permute = 1U << 16U,
 };
 
 // Those of every function that casts.
-inline constexpr std::uint32_t cast_keywords = kw_casting | kw_overflow | kw_report;
+inline constexpr std::uint32_t cast_keywords =
+    kw_casting | kw_overflow | kw_rounding | kw_seed | kw_scale | kw_shift | kw_axis | kw_permute | kw_report;
 
 struct Arguments {
   PyObject* x = nullptr;  // borrowed, as everything here
   std::optional<DType> dtype;
-  CastOptions options{};
+  CastOptions options{};                 // borrows from `extras`
+  std::shared_ptr<const Extras> extras;  // nullptr: none
   Copy copy = Copy::if_needed;
   PyObject* out = nullptr;
   PyObject* to = nullptr;

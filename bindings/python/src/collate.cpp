@@ -2,6 +2,7 @@
 
 #include <array>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -70,6 +71,7 @@ class Batch {
     const DType first = samples_.views().front().dtype;
     const Arguments arguments = keywords.read(field(item, 1), for_kind(field(item, 2), first));
     options_.cast = arguments.options;
+    extras_ = arguments.extras;
     if (PyObject* out = field(item, 3); out != Py_None) {
       open_out_of(out, arguments.dtype);
     } else {
@@ -179,6 +181,7 @@ class Batch {
   const Library& target_;
   Samples samples_;
   CollateOptions options_;
+  std::shared_ptr<const Extras> extras_;  // what the options borrow
   ScalarValue pad_value_{};
   std::optional<Source> pad_;
   DType dtype_{};

@@ -21,10 +21,10 @@ Args:
     non_blocking: no effect on the host.
     allow_readonly: alias read-only memory although torch will let you write to it.
     report: a Report to fill with what the cast lost; zeroed when nothing is cast or copied.
-    **cast: casting= and overflow=, the fields of Cast.
+    **cast: casting=, overflow=, rounding=, seed=, scale=, shift=, axis= and permute=, the fields of Cast.
 
 Returns:
-    torch.Tensor of the same shape. A torch tensor with nothing to do is returned itself.
+    torch.Tensor of the same shape, or the permuted one. A torch tensor with nothing to do is returned itself.
 
 Raises:
     ExchangeError: the exchange is impossible or copy=False forbids it; x is released.
@@ -61,11 +61,11 @@ Args:
     lock_storage: for torch tensors, forbid resizing the storage while the array lives, as Tensor.numpy() does.
         Without it the array is valid until the storage is resized or replaced (resize_, set_, .data =).
     report: a Report to fill with what the cast lost; zeroed when nothing is cast or copied.
-    **cast: casting= and overflow=, the fields of Cast.
+    **cast: casting=, overflow=, rounding=, seed=, scale=, shift=, axis= and permute=, the fields of Cast.
 
 Returns:
-    numpy.ndarray of the same shape; read-only where the producer says so. An array with nothing to do is returned
-    itself. Tensors that require grad are copied (the copy is detached).
+    numpy.ndarray of the same shape, or the permuted one; read-only where the producer says so. An array with nothing
+    to do is returned itself. Tensors that require grad are copied (the copy is detached).
 
 Raises:
     ExchangeError, CastError, TypeError, ValueError: as to_torch.
@@ -226,6 +226,14 @@ Args:
     overflow: what finite values out of range become: "default" (the format's own answer: infinity, or NaN where there
         is none; int -> int wraps; float -> int saturates), "saturate" (the nearest finite value, for infinities too)
         or "raise" (CastError).
+    rounding: "nearest" (even), or "stochastic": up or down by chance, which leaves sums of many values unbiased.
+        Float targets alone.
+    seed: of stochastic rounding, 0 to 2**64 - 1. The same seed gives the same bits, on every machine.
+    scale, shift: the target gets x * scale + shift, rounded once to float32 (to float64 for sources that float32
+        does not hold: float64, integers of 32 and 64 bits) and once to the dtype; integer targets round to nearest
+        even. A number, or a sequence or array of one number for each index along `axis`. Complex dtypes have none.
+    axis: the axis of the *source* that a scale or shift with more than one number goes along; negative: from the end.
+    permute: the result's axes in terms of the source's, as in numpy.transpose. The result is row-major then.
 
 Raises:
     ExchangeError: the dtype cannot be exchanged.
@@ -238,7 +246,8 @@ Example:
     array([  1., 448.])
 )doc";
 
-inline constexpr const char* cast_init = R"doc(__init__(self, /, dtype, *, casting='same_kind', overflow='default')
+inline constexpr const char* cast_init =
+    R"doc(__init__(self, /, dtype, *, casting='same_kind', overflow='default', rounding='nearest', seed=None, scale=None, shift=None, axis=None, permute=None)
 --
 
 See the class.

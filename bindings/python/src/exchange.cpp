@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "arguments.h"
 #include "box.h"
@@ -39,6 +40,7 @@ bool is_identity(const Exchange& exchange) {
   const Arguments& arguments = exchange.arguments;
   const Source& source = exchange.source;
   return exchange.target->owns(arguments.x) && arguments.out == nullptr && arguments.copy != Copy::always &&
+         !arguments.options.is_affine() && !arguments.options.permute &&
          (!arguments.dtype || (*arguments.dtype == source.view.dtype && !source.view.swapped));
 }
 
@@ -68,17 +70,18 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool keep_ca
   wish.allow_readonly = arguments.allow_readonly;
   wish.into_out = arguments.out != nullptr;
   wish.options = arguments.options;
-  if (exchange.out && !std::equal(source.view.shape.begin(), source.view.shape.end(), exchange.out->view.shape.begin(),
-                                  exchange.out->view.shape.end())) {
-    throw Error(Reason::out_mismatch,
-                "out has shape " + detail::tuple_text(exchange.out->view.shape) + ", but x has " +
-                    detail::tuple_text(source.view.shape),
-                "pass an out of x's shape");
-  }
   if (&target == &numpy_library()) {
     require_whole_bytes(source.view);
   }
   exchange.plan = plan(source.view, source.traits, wish);
+  const std::vector<std::int64_t>& shape = exchange.plan.result_shape;
+  if (exchange.out &&
+      !std::equal(shape.begin(), shape.end(), exchange.out->view.shape.begin(), exchange.out->view.shape.end())) {
+    throw Error(Reason::out_mismatch,
+                "out has shape " + detail::tuple_text(exchange.out->view.shape) + ", but " +
+                    (arguments.options.permute ? "the permuted x has " : "x has ") + detail::tuple_text(shape),
+                arguments.options.permute ? "pass an out of the permuted shape" : "pass an out of x's shape");
+  }
   return exchange;
 }
 
@@ -154,7 +157,8 @@ PyObject* run(const Library& target, const Arguments& arguments) {
     *arguments.options.report = Report{};  // whatever becomes of the call
   }
   // nothing to do, whatever the array holds
-  if (!arguments.dtype && arguments.out == nullptr && arguments.copy != Copy::always && target.owns(arguments.x) &&
+  if (!arguments.dtype && arguments.extras == nullptr && arguments.out == nullptr && arguments.copy != Copy::always &&
+      target.owns(arguments.x) &&
       !(arguments.host_asked && &target == &torch_library() && !is_torch_on_host(arguments.x))) {
     if (&target == &numpy_library()) {
       require_unmasked(arguments.x);

@@ -154,6 +154,9 @@ PyObject* exchange(Towards towards, PyObject* const* args, Py_ssize_t count, PyO
   if (call.dtype == nullptr) {
     // out's
   } else if (const Recipe* recipe = recipe_of(call.dtype); recipe != nullptr) {
+    if (recipe->extras != nullptr) {
+      return nullptr;
+    }
     dtype = recipe->dtype;
     options.casting = recipe->casting;
     options.overflow = recipe->overflow;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "halfway/layout.h"
 #include "numpy_api.h"
@@ -44,7 +46,9 @@ Tensor move_fresh(const TensorView& source, DType dtype, const CastOptions& opti
 PyObject* move_to_fresh_array(const TensorView& source, DType dtype, const CastOptions& options) {
   // Elements of less than a byte lie one in a byte in NumPy and packed elsewhere: cast() keeps them as they are.
   if (item_size(dtype) != 0 && bytes_of(source.shape, item_size(dtype)) < numpy_allocates_bytes) {
-    const Ref array = Ref::steal(new_array(source.shape, dtype));
+    const std::vector<std::int64_t> permuted =
+        options.permute ? result_shape(source.shape, options) : std::vector<std::int64_t>();
+    const Ref array = Ref::steal(new_array(options.permute ? std::span(permuted) : source.shape, dtype));
     if (array) {
       const TensorView view = view_of_array(reinterpret_cast<PyArrayObject*>(array.get()));
       const MutableView fresh{.data = const_cast<void*>(view.data),

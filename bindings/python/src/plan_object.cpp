@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <vector>
 
 #include "docs.h"
 
@@ -20,13 +21,15 @@ py::tuple reasons_of(const Plan& plan) {
   return result;
 }
 
-py::tuple shape_of(const Plan& plan) {
-  py::tuple result(plan.shape.size());
-  for (std::size_t i = 0; i < plan.shape.size(); ++i) {
-    result[i] = py::int_(plan.shape[i]);
+py::tuple tuple_of(const std::vector<std::int64_t>& shape) {
+  py::tuple result(shape.size());
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    result[i] = py::int_(shape[i]);
   }
   return result;
 }
+py::tuple shape_of(const Plan& plan) { return tuple_of(plan.shape); }
+py::tuple result_shape_of(const Plan& plan) { return tuple_of(plan.result_shape); }
 
 py::dict dict_of(const Step& step) {
   py::dict result;
@@ -35,6 +38,7 @@ py::dict dict_of(const Step& step) {
   result["dtype"] = to_string(step.to);
   result["bytes_read"] = step.bytes_read;
   result["bytes_written"] = step.bytes_written;
+  result["how"] = step.how;
   return result;
 }
 
@@ -48,6 +52,7 @@ py::dict dict_of(const Plan& plan) {
   result["source"] = to_string(plan.from);
   result["dtype"] = to_string(plan.to);
   result["shape"] = py::list(shape_of(plan));
+  result["result_shape"] = py::list(result_shape_of(plan));
   result["zero_copy"] = plan.zero_copy;
   result["reasons"] = py::list(reasons_of(plan));
   result["steps"] = steps;
@@ -79,6 +84,7 @@ void init_plan(PyObject* module_object) {
           "dtype", [](const Step& s) { return to_string(s.to); }, "Name of the dtype written.")
       .def_readonly("bytes_read", &Step::bytes_read, "Bytes read.")
       .def_readonly("bytes_written", &Step::bytes_written, "Bytes written.")
+      .def_readonly("how", &Step::how, "What else happens in it: permuted axes, scale and shift, stochastic rounding.")
       .def(
           "to_dict", [](const Step& s) { return dict_of(s); }, "The step as a JSON-serialisable dict.")
       .def("__repr__", [](const Step& s) {
@@ -94,7 +100,8 @@ void init_plan(PyObject* module_object) {
           "source", [](const Plan& p) { return to_string(p.from); }, "Name of the source's dtype.")
       .def_property_readonly(
           "dtype", [](const Plan& p) { return to_string(p.to); }, "Name of the result's dtype.")
-      .def_property_readonly("shape", shape_of, "Shape of source and result.")
+      .def_property_readonly("shape", shape_of, "Shape of the source.")
+      .def_property_readonly("result_shape", result_shape_of, "Shape of the result: permuted, if the axes are.")
       .def_property_readonly(
           "target", [](const Plan& p) { return std::string(p.target); }, "Library of the result.")
       .def_readonly("bytes_read", &Plan::bytes_read, "Bytes read by all steps.")

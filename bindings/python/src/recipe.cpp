@@ -1,11 +1,14 @@
 #include "recipe.h"
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string_view>
+#include <utility>
 
 #include "docs.h"
 #include "numpy_api.h"
@@ -23,6 +26,7 @@ PyTypeObject* g_cast_type = nullptr;
 
 constexpr std::array all_castings{Casting::no,        Casting::equiv,  Casting::safe,
                                   Casting::same_kind, Casting::unsafe, Casting::same_value};
+constexpr std::array all_roundings{Rounding::nearest, Rounding::stochastic};
 constexpr std::array all_overflows{Overflow::by_format, Overflow::saturate, Overflow::raise};
 
 template <class Choices>
@@ -79,17 +83,81 @@ DType parse_name(PyObject* name) {
 }
 
 // Python object -> Recipe fields, shared by Cast() and the pickle.
-Recipe make_recipe(const py::object& dtype, const py::object& casting, const py::object& overflow) {
-  return {parse_dtype(dtype.ptr()), parse_casting(casting.ptr()), parse_overflow(overflow.ptr())};
+Recipe make_recipe(const py::object& dtype, const py::object& casting, const py::object& overflow,
+                   const ExtraObjects& extras) {
+  Recipe recipe{parse_dtype(dtype.ptr()), parse_casting(casting.ptr()), parse_overflow(overflow.ptr()),
+                parse_extras(extras)};
+  if (recipe.extras != nullptr && recipe.extras->rounding == Rounding::stochastic) {
+    const DTypeInfo* const row = find(recipe.dtype);
+    if (row == nullptr || row->format == nullptr) {
+      throw_value_error("rounding='stochastic' is for targets of floats, not " + to_string(recipe.dtype));
+    }
+  }
+  return recipe;
+}
+
+// The fields that most recipes leave at their defaults.
+const Extras& extras_of(const Recipe& recipe) {
+  static const Extras none;
+  return recipe.extras != nullptr ? *recipe.extras : none;
+}
+
+py::object python_of(const OwnCoefficients& coefficients) {
+  if (coefficients.values.empty() && !coefficients.is_along_axis) return py::none();
+  if (!coefficients.is_along_axis) return py::float_(coefficients.values.front());
+  return py::tuple(py::cast(coefficients.values));
+}
+
+py::object python_of(const std::optional<std::vector<std::int64_t>>& axes) {
+  return axes ? py::object(py::tuple(py::cast(*axes))) : py::none();
+}
+
+// Every field but the dtype, in the order of Cast(): name, value, default.
+struct Field {
+  const char* name;
+  py::object value;
+  py::object standard;
+};
+std::vector<Field> fields_of(const Recipe& recipe) {
+  const Extras& extras = extras_of(recipe);
+  return {{"casting", py::str(std::string(to_string(recipe.casting))), py::str("same_kind")},
+          {"overflow", py::str(std::string(to_string(recipe.overflow))), py::str("default")},
+          {"rounding", py::str(std::string(to_string(extras.rounding))), py::str("nearest")},
+          {"seed", py::cast(extras.seed), py::none()},
+          {"scale", python_of(extras.scale), py::none()},
+          {"shift", python_of(extras.shift), py::none()},
+          {"axis", py::cast(extras.axis), py::none()},
+          {"permute", python_of(extras.permute), py::none()}};
+}
+
+py::object value_of(const Recipe& recipe, const char* name) {
+  for (const Field& field : fields_of(recipe)) {
+    if (std::string_view(field.name) == name) return field.value;
+  }
+  return py::none();
+}
+
+py::tuple state_of(const Recipe& recipe) {
+  py::list state;
+  state.append(to_string(recipe.dtype));
+  for (const Field& field : fields_of(recipe)) state.append(field.value);
+  return py::tuple(state);
+}
+
+Recipe recipe_of_state(const py::tuple& state) {
+  // a recipe that was pickled before it had more than three fields
+  const auto field = [&](std::size_t i) { return i < state.size() ? py::object(state[i]) : py::none(); };
+  const std::array<py::object, 6> extras{field(3), field(4), field(5), field(6), field(7), field(8)};
+  return make_recipe(
+      state[0], state[1], state[2],
+      {extras[0].ptr(), extras[1].ptr(), extras[2].ptr(), extras[3].ptr(), extras[4].ptr(), extras[5].ptr()});
 }
 
 std::string text(const Recipe& recipe) {
   std::string result = "Cast('" + to_string(recipe.dtype) + "'";
-  if (recipe.casting != Casting::same_kind) {
-    result += ", casting='" + std::string(to_string(recipe.casting)) + "'";
-  }
-  if (recipe.overflow != Overflow::by_format) {
-    result += ", overflow='" + std::string(to_string(recipe.overflow)) + "'";
+  for (const Field& field : fields_of(recipe)) {
+    if (field.value.equal(field.standard)) continue;
+    result += ", " + std::string(field.name) + "=" + std::string(py::repr(field.value));
   }
   return result + ")";
 }
@@ -132,6 +200,76 @@ auto translated(Body&& body) {
 }  // namespace
 
 namespace {
+
+std::int64_t parse_axis(PyObject* object, const char* what) {
+  const Ref index = PyBool_Check(object) ? Ref{} : Ref::steal(PyNumber_Index(object));
+  if (!index) {
+    PyErr_Clear();
+    throw_type_error(std::string(what) + " must be an int, not " + Py_TYPE(object)->tp_name);
+  }
+  int overflows = 0;
+  const long long value = PyLong_AsLongLongAndOverflow(index.get(), &overflows);
+  if (overflows != 0) {
+    throw_value_error(std::string(what) + "=" + text_of(object) + " is no axis");
+  }
+  return value;
+}
+
+std::uint64_t parse_seed(PyObject* object) {
+  const Ref index = PyBool_Check(object) ? Ref{} : Ref::steal(PyNumber_Index(object));
+  if (!index) {
+    PyErr_Clear();
+    throw_type_error(std::string("seed must be an int, not ") + Py_TYPE(object)->tp_name);
+  }
+  const unsigned long long value = PyLong_AsUnsignedLongLong(index.get());
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw_value_error("seed=" + text_of(object) + " is not within 0 and 2**64 - 1");
+  }
+  return value;
+}
+
+std::vector<std::int64_t> parse_permute(PyObject* object) {
+  const Ref axes = PyUnicode_Check(object) ? Ref{} : Ref::steal(PySequence_Fast(object, ""));
+  if (!axes) {
+    PyErr_Clear();
+    throw_type_error(std::string("permute must be a sequence of axes, not ") + Py_TYPE(object)->tp_name);
+  }
+  std::vector<std::int64_t> result;
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(axes.get()); ++i) {
+    result.push_back(parse_axis(PySequence_Fast_GET_ITEM(axes.get(), i), "an axis of permute"));
+  }
+  return result;
+}
+
+// A number, or a sequence or array of numbers.
+OwnCoefficients parse_coefficients(PyObject* object, const char* name) {
+  const auto refuse = [&]() {
+    throw_type_error(std::string(name) + " must be a number or one number for each index of an axis, not " +
+                     Py_TYPE(object)->tp_name);
+  };
+  const Ref given = Ref::steal(PyArray_FROM_O(object));
+  if (!given) {
+    PyErr_Clear();
+    refuse();
+  }
+  auto* array = reinterpret_cast<PyArrayObject*>(given.get());
+  const int type = PyArray_TYPE(array);
+  const std::optional<DType> dtype = dtype_of(PyArray_DESCR(array));
+  const bool is_number = dtype && find(*dtype) != nullptr && find(*dtype)->castable && type != NPY_BOOL &&
+                         dtype->code != static_cast<std::uint8_t>(TypeCode::complex);
+  if (!is_number && !(PyArray_SIZE(array) == 0 && type == NPY_DOUBLE)) {
+    refuse();
+  }
+  if (PyArray_NDIM(array) > 1) {
+    throw_value_error(std::string(name) + " has " + std::to_string(PyArray_NDIM(array)) +
+                      " dimensions: a number, or one number for each index of an axis");
+  }
+  const Ref doubles =
+      checked(PyArray_FROMANY(given.get(), NPY_DOUBLE, 0, 1, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST));
+  const auto* values = static_cast<const double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(doubles.get())));
+  return {PyArray_NDIM(array) == 1, std::vector<double>(values, values + PyArray_SIZE(array))};
+}
 
 // A dtype from any object, read anew.
 DType read_dtype(PyObject* object) {
@@ -212,6 +350,56 @@ DType parse_dtype(PyObject* object) {
   return dtype;
 }
 
+Coefficients OwnCoefficients::view() const noexcept {
+  if (is_along_axis) return std::span<const double>(values);
+  return values.empty() ? Coefficients() : Coefficients(values.front());
+}
+
+bool operator==(const Recipe& a, const Recipe& b) {
+  return a.dtype == b.dtype && a.casting == b.casting && a.overflow == b.overflow && extras_of(a) == extras_of(b);
+}
+
+void apply(const Extras& extras, CastOptions& options) noexcept {
+  options.rounding = extras.rounding;
+  options.seed = extras.seed;
+  options.scale = extras.scale.view();
+  options.shift = extras.shift.view();
+  options.axis = extras.axis;
+  if (extras.permute) {
+    options.permute = std::span<const std::int64_t>(*extras.permute);
+  }
+}
+
+std::shared_ptr<const Extras> parse_extras(const ExtraObjects& objects) {
+  const auto given = [](PyObject* object) { return object != nullptr && object != Py_None; };
+  Extras extras;
+  if (given(objects.rounding)) {
+    extras.rounding = parse_choice(objects.rounding, "rounding", all_roundings);
+  }
+  if (given(objects.seed)) {
+    extras.seed = parse_seed(objects.seed);
+  }
+  if (given(objects.scale)) {
+    extras.scale = parse_coefficients(objects.scale, "scale");
+  }
+  if (given(objects.shift)) {
+    extras.shift = parse_coefficients(objects.shift, "shift");
+  }
+  if (given(objects.axis)) {
+    extras.axis = parse_axis(objects.axis, "axis");
+  }
+  if (given(objects.permute)) {
+    extras.permute = parse_permute(objects.permute);
+  }
+  if (extras == Extras{}) {
+    return nullptr;
+  }
+  CastOptions options;
+  apply(extras, options);
+  require_valid(options);
+  return std::make_shared<const Extras>(std::move(extras));
+}
+
 Casting parse_casting(PyObject* object) { return parse_choice(object, "casting", all_castings); }
 Overflow parse_overflow(PyObject* object) { return parse_choice(object, "overflow", all_overflows); }
 
@@ -235,33 +423,43 @@ void init_recipe(PyObject* module_object) {
   auto module = py::reinterpret_borrow<py::module_>(module_object);
 
   py::class_<Recipe> cast(module, "Cast", docs::cast_recipe, py::is_final());
-  cast.def(py::init([](const py::object& dtype, const py::object& casting, const py::object& overflow) {
-             return translated([&] { return make_recipe(dtype, casting, overflow); });
+  cast.def(py::init([](const py::object& dtype, const py::object& casting, const py::object& overflow,
+                       const py::object& rounding, const py::object& seed, const py::object& scale,
+                       const py::object& shift, const py::object& axis, const py::object& permute) {
+             return translated([&] {
+               return make_recipe(dtype, casting, overflow,
+                                  {rounding.ptr(), seed.ptr(), scale.ptr(), shift.ptr(), axis.ptr(), permute.ptr()});
+             });
            }),
            py::arg("dtype"), py::kw_only(), py::arg("casting") = "same_kind", py::arg("overflow") = "default",
+           py::arg("rounding") = "nearest", py::arg("seed") = py::none(), py::arg("scale") = py::none(),
+           py::arg("shift") = py::none(), py::arg("axis") = py::none(), py::arg("permute") = py::none(),
            docs::cast_init)
       .def_property_readonly(
           "dtype", [](const Recipe& r) { return to_string(r.dtype); }, "Name of the target dtype.")
-      .def_property_readonly(
-          "casting", [](const Recipe& r) { return std::string(to_string(r.casting)); }, "The casting level.")
-      .def_property_readonly(
-          "overflow", [](const Recipe& r) { return std::string(to_string(r.overflow)); },
-          "What values out of range become.")
       .def("__eq__", equals<Recipe>, py::is_operator())
-      .def("__hash__",
-           [](const Recipe& r) {
-             return py::hash(py::make_tuple(r.dtype.code, r.dtype.bits, r.dtype.lanes, static_cast<int>(r.casting),
-                                            static_cast<int>(r.overflow)));
-           })
+      .def("__hash__", [](const Recipe& r) { return py::hash(state_of(r)); })
       .def("__repr__", [](const Recipe& r) { return text(r); })
-      .def(py::pickle(
-          [](const Recipe& r) {
-            return py::make_tuple(to_string(r.dtype), std::string(to_string(r.casting)),
-                                  std::string(to_string(r.overflow)));
-          },
-          [](const py::tuple& state) {
-            return translated([&] { return make_recipe(state[0], state[1], state[2]); });
-          }));
+      .def(py::pickle([](const Recipe& r) { return state_of(r); },
+                      [](const py::tuple& state) { return translated([&] { return recipe_of_state(state); }); }));
+  struct Property {
+    const char* name;
+    const char* doc;
+  };
+  constexpr std::array properties{
+      Property{"casting", "The casting level."},
+      Property{"overflow", "What values out of range become."},
+      Property{"rounding", "How values between two of the target's are rounded."},
+      Property{"seed", "The seed of stochastic rounding, or None."},
+      Property{"scale", "The factor: None, a float, or a tuple of one for each index of the axis."},
+      Property{"shift", "What is added: None, a float, or a tuple of one for each index of the axis."},
+      Property{"axis", "The axis of the source that scale and shift go along, or None."},
+      Property{"permute", "The axes of the result in terms of the source's, or None."},
+  };
+  for (const Property& property : properties) {
+    cast.def_property_readonly(
+        property.name, [name = property.name](const Recipe& r) { return value_of(r, name); }, property.doc);
+  }
   g_cast_type = reinterpret_cast<PyTypeObject*>(cast.ptr());
 
   py::class_<Report> report(module, "Report", docs::report);

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "halfway/cast.h"
 #include "halfway/dtype.h"
@@ -11,14 +14,53 @@
 
 namespace halfway::python {
 
+// A scale or a shift, owned.
+struct OwnCoefficients {
+  bool is_along_axis = false;
+  std::vector<double> values;  // none: not given
+
+  [[nodiscard]] Coefficients view() const noexcept;
+  friend bool operator==(const OwnCoefficients&, const OwnCoefficients&) = default;
+};
+
+// The fields of a Python `Cast` besides its dtype, casting and overflow: most have none.
+struct Extras {
+  Rounding rounding = Rounding::nearest;
+  std::optional<std::uint64_t> seed;
+  OwnCoefficients scale;
+  OwnCoefficients shift;
+  std::optional<std::int64_t> axis;
+  std::optional<std::vector<std::int64_t>> permute;
+
+  friend bool operator==(const Extras&, const Extras&) = default;
+};
+
+// The same as Python objects; nullptr where they are not given.
+struct ExtraObjects {
+  PyObject* rounding = nullptr;
+  PyObject* seed = nullptr;
+  PyObject* scale = nullptr;
+  PyObject* shift = nullptr;
+  PyObject* axis = nullptr;
+  PyObject* permute = nullptr;
+};
+
 // The value of a Python `Cast`.
 struct Recipe {
   DType dtype{};
   Casting casting = Casting::same_kind;
   Overflow overflow = Overflow::by_format;
+  std::shared_ptr<const Extras> extras;  // nullptr: none
 
-  friend bool operator==(const Recipe&, const Recipe&) = default;
+  friend bool operator==(const Recipe& a, const Recipe& b);
 };
+
+// Reads and checks them; nullptr when all are at their defaults.
+// throws PythonError (TypeError; ValueError: see require_valid())
+[[nodiscard]] std::shared_ptr<const Extras> parse_extras(const ExtraObjects& objects);
+
+// Puts them into options, which borrow from `extras`.
+void apply(const Extras& extras, CastOptions& options) noexcept;
 
 // A dtype from a name, a NumPy, torch or ml_dtypes dtype, or a Python type as NumPy reads it.
 // throws: Error(unsupported_dtype) for what cannot be exchanged, (byte_order) for a dtype in the other byte order;

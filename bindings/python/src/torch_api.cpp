@@ -11,6 +11,7 @@
 #include "halfway/dlpack.h"
 #include "halfway/layout.h"
 #include "release.h"
+#include "torch_threads.h"
 
 namespace halfway::python {
 namespace {
@@ -120,6 +121,7 @@ bool load(PyObject* module) {
   g_torch = std::move(api);
   g_table = g_torch.table;
   g_loaded = true;
+  share_threads_with_torch();
   return true;
 }
 

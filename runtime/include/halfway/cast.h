@@ -8,6 +8,8 @@
 //   to integer floats truncate; NaN becomes 0 in every mode.
 //   to bool    x != 0 (NaN is true).
 //   complex    as pairs; a real target takes the real part (needs `unsafe` or `same_value`).
+//   affine     y = round(fma(x, scale, shift)): see `CastOptions::scale`.
+//   stochastic up or down by chance, the same chance for the same seed: see `Rounding::stochastic`.
 //
 // The bits and the counts are the same on every processor, for every number of threads and every layout.
 //
@@ -19,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,6 +43,40 @@ enum class Overflow : std::uint8_t {
 
 [[nodiscard]] std::string_view to_string(Overflow overflow) noexcept;  // "default", "saturate", "raise"
 
+enum class Rounding : std::uint8_t {
+  nearest,     // to nearest even (floats to integers: truncated, unless scaled or shifted)
+  stochastic,  // by chance, as rounding.h defines it; needs a seed, and a target of floats
+};
+
+[[nodiscard]] std::string_view to_string(Rounding rounding) noexcept;  // "nearest", "stochastic"
+
+// A scale or a shift: none, one number for every element, or one for each index along an axis. Numbers along an axis
+// are borrowed.
+class Coefficients {
+ public:
+  constexpr Coefficients() noexcept = default;
+  constexpr Coefficients(
+      double value) noexcept  // NOLINT(google-explicit-constructor): options are written {.scale = 2}
+      : value_(value), kind_(Kind::one) {}
+  constexpr Coefficients(std::span<const double> values) noexcept  // NOLINT(google-explicit-constructor)
+      : values_(values), kind_(Kind::along_axis) {}
+  Coefficients(const std::vector<double>& values) noexcept  // NOLINT(google-explicit-constructor)
+      : Coefficients(std::span<const double>(values)) {}
+
+  [[nodiscard]] constexpr bool is_given() const noexcept { return kind_ != Kind::none; }
+  [[nodiscard]] constexpr bool is_along_axis() const noexcept { return kind_ == Kind::along_axis; }
+  // One value, or one for each index; empty when none is given.
+  [[nodiscard]] constexpr std::span<const double> values() const noexcept {
+    return kind_ == Kind::one ? std::span<const double>(&value_, 1) : values_;
+  }
+
+ private:
+  enum class Kind : std::uint8_t { none, one, along_axis };
+  double value_ = 0;
+  std::span<const double> values_;
+  Kind kind_ = Kind::none;
+};
+
 // What a cast lost, counted in the same pass. A complex element counts once in each column that either part sets.
 struct Report {
   std::uint64_t count = 0;      // elements looked at
@@ -54,7 +91,31 @@ struct Report {
 struct CastOptions {
   Casting casting = Casting::same_kind;
   Overflow overflow = Overflow::by_format;
+  Rounding rounding = Rounding::nearest;
+  std::optional<std::uint64_t> seed{};  // of Rounding::stochastic, which needs one; nothing else takes it
+
+  // With either of them, the target gets y = round(fma(x, scale, shift)). The fma is in float32, or in float64 where
+  // float32 does not hold every value of the source (float64, and integers of 32 and 64 bits): x, scale and shift are
+  // rounded to that type, then the fma is rounded once to it, and y once to the target. Without a scale it is x +
+  // shift, without a shift x * scale (with the sign of a zero). Integer targets round to nearest even and follow
+  // `overflow`, and the counts and `same_value` speak of the store of y. Equal dtypes are converted too: NaN becomes
+  // the canonical one. Complex dtypes have no affine casts.
+  Coefficients scale{};
+  Coefficients shift{};
+  // The axis of the source that a scale or shift with a number for each index goes along; negative: from the end.
+  std::optional<std::int64_t> axis{};
+
+  // The result's axes, in terms of the source's: axis i of the result is axis (*permute)[i] of the source. Negative:
+  // from the end. The result of cast() is row-major in any case.
+  std::optional<std::span<const std::int64_t>> permute{};
+
   Report* report = nullptr;  // filled when not null; starts from zero
+
+  [[nodiscard]] constexpr bool is_affine() const noexcept { return scale.is_given() || shift.is_given(); }
+  // Whether there is more to do than to convert each element by itself, where it is.
+  [[nodiscard]] constexpr bool transforms() const noexcept {
+    return is_affine() || permute.has_value() || rounding != Rounding::nearest || seed.has_value() || axis.has_value();
+  }
 };
 
 // A cast that the level forbids (`report()` is empty then), or one that met a value it must not lose.
@@ -76,22 +137,37 @@ class CastError : public Error {
   std::string value_;
 };
 
-// A fresh row-major tensor of the source's shape, in the machine's byte order. A level of `no` also forbids to change
-// the byte order. Dtypes that are not castable can be copied to themselves, packed sub-byte elements if row-major.
-// throws: CastError; Error (device: not host memory; unsupported_dtype: not castable, or bytes to swap of a dtype whose
-//         scalars are unknown; no_storage: elements without memory; malformed: a shape or strides that no tensor has;
-//         unavailable: HALFWAY_TIER names no set of loops that this processor has); std::bad_alloc
+// A fresh row-major tensor of the source's shape (permuted as `options.permute` says), in the machine's byte order. A
+// level of `no` also forbids to change the byte order. Dtypes that are not castable can be copied to themselves, packed
+// sub-byte elements if row-major. throws: CastError; Error (device: not host memory; unsupported_dtype: not castable,
+// or bytes to swap of a dtype whose
+//         scalars are unknown, or stochastic rounding into integers, or a complex dtype with scale or shift; affine:
+//         not as many numbers as the axis has indices, or no such axis; permute: no permutation of the source's axes;
+//         no_storage: elements without memory; malformed: a shape or strides that no tensor has;
+//         unavailable: HALFWAY_TIER names no set of loops that this processor has); std::bad_alloc;
+//         std::invalid_argument (options that fit no source: require_valid())
 // `options.report` is filled also when a CastError says which value was lost.
 [[nodiscard]] Tensor cast(const TensorView& source, DType dtype, const CastOptions& options = {},
                           Allocator& allocator = default_allocator());
 
-// Into existing memory of the same shape, any strides and byte order. With `same_value` or `Overflow::raise` the source
+// Into existing memory of that shape, any strides and byte order. With `same_value` or `Overflow::raise` the source
 // is checked in a first pass and `destination` is untouched when this throws.
-// A view onto itself (same memory, strides, dtype and byte order) is left as it is, and counted.
+// Overlap: where both views have the same start, strides and item size, each element becomes its image in its own place
+// (float32 into an int32 view of its memory, one byte order into the other); a view onto itself is left as it is, and
+// counted. Nothing else may share memory.
 // throws: as cast(), and Error (out_mismatch: shapes differ, or sub-byte elements packed on one side and padded on the
-//         other; readonly; overlap: the two share memory, or elements of the destination do), before anything is
-//         written
+//         other; readonly; overlap: the two share memory in any other way, or elements of the destination do), before
+//         anything is written
 void cast_into(const TensorView& source, const MutableView& destination, const CastOptions& options = {});
+
+// What can be said of options without a source. cast() asks this itself.
+// throws: std::invalid_argument (stochastic rounding without a seed, or a seed without it; a scale or shift that is not
+//         finite; numbers along an axis without `axis`, or not as many in scale and shift; `axis` without any)
+void require_valid(const CastOptions& options);
+
+// What a row-major destination of cast_into() has to be like: the source's shape, permuted.
+// throws: Error (permute)
+[[nodiscard]] std::vector<std::int64_t> result_shape(std::span<const std::int64_t> shape, const CastOptions& options);
 
 }  // namespace v0
 }  // namespace halfway

@@ -11,5 +11,6 @@
 #include "halfway/layout.h"
 #include "halfway/parallel.h"
 #include "halfway/plan.h"
+#include "halfway/rounding.h"
 #include "halfway/tensor.h"
 #include "halfway/validate.h"

@@ -51,8 +51,8 @@ struct Wish {
 enum class StepKind : std::uint8_t {
   alias,    // hand out the source's memory
   resolve,  // the producer materialises conj / neg / detached values
-  copy,     // same dtype, fresh or given memory
-  cast,     // another dtype, fresh or given memory
+  copy,     // same values, fresh or given memory
+  cast,     // another dtype or other values, fresh or given memory
 };
 
 [[nodiscard]] std::string_view to_string(StepKind kind) noexcept;
@@ -63,6 +63,7 @@ struct Step {
   DType to{};
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
+  std::string how{};  // what else happens in it, e.g. "permute (0, 3, 1, 2), affine along axis 3"; mostly nothing
 };
 
 struct Plan {
@@ -71,7 +72,8 @@ struct Plan {
   std::vector<Step> steps;
   DType from{};
   DType to{};
-  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> shape;         // of the source
+  std::vector<std::int64_t> result_shape;  // permuted, if the axes are
   std::string_view target;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
@@ -81,7 +83,8 @@ struct Plan {
 // Never touches the source's data.
 // throws: Error (every reason, in the order of the enumeration) when Copy::never and the source cannot be aliased;
 //         Error(unsupported_dtype) when the target has no such dtype; Error(device) for memory the host cannot address;
-//         CastError when the level forbids the cast
+//         CastError when the level forbids the cast; what cast() says of options that do not fit the source or the
+//         dtypes
 [[nodiscard]] Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish);
 
 // Several lines for people, e.g.

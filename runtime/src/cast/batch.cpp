@@ -15,6 +15,8 @@ inline namespace v0 {
 namespace detail {
 namespace {
 
+constexpr auto grain = static_cast<std::int64_t>(block_components);
+
 std::int64_t count_of(std::span<const std::int64_t> shape) noexcept {
   std::int64_t count = 1;
   for (const std::int64_t dim : shape) count *= dim;
@@ -70,7 +72,7 @@ struct Shared {
         step(all.destination.byte_stride(0)),
         packed_rows(is_packed(row, row.shape)) {
     const std::size_t bytes = static_cast<std::size_t>(batch.row) * row.element_size();
-    streams = packed_rows && bytes >= streaming_row_bytes && bytes * batch.samples.size() >= streaming_bytes();
+    streams = bytes >= streaming_row_bytes && bytes * batch.samples.size() >= streaming_bytes();
   }
 
   [[nodiscard]] MutableView row_of(std::int64_t sample) const noexcept {
@@ -89,11 +91,8 @@ class Walk {
   void run(std::int64_t sample, std::int64_t pieces, std::int64_t index) noexcept {
     const TensorView& source = shared_.batch.samples[static_cast<std::size_t>(sample)];
     const std::int64_t count = count_of(source.shape);
-    if (count > 0) {
-      const Share share(count, pieces, index);
-      if (share.begin < share.end) convert_share(source, sample, count, share);
-    }
-    if (shared_.writes && count < shared_.batch.row) pad_share(source, sample, pieces, index);
+    if (count > 0) convert_piece(source, sample, count, pieces, index);
+    if (shared_.writes && count < shared_.batch.row) pad_piece(source, sample, pieces, index);
   }
 
   [[nodiscard]] const Tally& tally() const noexcept { return tally_; }
@@ -108,41 +107,56 @@ class Walk {
     const Elements from = elements_of(source);
     const Elements to = elements_of(shared_.row);
     const CastOptions& options = shared_.batch.options;
-    if (from.dtype == to.dtype && (!shared_.counts || !has_nan(from.dtype))) {
+    const bool converted = converts(from.dtype, to.dtype, options);
+    if (!converted && (!shared_.counts || !has_nan(from.dtype))) {
       treatment_ = Treatment::copy(from, to);
       treatment_.counts = shared_.counts;
     } else {
-      const bool saturate = from.dtype != to.dtype && options.overflow == Overflow::saturate;
+      const bool saturate = converted && options.overflow == Overflow::saturate;
+      const Transform* const transform = shared_.batch.transforms.find(shared_.kernels, from.dtype, to.dtype, options);
       const convert::Flags watched = shared_.counts ? watched_flags(from.dtype, to.dtype, options) : convert::Flags{0};
-      treatment_ = Treatment::conversion(shared_.kernels, from, to, saturate, shared_.counts, watched);
+      treatment_ = Treatment::conversion(shared_.kernels, from, to, saturate, shared_.counts, watched, transform);
     }
     treatment_.streams = shared_.streams;
-    plain_ = shared_.packed_rows && !treatment_.counts && !treatment_.streams && treatment_.from.swap_unit == 1 &&
-             treatment_.to.swap_unit == 1 && is_complex(from.dtype) == is_complex(to.dtype);
+    plain_ = shared_.packed_rows && !treatment_.counts && !treatment_.streams && treatment_.transform == nullptr &&
+             treatment_.from.swap_unit == 1 && treatment_.to.swap_unit == 1 &&
+             is_complex(from.dtype) == is_complex(to.dtype);
     components_ = is_complex(from.dtype) ? 2 : 1;
   }
 
-  void convert_share(const TensorView& source, std::int64_t sample, std::int64_t count, const Share& share) noexcept {
+  void convert_piece(const TensorView& source, std::int64_t sample, std::int64_t count, std::int64_t pieces,
+                     std::int64_t index) noexcept {
     choose(source);
-    if (!shared_.writes) {
-      if (!treatment_.counts) return;
-      return run_part(shared_.kernels, treatment_, Nest::of(source), share.begin, share.end, sample * shared_.batch.row,
-                      tally_);
-    }
     const MutableView row = shared_.row_of(sample);
-    if (source.data == row.data && source.dtype == row.dtype) {
-      // The sample is its own row already: any other overlap was refused.
-      return run_part(shared_.kernels, treatment_, Nest::of(source), share.begin, share.end, sample * shared_.batch.row,
-                      tally_);
+    // A sample that is in its own row already: any other overlap was refused.
+    const bool in_place = shared_.writes && source.data == row.data;
+    const bool stays = in_place && is_identical(source, row) && !shared_.batch.options.is_affine();
+    const bool writes = shared_.writes && !stays;
+    if (treatment_.copies && treatment_.counts && index == 0) {
+      tally_.report.count += static_cast<std::uint64_t>(count);
     }
-    if (plain_ && count == shared_.batch.row && is_packed(source, source.shape)) {
-      return convert_plainly(source, row, share);
+    if (!writes && (treatment_.copies || !treatment_.counts)) return;
+    if (plain_ && writes && !in_place && count == shared_.batch.row && is_packed(source, source.shape)) {
+      return convert_plainly(source, row, {count, grain, pieces, index});
     }
-    run_part(shared_.kernels, treatment_, Nest::between(source, row), share.begin, share.end,
-             sample * shared_.batch.row, tally_);
+    Positions positions;
+    positions.axis = shared_.batch.axis;
+    positions.origin = sample * shared_.batch.row;
+    if (!row.shape.empty()) positions.last_extent = row.shape.back();
+    Positions* const asked = treatment_.transform != nullptr ? &positions : nullptr;
+    const Nest nest = writes ? Nest::between(source, row, asked) : Nest::of(source, asked);
+    run(nest, treatment_, asked, pieces, index, positions.origin);
+  }
+
+  void run(const Nest& nest, const Treatment& treatment, const Positions* positions, std::int64_t pieces,
+           std::int64_t index, std::int64_t first) noexcept {
+    const Pass pass(shared_.kernels, treatment, nest, positions);
+    const Share share = pass.share(pieces, index);
+    if (share.begin < share.end) pass.run(share, tally_, first);
   }
 
   void convert_plainly(const TensorView& source, const MutableView& row, const Share& share) const noexcept {
+    if (share.begin >= share.end) return;
     const auto n = static_cast<std::size_t>(share.end - share.begin);
     const auto* const from =
         static_cast<const std::byte*>(source.data) + share.begin * static_cast<std::int64_t>(treatment_.from.size);
@@ -156,7 +170,7 @@ class Walk {
   }
 
   // What lies behind the end of the sample's last axis, as a copy of one element without steps.
-  void pad_share(const TensorView& source, std::int64_t sample, std::int64_t pieces, std::int64_t index) noexcept {
+  void pad_piece(const TensorView& source, std::int64_t sample, std::int64_t pieces, std::int64_t index) noexcept {
     static constexpr std::array<std::int64_t, max_ndim> nowhere{};
     const std::size_t last = source.shape.size() - 1;
     const MutableView row = shared_.row_of(sample);
@@ -172,11 +186,8 @@ class Walk {
                              .shape = behind,
                              .strides = std::span(nowhere).first(behind.size()),
                              .padded = row.padded};
-    const Share share(count_of(behind), pieces, index);
-    if (share.begin >= share.end) return;
     const Elements elements{row.dtype, row.element_size(), 1};
-    run_part(shared_.kernels, Treatment::copy(elements, elements), Nest::between(padding, place), share.begin,
-             share.end, 0, tally_);
+    run(Nest::between(padding, place), Treatment::copy(elements, elements), nullptr, pieces, index, 0);
   }
 
   const Shared& shared_;

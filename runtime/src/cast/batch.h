@@ -9,17 +9,20 @@
 #include "halfway/tensor.h"
 #include "kernels.h"
 #include "pass.h"
+#include "transform.h"
 
 namespace halfway {
 inline namespace v0 {
 namespace detail {
 
-// Samples that were found to fit: readable, of whole-byte elements, each of a shape that fits the destination's behind
-// its first axis, in dtypes and byte orders that may be changed like this.
+// Samples that were found to fit: readable, of whole-byte elements, their axes in the result's order, each of a shape
+// that fits the destination's behind its first axis, in dtypes and byte orders that may be changed like this.
 struct Batch {
   std::span<const TensorView> samples;
   MutableView destination;
-  CastOptions options;
+  CastOptions options;  // of the samples as they are now: `axis` and `permute` are not looked at
+  std::size_t axis;     // that coefficients go along, or Positions::no_axis
+  const Transforms& transforms;
   // One element as the destination stores it, for what lies behind the end of a sample's last axis; nullptr where no
   // sample is shorter than the destination.
   const std::byte* padding;

@@ -13,11 +13,10 @@ namespace {
 
 using convert::Flags;
 
-// Whether the next `n` elements can be used where they are.
+// Whether the next `n` elements are a run.
 template <class Byte>
-bool is_plain(const Elements& side, const Cursor<Byte>& cursor, std::size_t n) noexcept {
-  return side.swap_unit == 1 && cursor.run() >= static_cast<std::int64_t>(n) &&
-         (n == 1 || cursor.stride() == static_cast<std::int64_t>(side.size));
+bool is_run(const Cursor<Byte>& cursor, std::size_t size, std::size_t n) noexcept {
+  return cursor.run() >= static_cast<std::int64_t>(n) && (n == 1 || cursor.stride() == static_cast<std::int64_t>(size));
 }
 
 }  // namespace
@@ -26,102 +25,162 @@ void Converter::run(std::int64_t begin, std::int64_t end) noexcept {
   const DefaultFloatEnvironment environment;
   if (pass_.contiguous) {
     run_contiguous(begin, end);
+  } else if (pass_.tiling.pays()) {
+    run_tiles(begin, end);
   } else {
     run_strided(begin, end);
   }
+  if (pass_.streams) order_streamed_stores();
 }
 
 void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
   const std::byte* source = pass_.nest.source + begin * static_cast<std::int64_t>(pass_.from.size);
   std::byte* destination = pass_.nest.destination;
   if (destination != nullptr) destination += begin * static_cast<std::int64_t>(pass_.to.size);
-  const std::size_t components = from_complex() && to_complex() ? 2 : 1;
-  const bool is_plain_pair = !pass_.counts && from_complex() == to_complex();
-  if (is_plain_pair && !pass_.streams) {
-    return convert(route_, source, destination, static_cast<std::size_t>(end - begin) * components);
+  const auto count = static_cast<std::size_t>(end - begin);
+  if (pass_.streamed != nullptr && is_plain_pair()) return pass_.streamed(source, destination, count);
+  if (pass_.streamed_counted != nullptr && pass_.counts) {
+    Counts counts;
+    pass_.streamed_counted(source, destination, count, route_.saturate, counts);
+    const std::uint64_t losses = add(counts, count);
+    if (losses > 0) locate_first_loss(source, begin, end);
+    tally_->losses += losses;
+    return;
+  }
+  const bool direct = encodes_into_place();
+  if (direct && !from_.swaps() && is_plain_pair()) {
+    convert_block(source, destination, begin, count);
+    return;
   }
   const std::int64_t most = block();
   for (std::int64_t at = begin; at < end; at += most) {
     const auto n = static_cast<std::size_t>(std::min(most, end - at));
-    const bool buffered = destination == nullptr || pass_.streams || route_.from == route_.to;
-    std::byte* const encoded = buffered ? encoded_ : destination;
-    if (is_plain_pair) {
-      convert(route_, source, encoded, n * components);
-    } else {
-      encode(decode(source, n), encoded, at, n);
-    }
-    if (destination != nullptr) {
-      const std::byte* const written = route_.from == route_.to ? source : encoded;
-      const std::size_t bytes = n * pass_.to.size;
-      if (pass_.streams) {
-        const std::int64_t following = std::min(most, end - at - static_cast<std::int64_t>(n));
-        pass_.kernels.stream(destination, written, bytes, source + n * pass_.from.size,
-                             static_cast<std::size_t>(following) * pass_.from.size);
-      } else if (buffered) {
-        std::memcpy(destination, written, bytes);
-      }
-      destination += bytes;
-    }
+    if (from_.swaps()) from_.swap(source, gathered_, n);
+    const std::byte* const native = from_.swaps() ? gathered_ : source;
+    const std::byte* const converted = convert_block(native, direct ? destination : encoded_, at, n);
     source += n * pass_.from.size;
+    if (destination != nullptr) {
+      const std::int64_t following = std::min(most, end - at - static_cast<std::int64_t>(n));
+      deliver(converted, destination, n, source, static_cast<std::size_t>(following) * pass_.from.size);
+      destination += n * pass_.to.size;
+    }
   }
-  if (pass_.streams) order_streamed_stores();
 }
 
 void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
   const Nest& nest = pass_.nest;
   const bool writes = nest.destination != nullptr;
-  const bool same = route_.from == route_.to;
+  const bool encodes = encodes_into_place();
+  const bool rows_are_blocks = nest.shape[nest.ndim - 1] >= (pass_.dense ? short_dense_row : short_row);
   Cursor<const std::byte> in(nest, nest.source_strides, nest.source, begin);
   // Where nothing is written there is no memory to move in.
   Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, writes ? begin : 0);
   for (std::int64_t at = begin; at < end;) {
     std::int64_t some = std::min(end - at, block());
-    if (nest.shape[nest.ndim - 1] >= short_row) some = std::min(some, in.run());
+    if (rows_are_blocks) some = std::min(some, in.run());
     const auto n = static_cast<std::size_t>(some);
 
+    std::byte* run = nullptr;  // where these elements belong, if that is a run
+    if (pass_.dense) {
+      run = nest.destination + at * static_cast<std::int64_t>(pass_.to.size);
+    } else if (writes && is_run(out, pass_.to.size, n)) {
+      run = out.get();
+    }
     const std::byte* const source = gather(in, n);
-    const bool in_place = writes && !same && is_plain(pass_.to, out, n);
-    std::byte* const encoded = in_place ? out.get() : encoded_;
-    encode(decode(source, n), encoded, at, n);
-    if (in_place) {
-      out.advance(some);
+    const std::byte* const converted = convert_block(source, encodes && run != nullptr ? run : encoded_, at, n);
+    if (run != nullptr) {
+      deliver(converted, run, n, nullptr, 0);
+      if (!pass_.dense) out.advance(some);
     } else if (writes) {
-      scatter(same ? source : encoded, out, n);
+      scatter(converted, out, n);
     }
     at += some;
   }
 }
 
+void Converter::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
+  const Tiling& tiling = pass_.tiling;
+  const auto to_size = static_cast<std::int64_t>(pass_.to.size);
+  const std::int64_t stride = pass_.nest.destination_strides[pass_.nest.ndim - 1];
+  const bool encodes = encodes_into_place();
+  for (std::int64_t index = begin; index < end; ++index) {
+    const Tile tile = tiling.tile(index);
+    tiling.load(from_, tile, tile_);
+    // What is converted at once is a run of the nest: a row, or all of them.
+    const bool joined = tiling.joins_rows();
+    const std::int64_t pieces = joined ? 1 : tile.rows;
+    const std::int64_t rows = joined ? tile.rows : 1;
+    const auto n = static_cast<std::size_t>(rows * tile.length);
+    const bool is_run = tile.destination != nullptr && (stride == to_size || tile.length == 1) &&
+                        (rows == 1 || tiling.destination_step() == tile.length * to_size);
+    for (std::int64_t piece = 0; piece < pieces; ++piece) {
+      std::byte* const source = tile_ + piece * tiling.buffer_step();
+      std::byte* const destination =
+          tile.destination != nullptr ? tile.destination + piece * tiling.destination_step() : nullptr;
+      if (from_.swaps()) from_.swap(source, source, n);
+      const std::byte* const converted = convert_block(source, encodes && is_run ? destination : encoded_,
+                                                       tile.position + piece * tiling.position_step(), n);
+      if (is_run) {
+        deliver(converted, destination, n, nullptr, 0);
+      } else if (destination != nullptr) {
+        for (std::int64_t row = 0; row < rows; ++row) {
+          to_.scatter(converted + row * tile.length * to_size, destination + row * tiling.destination_step(), stride,
+                      static_cast<std::size_t>(tile.length));
+        }
+      }
+    }
+  }
+}
+
 // The next `n` source elements, contiguous and in the machine's byte order.
 const std::byte* Converter::gather(Cursor<const std::byte>& in, std::size_t n) noexcept {
-  const Elements& from = pass_.from;
   const auto wanted = static_cast<std::int64_t>(n);
-  if (is_plain(from, in, n)) {
+  if (in.run() >= wanted) {
     const std::byte* const place = in.get();
+    const bool usable = !from_.swaps() && is_run(in, pass_.from.size, n);
+    if (!usable) from_.gather(place, in.stride(), gathered_, n);
     in.advance(wanted);
-    return place;
+    return usable ? place : gathered_;
   }
-  const auto size = static_cast<std::int64_t>(from.size);
-  for (std::int64_t done = 0; done < wanted;) {
-    const std::int64_t some = std::min(wanted - done, in.run());
-    copy_run(in.get(), in.stride(), gathered_ + done * size, size, some, from.size);
+  for (std::size_t done = 0; done < n;) {
+    const std::int64_t some = std::min(wanted - static_cast<std::int64_t>(done), in.run());
+    from_.gather(in.get(), in.stride(), gathered_ + done * pass_.from.size, static_cast<std::size_t>(some));
     in.advance(some);
-    done += some;
+    done += static_cast<std::size_t>(some);
   }
-  if (from.swap_unit > 1) swap_run(gathered_, size, wanted, from.size, from.swap_unit);
   return gathered_;
 }
 
-// `n` contiguous elements in the machine's byte order to where they belong.
+// Native elements to native elements of the target, which begin at the position in the nest: in `run`, or the source
+// itself where the dtypes are the same.
+const std::byte* Converter::convert_block(const std::byte* source, std::byte* run, std::int64_t position,
+                                          std::size_t n) noexcept {
+  if (is_plain_pair()) {
+    convert(route_, source, run, from_complex() ? 2 * n : n);
+  } else {
+    encode(decode(source, n), run, position, n);
+  }
+  return route_.copies ? source : run;
+}
+
+// Native elements to a run in the destination, unless they are there. What is read next may be fetched meanwhile.
+void Converter::deliver(const std::byte* elements, std::byte* run, std::size_t n, const std::byte* next,
+                        std::size_t next_bytes) noexcept {
+  if (!pass_.streams) return to_.scatter(elements, run, static_cast<std::int64_t>(pass_.to.size), n);
+  if (to_.swaps()) {
+    to_.swap(elements, encoded_, n);
+    elements = encoded_;
+  }
+  pass_.kernels.stream(run, elements, n * pass_.to.size, next, next_bytes);
+}
+
+// Native elements to where they belong.
 void Converter::scatter(const std::byte* elements, Cursor<std::byte>& out, std::size_t n) noexcept {
-  const Elements& to = pass_.to;
-  const auto size = static_cast<std::int64_t>(to.size);
   const auto wanted = static_cast<std::int64_t>(n);
   for (std::int64_t done = 0; done < wanted;) {
     const std::int64_t some = std::min(wanted - done, out.run());
-    std::byte* const place = out.get();
-    copy_run(elements + done * size, size, place, out.stride(), some, to.size);
-    if (to.swap_unit > 1) swap_run(place, out.stride(), some, to.size, to.swap_unit);
+    to_.scatter(elements + done * static_cast<std::int64_t>(pass_.to.size), out.get(), out.stride(),
+                static_cast<std::size_t>(some));
     out.advance(some);
     done += some;
   }
@@ -131,7 +190,7 @@ void Converter::scatter(const std::byte* elements, Cursor<std::byte>& out, std::
 // type.
 const std::byte* Converter::decode(const std::byte* source, std::size_t n) noexcept {
   const std::byte* values = source;
-  if (route_.decode != nullptr) {
+  if (route_.decode != nullptr && !fuses_affine()) {
     route_.decode(source, wide_, from_complex() ? 2 * n : n);
     values = wide_;
   }
@@ -150,6 +209,8 @@ const std::byte* Converter::decode(const std::byte* source, std::size_t n) noexc
 }
 
 void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept {
+  if (fuses_affine()) return convert_affine(values, encoded, position, n);
+  if (pass_.transform != nullptr) values = transformed(values, position, n);
   const bool both_parts_matter = from_complex() && route_.to == boolean;
   if (pass_.counts) {
     if (from_complex() || to_complex()) {
@@ -159,7 +220,9 @@ void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t
     }
   } else {
     const std::size_t components = to_complex() ? 2 * n : n;
-    if (route_.encode != nullptr) {
+    if (route_.stochastic != nullptr) {
+      route_.stochastic(values, encoded, lanes_, components, route_.saturate);
+    } else if (route_.encode != nullptr) {
       route_.encode(values, encoded, components);
     } else {
       std::memcpy(encoded, values, components * route_.to_size);
@@ -176,7 +239,21 @@ void Converter::encode(const std::byte* values, std::byte* encoded, std::int64_t
 void Converter::encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position,
                                  std::size_t n) noexcept {
   Counts counts;
-  route_.counted(values, encoded, n, route_.saturate, counts);
+  if (route_.stochastic != nullptr) {
+    route_.stochastic_counted(values, encoded, lanes_, n, route_.saturate, counts);
+  } else {
+    route_.counted(values, encoded, n, route_.saturate, counts);
+  }
+  const std::uint64_t losses = add(counts, n);
+  if (losses == 0) return;
+  if (may_be_first(position)) {
+    encode_flagged(route_.to, route_.wide, values, encoded, flags_, n, route_.saturate, flagged_rounding());
+  }
+  add_losses(losses, tally_->watched & route_.possible, position, n);
+}
+
+// Returns how many of them are losses.
+std::uint64_t Converter::add(const Counts& counts, std::size_t n) noexcept {
   Report& report = tally_->report;
   report.count += n;
   report.nan += counts.nan;
@@ -185,22 +262,34 @@ void Converter::encode_and_count(const std::byte* values, std::byte* encoded, st
   report.inexact += counts.inexact;
 
   const Flags watched = tally_->watched & route_.possible;
-  if (watched == 0) return;
   // No element has two of these, so that their counts add up.
   std::uint64_t losses = 0;
   if ((watched & convert::overflow) != 0) losses += counts.overflow;
   if ((watched & convert::inexact) != 0) losses += counts.inexact;
   if ((watched & convert::nan_dropped) != 0) losses += counts.nan;
-  if (losses > 0 && tally_->first_loss < 0) {
-    encode_flagged(route_.to, route_.wide, values, encoded, flags_, n, route_.saturate);
-  }
-  add_losses(losses, watched, position, n);
+  return losses;
 }
 
-// Where there are losses and none was met before, `flags_` holds those of the block.
+// Among contiguous values of the wide type.
+void Converter::locate_first_loss(const std::byte* values, std::int64_t begin, std::int64_t end) noexcept {
+  const Flags watched = tally_->watched & route_.possible;
+  const std::int64_t most = block();
+  for (std::int64_t at = begin; at < end; at += most) {
+    const auto n = static_cast<std::size_t>(std::min(most, end - at));
+    encode_flagged(route_.to, route_.wide, values, encoded_, flags_, n, route_.saturate);
+    const Flags* const first = std::find_if(flags_, flags_ + n, [watched](Flags f) { return (f & watched) != 0; });
+    if (first != flags_ + n) {
+      tally_->first_loss = at + (first - flags_);
+      return;
+    }
+    values += n * wide_size(route_.wide);
+  }
+}
+
+// Where there are losses and none is known before them, `flags_` holds those of the block. Tiles come in any order.
 void Converter::add_losses(std::uint64_t losses, Flags watched, std::int64_t position, std::size_t n) noexcept {
   tally_->losses += losses;
-  if (losses == 0 || tally_->first_loss >= 0) return;
+  if (losses == 0 || !may_be_first(position)) return;
   const Flags* const first = std::find_if(flags_, flags_ + n, [watched](Flags f) { return (f & watched) != 0; });
   tally_->first_loss = position + (first - flags_);
 }
@@ -208,7 +297,8 @@ void Converter::add_losses(std::uint64_t losses, Flags watched, std::int64_t pos
 // Complex elements count once for both parts, which takes the flags of each.
 void Converter::encode_and_flag(const std::byte* values, std::byte* encoded, std::int64_t position,
                                 std::size_t n) noexcept {
-  encode_flagged(route_.to, route_.wide, values, encoded, flags_, to_complex() ? 2 * n : n, route_.saturate);
+  encode_flagged(route_.to, route_.wide, values, encoded, flags_, to_complex() ? 2 * n : n, route_.saturate,
+                 flagged_rounding());
   if (to_complex()) {
     for (std::size_t i = 0; i < n; ++i) flags_[i] = flags_[2 * i] | flags_[2 * i + 1];
   } else {

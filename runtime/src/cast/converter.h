@@ -4,58 +4,92 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "flagged.h"
+#include "mover.h"
 #include "nest.h"
 #include "pass.h"
 #include "route.h"
+#include "tiling.h"
+#include "transform.h"
 #include "tuning.h"
 
 namespace halfway {
 inline namespace v0 {
 namespace detail {
 
-// Everything that the threads of a pass share.
-struct Pass {
-  const Kernels& kernels;
-  const Nest& nest;
-  const Elements& from;
-  const Elements& to;
-  const Route& route;
-  bool counts;      // into a tally
-  bool contiguous;  // both sides are one run of elements in the machine's byte order
-  bool streams;     // past the caches
-};
-
 // Works through a part of a nest. Its buffers are tens of KiB: it lives on the stack of the thread that works.
 class Converter {
  public:
-  Converter(const Pass& pass, Tally* tally) noexcept : pass_(pass), route_(pass.route), tally_(tally) {}
+  Converter(const Pass& pass, Tally* tally) noexcept
+      : pass_(pass),
+        route_(pass.route),
+        tally_(tally),
+        from_(pass.kernels, pass.from.size, pass.from.swap_unit),
+        to_(pass.kernels, pass.to.size, pass.to.swap_unit) {}
 
-  // Elements from `begin` to `end` in the order of the nest.
+  // Elements from `begin` to `end` in the order of the nest; tiles, where the nest is walked in tiles.
   void run(std::int64_t begin, std::int64_t end) noexcept;
+
+  // The most elements that are converted at once.
+  [[nodiscard]] static std::int64_t block_of(const Route& route) noexcept {
+    const bool pairs = is_complex(route.from) || is_complex(route.to);
+    const std::size_t components = pairs ? block_components / 2 : block_components;
+    return static_cast<std::int64_t>(wide_size(route.wide) == sizeof(float) ? components : components / 2);
+  }
 
  private:
   void run_contiguous(std::int64_t begin, std::int64_t end) noexcept;
   void run_strided(std::int64_t begin, std::int64_t end) noexcept;
+  void run_tiles(std::int64_t begin, std::int64_t end) noexcept;
   const std::byte* gather(Cursor<const std::byte>& in, std::size_t n) noexcept;
+  const std::byte* convert_block(const std::byte* source, std::byte* run, std::int64_t position,
+                                 std::size_t n) noexcept;
+  void deliver(const std::byte* elements, std::byte* run, std::size_t n, const std::byte* next,
+               std::size_t next_bytes) noexcept;
   void scatter(const std::byte* elements, Cursor<std::byte>& out, std::size_t n) noexcept;
   const std::byte* decode(const std::byte* source, std::size_t n) noexcept;
   void encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  template <class Work>
+  void in_channels(std::int64_t position, std::size_t n, const Work& work) noexcept;
+  const std::byte* transformed(const std::byte* values, std::int64_t position, std::size_t n) noexcept;
+  void convert_affine(const std::byte* source, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  void find_lanes(std::int64_t position, std::size_t n) noexcept;
   void encode_and_count(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
   void encode_and_flag(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  void locate_first_loss(const std::byte* values, std::int64_t begin, std::int64_t end) noexcept;
+  std::uint64_t add(const Counts& counts, std::size_t n) noexcept;
   void add_losses(std::uint64_t losses, convert::Flags watched, std::int64_t position, std::size_t n) noexcept;
 
+  // Whether the first loss of all may be in a block that begins there: it may, unless one is known before.
+  [[nodiscard]] bool may_be_first(std::int64_t position) const noexcept {
+    return tally_->first_loss < 0 || position < tally_->first_loss;
+  }
+  // Whether nothing is between the source's components and the destination's but their conversion.
+  [[nodiscard]] bool is_plain_pair() const noexcept {
+    return !pass_.counts && !route_.copies && pass_.transform == nullptr && from_complex() == to_complex();
+  }
+
+  // Whether one loop does all stages: then decode() leaves the elements as they are.
+  [[nodiscard]] bool fuses_affine() const noexcept { return route_.fused_affine != nullptr && !pass_.counts; }
+  [[nodiscard]] FlaggedRounding flagged_rounding() const noexcept {
+    return {.nearest = route_.nearest, .lanes = route_.stochastic != nullptr ? lanes_ : nullptr};
+  }
   [[nodiscard]] bool from_complex() const noexcept { return is_complex(route_.from); }
   [[nodiscard]] bool to_complex() const noexcept { return is_complex(route_.to); }
   [[nodiscard]] std::byte* imaginary() noexcept { return parts_ + block_components / 2 * sizeof(double); }
-  // Elements of a block.
-  [[nodiscard]] std::int64_t block() const noexcept {
-    const std::size_t components = from_complex() || to_complex() ? block_components / 2 : block_components;
-    return static_cast<std::int64_t>(wide_size(route_.wide) == sizeof(float) ? components : components / 2);
+  [[nodiscard]] std::int64_t block() const noexcept { return block_of(route_); }
+  // Whether elements are encoded where they belong. What lies between is a buffer where they are yet to be swapped, or
+  // still to be read.
+  [[nodiscard]] bool encodes_into_place() const noexcept {
+    return pass_.nest.destination != nullptr && !route_.copies && !pass_.streams && !pass_.in_place && !to_.swaps();
   }
 
   const Pass& pass_;
   const Route& route_;
   Tally* tally_;
+  Mover from_;
+  Mover to_;
+  std::size_t periods_ = 0;  // pairs of coefficients in `scales_` and `shifts_` that stand for the axis again and again
 
   // A component has at most 8 bytes, and blocks of components wider than 4 have half as many. Not initialised.
   static constexpr std::size_t buffer_bytes = block_components * sizeof(double);
@@ -64,6 +98,11 @@ class Converter {
   alignas(64) std::byte parts_[buffer_bytes];
   alignas(64) std::byte encoded_[buffer_bytes];
   alignas(64) convert::Flags flags_[block_components];
+  alignas(64) std::byte tile_[Tiling::buffer_bytes];
+  // Of a transform: the coefficients of a block that begins anywhere in a period of the axis, and lanes.
+  alignas(64) std::byte scales_[2 * buffer_bytes];
+  alignas(64) std::byte shifts_[2 * buffer_bytes];
+  alignas(64) std::uint16_t lanes_[block_components];
 };
 
 }  // namespace detail

@@ -84,13 +84,16 @@ std::string value_text(const TensorView& source, const Elements& elements, std::
 std::string SampleName::text() const { return "samples[" + std::to_string(index) + "]" + std::string(path); }
 
 void refuse_loss(const TensorView& source, const Elements& elements, DType to, const CastOptions& options,
-                 const Tally& tally, const SampleName* sample) {
+                 const Tally& tally,
+                 const std::function<std::vector<std::int64_t>(const std::vector<std::int64_t>&)>& named,
+                 const SampleName* sample) {
   const bool same_value = options.casting == Casting::same_value;
-  std::vector<std::int64_t> index = unravel(source.shape, tally.first_loss);
+  std::vector<std::int64_t> index = named(unravel(source.shape, tally.first_loss));
   std::string value = value_text(source, elements, tally.first_loss);
   const std::string rule =
       same_value ? "casting='same_value'" : "overflow='" + std::string(to_string(options.overflow)) + "'";
-  const std::string fate = same_value ? " would change" : " would overflow";
+  const std::string fate = std::string(options.is_affine() ? ", scaled and shifted," : "") +
+                           (same_value ? " would change" : " would overflow");
   const std::string message = rule + " forbids this cast of " + to_string(source.dtype) + " to " + to_string(to) +
                               ": " + std::to_string(tally.losses) + " of " + std::to_string(tally.report.count) +
                               (tally.report.count == 1 ? " element" : " elements") + fate + ", the first is " + value +

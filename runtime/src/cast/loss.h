@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "halfway/cast.h"
 #include "pass.h"
@@ -23,10 +25,13 @@ struct SampleName {
   [[nodiscard]] std::string text() const;
 };
 
-// `tally.first_loss` is a position in `source`. For a sample the index has its number in front.
+// `tally.first_loss` is a position in `source`. `named` turns an index of `source` into the one that the caller knows;
+// for a sample it has its number in front.
 // throws: CastError, always
 [[noreturn]] void refuse_loss(const TensorView& source, const Elements& elements, DType to, const CastOptions& options,
-                              const Tally& tally, const SampleName* sample = nullptr);
+                              const Tally& tally,
+                              const std::function<std::vector<std::int64_t>(const std::vector<std::int64_t>&)>& named,
+                              const SampleName* sample = nullptr);
 
 }  // namespace detail
 }  // namespace v0

@@ -38,7 +38,9 @@ void swap_units(std::byte* data, std::int64_t stride, std::int64_t n) noexcept {
 
 }  // namespace
 
-void Nest::add(std::int64_t dim, std::int64_t source_stride, std::int64_t destination_stride) noexcept {
+void Nest::add(std::size_t axis, std::int64_t dim, std::int64_t source_stride,
+               std::int64_t destination_stride) noexcept {
+  axes_[ndim] = static_cast<std::uint8_t>(axis);
   shape[ndim] = dim;
   source_strides[ndim] = source_stride;
   destination_strides[ndim] = destination_stride;
@@ -46,7 +48,7 @@ void Nest::add(std::int64_t dim, std::int64_t source_stride, std::int64_t destin
   count *= dim;
 }
 
-void Nest::normalise() noexcept {
+void Nest::normalise(std::span<const std::int64_t> axes, Positions* positions) noexcept {
   // 1. The destination's steps run upwards.
   for (std::size_t i = 0; i < ndim; ++i) {
     if (destination_strides[i] >= 0) continue;
@@ -54,6 +56,7 @@ void Nest::normalise() noexcept {
     source += source_strides[i] * (shape[i] - 1);
     destination_strides[i] = -destination_strides[i];
     source_strides[i] = -source_strides[i];
+    reversed_ |= std::uint64_t{1} << axes_[i];
   }
   // 2. The destination's largest steps outermost: insertion, since the axes mostly are in order already.
   for (std::size_t i = 1; i < ndim; ++i) {
@@ -63,11 +66,13 @@ void Nest::normalise() noexcept {
            distance(source_strides[j - 1]) >= distance(source_strides[j]))) {
         break;
       }
+      std::swap(axes_[j - 1], axes_[j]);
       std::swap(shape[j - 1], shape[j]);
       std::swap(source_strides[j - 1], source_strides[j]);
       std::swap(destination_strides[j - 1], destination_strides[j]);
     }
   }
+  if (positions != nullptr) describe(axes, *positions);
   // 3. A dimension whose neighbour inside ends where its own next step begins, in both tensors, is the same loop.
   std::size_t last = 0;
   for (std::size_t i = 1; i < ndim; ++i) {
@@ -80,31 +85,64 @@ void Nest::normalise() noexcept {
     source_strides[last] = source_strides[i];
     destination_strides[last] = destination_strides[i];
   }
-  if (ndim == 0) add(1, 0, 0);
+  if (ndim == 0) add(0, 1, 0, 0);
   ndim = last + 1;
 }
 
-Nest Nest::between(const TensorView& source, const MutableView& destination) noexcept {
+void Nest::describe(std::span<const std::int64_t> axes, Positions& positions) const noexcept {
+  positions.ndim = ndim;
+  positions.first_index = positions.origin;
+  std::int64_t below = 1;
+  for (std::size_t i = ndim; i-- > 0;) {
+    const std::size_t axis = axes_[i];
+    positions.shape[i] = shape[i];
+    if (i + 1 < ndim && axis > axes_[i + 1]) positions.in_order = false;
+    if (axis == positions.axis) {
+      positions.extent = shape[i];
+      positions.below = below;
+      positions.is_reversed = (reversed_ >> axis & 1) != 0;
+    }
+    below *= shape[i];
+  }
+  // Rows of a result that is longer than what is walked of it do not follow each other.
+  const bool has_gaps = positions.last_extent != 0 && !axes.empty() && positions.last_extent != axes.back();
+  if (reversed_ != 0 || has_gaps) positions.in_order = false;
+  if (ndim == 0) positions.in_order = true;
+  if (positions.in_order) return;
+  // The steps of row-major order: the product of the extents of later axes, which may stand anywhere in the nest.
+  const std::size_t last = axes.size() - 1;
+  for (std::size_t i = 0; i < ndim; ++i) {
+    std::int64_t step = has_gaps && axes_[i] != last ? positions.last_extent : 1;
+    for (std::size_t j = 0; j < ndim; ++j) {
+      if (axes_[j] > axes_[i] && !(has_gaps && axes_[j] == last)) step *= shape[j];
+    }
+    const bool is_reversed = (reversed_ >> axes_[i] & 1) != 0;
+    if (is_reversed) positions.first_index += step * (shape[i] - 1);
+    positions.index_strides[i] = is_reversed ? -step : step;
+  }
+}
+
+Nest Nest::between(const TensorView& source, const MutableView& destination, Positions* positions) noexcept {
   Nest nest;
   nest.source = static_cast<const std::byte*>(source.data);
   nest.destination = static_cast<std::byte*>(destination.data);
   for (std::size_t i = 0; i < source.shape.size(); ++i) {
-    if (source.shape[i] != 1) nest.add(source.shape[i], source.byte_stride(i), destination.byte_stride(i));
+    if (source.shape[i] != 1) nest.add(i, source.shape[i], source.byte_stride(i), destination.byte_stride(i));
   }
-  nest.normalise();
+  nest.normalise(source.shape, positions);
   return nest;
 }
 
-Nest Nest::of(const TensorView& source) noexcept {
+Nest Nest::of(const TensorView& source, Positions* positions) noexcept {
   Nest nest;
   nest.source = static_cast<const std::byte*>(source.data);
   std::int64_t elements = 1;
   for (const std::int64_t dim : source.shape) elements *= dim;
   for (std::size_t i = 0; i < source.shape.size(); ++i) {
     elements /= source.shape[i];
-    if (source.shape[i] != 1) nest.add(source.shape[i], source.byte_stride(i), elements);
+    if (source.shape[i] != 1) nest.add(i, source.shape[i], source.byte_stride(i), elements);
   }
-  nest.normalise();
+  nest.normalise(source.shape, positions);
   return nest;
 }
 

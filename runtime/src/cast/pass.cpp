@@ -4,7 +4,7 @@
 #include <mutex>
 
 #include "converter.h"
-#include "environment.h"
+#include "copier.h"
 #include "parallel_run.h"
 #include "tuning.h"
 
@@ -13,51 +13,51 @@ inline namespace v0 {
 namespace detail {
 namespace {
 
+// The parts of a pass among threads.
 template <class Work>
-void split(std::int64_t count, std::size_t bytes_of_pair, const Work& work) noexcept {
-  const std::int64_t tasks = task_count(static_cast<std::size_t>(count) * bytes_of_pair);
-  if (tasks == 1) return work(0, count);
+void split(const Pass& pass, const Work& work) noexcept {
+  const std::size_t bytes = static_cast<std::size_t>(pass.nest.count) * (pass.from.size + pass.to.size);
+  const std::int64_t tasks = task_count(bytes);
+  if (tasks == 1) return work(pass.share(1, 0));
   run_parallel(static_cast<int>(tasks), [&](int index) noexcept {
-    const Share share(count, tasks, index);
-    if (share.begin < share.end) work(share.begin, share.end);
+    const Share share = pass.share(tasks, index);
+    if (share.begin < share.end) work(share);
   });
 }
 
-bool is_contiguous_pair(const Nest& nest, const Elements& from, const Elements& to) noexcept {
-  const auto step = [&](std::int64_t stride, std::size_t size) {
-    return nest.count == 1 || stride == static_cast<std::int64_t>(size);
-  };
-  return nest.ndim == 1 && from.swap_unit == 1 && to.swap_unit == 1 && step(nest.source_strides[0], from.size) &&
-         (nest.destination == nullptr || step(nest.destination_strides[0], to.size));
+bool is_step(const Nest& nest, std::int64_t stride, std::size_t size) noexcept {
+  return nest.count == 1 || stride == static_cast<std::int64_t>(size);
 }
 
-bool is_worth_streaming(const Nest& nest, std::size_t size) noexcept {
-  return nest.destination != nullptr && static_cast<std::size_t>(nest.count) * size >= streaming_bytes();
+bool is_contiguous_pair(const Nest& nest, std::size_t from_size, std::size_t to_size) noexcept {
+  return nest.ndim == 1 && is_step(nest, nest.source_strides[0], from_size) &&
+         (nest.destination == nullptr || is_step(nest, nest.destination_strides[0], to_size));
 }
 
-void copy_strided(const Nest& nest, std::size_t size, std::size_t swap_unit, std::int64_t begin,
-                  std::int64_t end) noexcept {
-  Cursor<const std::byte> in(nest, nest.source_strides, nest.source, begin);
-  Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, begin);
-  // Swapped elements are turned round in place, piece by piece while they are in the cache.
-  const std::int64_t most = swap_unit > 1 ? static_cast<std::int64_t>(block_components) : nest.count;
-  for (std::int64_t left = end - begin; left > 0;) {
-    const std::int64_t some = std::min({in.run(), most, left});
-    copy_run(in.get(), in.stride(), out.get(), out.stride(), some, size);
-    if (swap_unit > 1) swap_run(out.get(), out.stride(), some, size, swap_unit);
-    in.advance(some);
-    out.advance(some);
-    left -= some;
+// Whether the destination is one run of elements in the order of the nest.
+bool is_dense(const Nest& nest, std::size_t size) noexcept {
+  auto step = static_cast<std::int64_t>(size);
+  for (std::size_t i = nest.ndim; i-- > 0;) {
+    if (nest.shape[i] != 1 && nest.destination_strides[i] != step) return false;
+    step *= nest.shape[i];
   }
+  return nest.destination != nullptr;
 }
 
-void copy_part(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit, bool streams,
-               std::int64_t begin, std::int64_t end) noexcept {
-  if (!streams) return copy_strided(nest, size, swap_unit, begin, end);
+// Whether what is written is runs that are worth to be written past the caches.
+bool is_in_runs(const Nest& nest, std::size_t size) noexcept {
+  const std::size_t last = nest.ndim - 1;
   const auto step = static_cast<std::int64_t>(size);
-  kernels.stream(nest.destination + begin * step, nest.source + begin * step,
-                 static_cast<std::size_t>(end - begin) * size, nullptr, 0);
-  order_streamed_stores();
+  return nest.destination != nullptr && (is_dense(nest, size) || (nest.destination_strides[last] == step &&
+                                                                  nest.shape[last] * step >= shortest_streamed_run));
+}
+
+bool is_large(const Nest& nest, std::size_t size) noexcept {
+  return static_cast<std::size_t>(nest.count) * size >= streaming_bytes();
+}
+
+std::int64_t block_of(const Treatment& treatment) noexcept {
+  return treatment.copies ? static_cast<std::int64_t>(block_components) : Converter::block_of(treatment.route);
 }
 
 }  // namespace
@@ -81,8 +81,7 @@ std::int64_t task_count(std::size_t bytes) noexcept {
   return static_cast<std::int64_t>(std::clamp(bytes / task_bytes, std::size_t{1}, most));
 }
 
-Share::Share(std::int64_t count, std::int64_t tasks, std::int64_t index) noexcept {
-  constexpr auto grain = static_cast<std::int64_t>(block_components);
+Share::Share(std::int64_t count, std::int64_t grain, std::int64_t tasks, std::int64_t index) noexcept {
   const std::int64_t grains = (count + grain - 1) / grain;
   begin = std::min(count, grains * index / tasks * grain);
   end = std::min(count, grains * (index + 1) / tasks * grain);
@@ -99,63 +98,94 @@ Treatment Treatment::copy(const Elements& from, const Elements& to) noexcept {
   treatment.counts = false;
   treatment.streams = false;
   treatment.watched = 0;
+  treatment.transform = nullptr;
   return treatment;
 }
 
 Treatment Treatment::conversion(const Kernels& kernels, const Elements& from, const Elements& to, bool saturate,
-                                bool counts, convert::Flags watched) noexcept {
+                                bool counts, convert::Flags watched, const Transform* transform) noexcept {
+  const Route route = transform == nullptr ? Route::between(kernels, from.dtype, to.dtype, saturate)
+                                           : Route::between(kernels, from.dtype, to.dtype, saturate,
+                                                            {transform->affine, transform->stochastic});
   return {.from = from,
           .to = to,
           .copies = false,
           .counts = counts,
           .streams = false,
           .watched = watched,
-          .route = Route::between(kernels, from.dtype, to.dtype, saturate)};
+          .route = route,
+          .transform = route.affine != nullptr || route.stochastic != nullptr ? transform : nullptr};
 }
 
-void run_part(const Kernels& kernels, const Treatment& treatment, const Nest& nest, std::int64_t begin,
-              std::int64_t end, std::int64_t first_index, Tally& tally) noexcept {
-  const bool contiguous = is_contiguous_pair(nest, treatment.from, treatment.to);
-  const bool streams = treatment.streams && contiguous && nest.destination != nullptr;
+Pass::Pass(const Kernels& used, const Treatment& done, const Nest& walked, const Positions* at) noexcept
+    : kernels(used),
+      treatment(done),
+      nest(walked),
+      from(done.from),
+      to(done.to),
+      route(done.route),
+      tiling(walked, done.from.size, done.to.size, block_of(done)),
+      transform(done.transform),
+      positions(at),
+      counts(done.counts),
+      contiguous(is_contiguous_pair(walked, done.from.size, done.to.size)),
+      dense(is_dense(walked, done.to.size)),
+      in_place(walked.source == walked.destination),
+      streams(done.streams && is_in_runs(walked, done.to.size)) {
+  if (treatment.copies) return;
+  const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
+  const bool is_plain =
+      transform == nullptr && contiguous && !in_place && from.swap_unit == 1 && to.swap_unit == 1 && !route.saturate;
+  if (!is_plain || (nest.destination != nullptr && !(streams && aligned))) return;
+  const FusedLoop* const fused = kernels.find_fused(from.dtype, to.dtype);
+  if (fused == nullptr) return;
+  streamed = fused->streamed;
+  streamed_counted = fused->streamed_counted;
+}
+
+Share Pass::share(std::int64_t tasks, std::int64_t index) const noexcept {
+  if (tiling.pays()) return {tiling.count(), 1, tasks, index};
+  return {nest.count, static_cast<std::int64_t>(block_components), tasks, index};
+}
+
+void Pass::run(const Share& part, Tally& tally, std::int64_t first) const noexcept {
   if (treatment.copies) {
-    if (treatment.counts) tally.report.count += static_cast<std::uint64_t>(end - begin);
     if (nest.destination == nullptr) return;
-    copy_part(kernels, nest, treatment.to.size, treatment.from.swap_unit, streams, begin, end);
-    return;
+    const Copy copy{.kernels = kernels,
+                    .nest = nest,
+                    .tiling = tiling,
+                    .size = to.size,
+                    .swap_unit = from.swap_unit,
+                    .streams = streams};
+    return Copier(copy).run(part.begin, part.end);
   }
-  const Pass pass{.kernels = kernels,
-                  .nest = nest,
-                  .from = treatment.from,
-                  .to = treatment.to,
-                  .route = treatment.route,
-                  .counts = treatment.counts,
-                  .contiguous = contiguous,
-                  .streams = streams};
-  Tally part{.watched = treatment.watched};
-  Converter(pass, &part).run(begin, end);
-  if (!treatment.counts) return;
-  if (part.first_loss >= 0) part.first_loss += first_index;
-  tally += part;
+  Tally own{.watched = treatment.watched};
+  Converter(*this, &own).run(part.begin, part.end);
+  if (!counts) return;
+  if (own.first_loss >= 0) own.first_loss += first;
+  tally += own;
 }
 
 void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept {
   Treatment treatment = Treatment::copy({DType{}, size, swap_unit}, {DType{}, size, 1});
-  treatment.streams = is_worth_streaming(nest, size);
-  split(nest.count, 2 * size, [&](std::int64_t begin, std::int64_t end) noexcept {
+  treatment.streams = is_large(nest, size);
+  const Pass pass(kernels, treatment, nest);
+  split(pass, [&](const Share& share) noexcept {
     Tally none;
-    run_part(kernels, treatment, nest, begin, end, 0, none);
+    pass.run(share, none);
   });
 }
 
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
-                  Tally* tally) noexcept {
+                  Tally* tally, const Transform* transform, const Positions* positions) noexcept {
   Treatment treatment = Treatment::conversion(kernels, from, to, saturate, tally != nullptr,
-                                              tally != nullptr ? tally->watched : convert::Flags{0});
-  treatment.streams = is_worth_streaming(nest, to.size);
+                                              tally != nullptr ? tally->watched : convert::Flags{0}, transform);
+  treatment.streams = is_large(nest, to.size);
+  const Pass pass(kernels, treatment, nest, positions);
   std::mutex adding;
-  split(nest.count, from.size + to.size, [&](std::int64_t begin, std::int64_t end) noexcept {
+  split(pass, [&](const Share& share) noexcept {
     Tally part;
-    run_part(kernels, treatment, nest, begin, end, 0, part);
+    pass.run(share, part);
     if (tally != nullptr) {
       const std::lock_guard lock(adding);
       *tally += part;

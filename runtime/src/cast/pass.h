@@ -1,27 +1,24 @@
 // A pass over nests: copies or converts, and counts. Private to the runtime.
 //
-// What is done to the elements (a `Treatment`) is chosen once, for any number of nests; nests are worked through in
-// parts, on any thread. `copy_pass` and `convert_pass` share one nest among threads, batch.h many.
+// What is done to the elements (a `Treatment`) is chosen once, for any number of nests. With a nest it makes a `Pass`,
+// which is worked through in parts, on any thread. `copy_pass` and `convert_pass` share one nest among threads, batch.h
+// many.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "elements.h"
 #include "halfway/cast.h"
 #include "halfway/convert.h"
 #include "nest.h"
 #include "route.h"
+#include "tiling.h"
+#include "transform.h"
 
 namespace halfway {
 inline namespace v0 {
 namespace detail {
-
-// How the elements of one side lie in memory.
-struct Elements {
-  DType dtype;
-  std::size_t size;       // bytes of an element
-  std::size_t swap_unit;  // bytes whose order is reversed; 1 when nothing is
-};
 
 // What a pass found. The loss that the caller asks about is any of `watched`.
 struct Tally {
@@ -39,42 +36,72 @@ struct Treatment {
   Elements from;
   Elements to;
   bool copies;   // bit by bit, castable or not
-  bool counts;   // into a tally
-  bool streams;  // past the caches, where both sides are contiguous
+  bool counts;   // into a tally; of copies there is nothing to count but how many
+  bool streams;  // past the caches, where runs of the destination are long: it is large
   convert::Flags watched;
-  Route route;  // not set when `copies`
+  Route route;                 // not set when `copies`
+  const Transform* transform;  // nullptr: none
 
   // Elements of one size, in any byte orders.
   static Treatment copy(const Elements& from, const Elements& to) noexcept;
 
-  // Castable dtypes.
+  // Castable dtypes. Between equal ones bits are copied, and only NaN can be counted, unless the transform, which fits
+  // the dtypes (see Route::between), is affine.
   static Treatment conversion(const Kernels& kernels, const Elements& from, const Elements& to, bool saturate,
-                              bool counts, convert::Flags watched) noexcept;
+                              bool counts, convert::Flags watched, const Transform* transform = nullptr) noexcept;
 };
 
-// Elements [begin, end) of a nest, in its order, on the calling thread. Positions in the tally count from
-// `first_index`, the position of the nest's first element. Where nothing counts, the tally stays as it is.
-void run_part(const Kernels& kernels, const Treatment& treatment, const Nest& nest, std::int64_t begin,
-              std::int64_t end, std::int64_t first_index, Tally& tally) noexcept;
-
-// How many tasks a pass that reads and writes so many bytes is worth. One: it is not worth a second thread.
-[[nodiscard]] std::int64_t task_count(std::size_t bytes) noexcept;
-
-// The elements of a task: equal parts, whose borders are whole blocks, so that no two threads write to one cache line.
+// What one task does of the parts of a pass: equal numbers, whose borders are whole grains.
 struct Share {
   std::int64_t begin;
   std::int64_t end;
 
-  Share(std::int64_t count, std::int64_t tasks, std::int64_t index) noexcept;
+  Share(std::int64_t count, std::int64_t grain, std::int64_t tasks, std::int64_t index) noexcept;
 };
 
-// Elements of one dtype, bit by bit: any size. The units differ when the byte order does.
+// A nest and what is done to it. Borrows all that it is made from. Without a destination in the nest nothing is
+// written; if both sides are the same places, elements change where they are.
+struct Pass {
+  // The nest's positions say where an element stands, for a transform.
+  Pass(const Kernels& kernels, const Treatment& treatment, const Nest& nest,
+       const Positions* positions = nullptr) noexcept;
+
+  // The part of one of so many tasks, elements in the order of the nest, or tiles where it is walked in tiles: no two
+  // threads write to one cache line of a run.
+  [[nodiscard]] Share share(std::int64_t tasks, std::int64_t index) const noexcept;
+
+  // On the calling thread. Positions in the tally count from `first`, that of the nest's first element. Where nothing
+  // counts, the tally stays as it is.
+  void run(const Share& part, Tally& tally, std::int64_t first = 0) const noexcept;
+
+  const Kernels& kernels;
+  const Treatment& treatment;
+  const Nest& nest;
+  const Elements& from;
+  const Elements& to;
+  const Route& route;
+  Tiling tiling;
+  const Transform* transform;  // nullptr: the route does nothing but convert
+  const Positions* positions;  // of a transform
+  bool counts;                 // into a tally
+  bool contiguous;             // both sides are one run of elements
+  bool dense;                  // the destination is one run of elements in the order of the nest
+  bool in_place;               // both sides are the same places
+  bool streams;                // past the caches: runs of the destination are long
+  // Loops over contiguous pairs that stream by themselves: nullptr where there is none, or it is not wanted.
+  EncodeLoop streamed = nullptr;
+  CountedLoop streamed_counted = nullptr;
+};
+
+// How many tasks a pass that reads and writes so many bytes is worth. One: it is not worth a second thread.
+[[nodiscard]] std::int64_t task_count(std::size_t bytes) noexcept;
+
+// Elements of one dtype, bit by bit: any size. The bytes of each `swap_unit` are reversed; 1: none are.
 void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept;
 
-// Castable dtypes. Counts into `tally` when there is one. Without a destination in the nest nothing is written. Between
-// equal dtypes the bits are copied, and only NaN can be counted.
+// Castable dtypes. Counts into `tally` when there is one.
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
-                  Tally* tally) noexcept;
+                  Tally* tally, const Transform* transform = nullptr, const Positions* positions = nullptr) noexcept;
 
 }  // namespace detail
 }  // namespace v0

@@ -42,8 +42,8 @@ bool are_apart(const void* a, std::size_t a_bytes, const void* b, std::size_t b_
 bool cast_plainly(const TensorView& source, const MutableView& destination, const CastOptions& options) {
   const DType from = source.dtype;
   const DType to = destination.dtype;
-  const bool checks =
-      options.report != nullptr || options.overflow == Overflow::raise || options.casting == Casting::same_value;
+  const bool checks = options.report != nullptr || options.overflow == Overflow::raise ||
+                      options.casting == Casting::same_value || options.transforms();
   if (checks || from == to || is_complex(from) != is_complex(to) || !can_cast(from, to, options.casting)) return false;
   if (source.swapped || destination.swapped || destination.readonly || !is_host(source.device) ||
       !is_host(destination.device) || source.data == nullptr || destination.data == nullptr) {

@@ -46,6 +46,7 @@ Route Route::between(const Kernels& kernels, DType from, DType to, bool saturate
       .from = from,
       .to = to,
       .saturate = saturate,
+      .copies = from == to,
       .wide = decoding.wide,
       .decode = decoding.loop,
       .encode = saturate ? target.encode_saturated[wide] : target.encode[wide],
@@ -69,9 +70,78 @@ Route Route::between(const Kernels& kernels, DType from, DType to, bool saturate
   } else if (!decodes) {
     route.single = route.encode;
   } else if (!saturate) {
-    for (const FusedLoop& fused : kernels.fused) {
-      if (fused.from == from && fused.to == to) route.single = fused.loop;
-    }
+    const FusedLoop* const fused = kernels.find_fused(from, to);
+    if (fused != nullptr) route.single = fused->loop;
+  }
+  return route;
+}
+
+namespace {
+
+// Decoding into the compute type. Integers of 64 bits are rounded to it; all else is exact.
+DecodeLoop compute_decoding(const Kernels& kernels, const Decoding& number) noexcept {
+  const bool is_integer = number.wide == WideType::int64 || number.wide == WideType::uint64;
+  return is_integer ? kernels.find(float64)->encode[static_cast<std::size_t>(number.wide)] : number.loop;
+}
+
+void add_affine(Route& route, const Kernels& kernels, bool stochastic) noexcept {
+  const DTypeKernels& target = *kernels.find(route.to);
+  const Decoding& number = kernels.find(route.from)->number;
+  const bool is_single = number.wide == WideType::float32;
+  route.copies = false;
+  route.single = nullptr;
+  route.decode = compute_decoding(kernels, number);
+  route.wide = is_single ? WideType::float32 : WideType::float64;
+  route.affine = &kernels.affine[is_single ? 0 : 1];
+  route.possible = convert::counted | (is_floating(route.to) ? 0 : convert::nan_dropped);
+  const auto compute = static_cast<std::size_t>(route.wide);
+  if (target.encode_nearest[compute] != nullptr) {
+    route.nearest = true;
+    route.encode = target.encode_nearest[compute];
+    route.counted = target.nearest_counted[compute];
+    return;
+  }
+  if (stochastic && target.encode_stochastic[compute] != nullptr) {
+    route.stochastic = target.encode_stochastic[compute];
+    route.stochastic_counted = target.stochastic_counted[compute];
+    return;
+  }
+  if (is_narrow(target) && !is_single) {
+    route.odd = kernels.find(float64)->odd.loop;
+    route.wide = WideType::float32;
+  }
+  const auto wide = static_cast<std::size_t>(route.wide);
+  route.encode = route.saturate ? target.encode_saturated[wide] : target.encode[wide];
+  route.counted = target.encode_counted[wide];
+  for (const FusedAffine& fused : kernels.fused_affine) {
+    if (fused.from == route.from && fused.to == route.to && !route.saturate) route.fused_affine = fused.loop;
+  }
+}
+
+void add_stochastic(Route& route, const Kernels& kernels) noexcept {
+  const DTypeKernels& target = *kernels.find(route.to);
+  Decoding decoding = kernels.find(route.from)->number;
+  const bool is_integer = decoding.wide == WideType::int64 || decoding.wide == WideType::uint64;
+  if (is_integer && target.dtype != float64) {
+    decoding = {WideType::float64, kernels.integers_to_odd[decoding.wide == WideType::int64 ? 0 : 1]};
+  }
+  const auto wide = static_cast<std::size_t>(decoding.wide);
+  if (target.encode_stochastic[wide] == nullptr) return;
+  route.wide = decoding.wide;
+  route.decode = decoding.loop;
+  route.single = nullptr;
+  route.stochastic = target.encode_stochastic[wide];
+  route.stochastic_counted = target.stochastic_counted[wide];
+}
+
+}  // namespace
+
+Route Route::between(const Kernels& kernels, DType from, DType to, bool saturate, Extras extras) noexcept {
+  Route route = between(kernels, from, to, saturate);
+  if (extras.affine) {
+    add_affine(route, kernels, extras.stochastic);
+  } else if (extras.stochastic && from != to) {
+    add_stochastic(route, kernels);
   }
   return route;
 }

@@ -16,12 +16,19 @@ namespace detail {
   return dtype.code == static_cast<std::uint8_t>(TypeCode::complex);
 }
 
+// What is done to the values of a route between its stages.
+struct Extras {
+  bool affine = false;      // scale and shift
+  bool stochastic = false;  // rounding
+};
+
 // Sizes and loops speak of components: one an element, or two where the dtype is complex.
 struct Route {
   DType from;
   DType to;
   bool saturate;
-  WideType wide;        // what is between the stages
+  bool copies;          // equal dtypes: bits are copied, and decoded is only what is counted
+  WideType wide;        // what is encoded
   DecodeLoop decode;    // nullptr: the source is of the wide type
   EncodeLoop encode;    // nullptr: the destination is of the wide type, and nothing is left to do
   EncodeLoop single;    // the whole way in one loop, or nullptr
@@ -31,8 +38,20 @@ struct Route {
   // Flags that can occur at all. Nothing else needs to be looked for.
   convert::Flags possible;
 
+  // Scale and shift between the stages; nullptr: none. `decode` gives the compute type then.
+  const AffineLoops* affine = nullptr;
+  DecodeLoop odd = nullptr;             // from float64 as compute type to `wide`, or nullptr: it is that already
+  AffineLoop fused_affine = nullptr;    // the whole way for one pair of coefficients, uncounted, or nullptr
+  bool nearest = false;                 // `encode` and `counted` round floats to the nearest integer
+  StochasticLoop stochastic = nullptr;  // instead of `encode`, or nullptr
+  StochasticCountedLoop stochastic_counted = nullptr;
+
   // Both dtypes are castable.
   static Route between(const Kernels& kernels, DType from, DType to, bool saturate) noexcept;
+
+  // With more than conversion. Affine: both dtypes are real. Stochastic: the target's components are floats; where they
+  // hold every value of the source there is nothing to round, and the route is that of between().
+  static Route between(const Kernels& kernels, DType from, DType to, bool saturate, Extras extras) noexcept;
 };
 
 // Converts `n` contiguous components in the machine's byte order, without counting. The route is of two different

@@ -168,6 +168,13 @@ const DTypeKernels* Kernels::find(DType dtype) const noexcept {
   return row == no_row ? nullptr : &dtypes[row];
 }
 
+const FusedLoop* Kernels::find_fused(DType from, DType to) const noexcept {
+  for (const FusedLoop& loop : fused) {
+    if (loop.from == from && loop.to == to) return &loop;
+  }
+  return nullptr;
+}
+
 std::span<const std::string_view> available_tiers() noexcept { return {available().names.data(), available().count}; }
 
 std::string_view active_tier() noexcept {

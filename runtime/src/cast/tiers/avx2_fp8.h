@@ -1,4 +1,4 @@
-// fp8 in AVX2 and F16C: what avx2.h says of itself goes for this as well. Included by loops.h alone, after it.
+// Steps of fp8 in AVX2: what avx2.h says of itself goes for this as well. Included by loops.h alone, after it.
 #pragma once
 
 // NOLINTBEGIN(misc-definitions-in-headers): included once, by the sources of the tiers
@@ -9,6 +9,9 @@ namespace detail {
 namespace {
 
 // --- fp8 of at most 3 mantissa bits, which bfloat16 holds exactly
+
+template <class E>
+concept SmallFloat = convert::is_float<E> && E::bits == 8 && E::has_sign&& E::mantissa_bits <= 3;
 
 // bfloat16 patterns of the subnormal numbers, by mantissa.
 template <class E>
@@ -55,118 +58,90 @@ inline __m256i widen_bytes(const std::byte* from) noexcept {  // 16 bytes to 16 
   return _mm256_cvtepu8_epi16(load_half(from));
 }
 
-template <class E>
-void fp8_to_bfloat16(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) store_vector(to + 2 * i, widen_to_bfloat16<E>(widen_bytes(from + i)));
-  convert_rest<convert::BFloat16, E>(from, to, i, n);
-}
+template <SmallFloat E>
+struct Step<convert::BFloat16, E> {
+  static constexpr std::size_t width = 16;
+  static OneVector of(const std::byte* from) noexcept { return one(widen_to_bfloat16<E>(widen_bytes(from))); }
+};
 
-template <class E>
-void fp8_to_float(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const __m256i bfloats = in_order(widen_to_bfloat16<E>(widen_bytes(from + i)));
-    store_widened(to + 4 * i, bfloats, _mm256_cmpeq_epi16(bfloats, _mm256_set1_epi16(0x7FFF)));
+template <SmallFloat E>
+struct Step<convert::Float32, E> {
+  static constexpr std::size_t width = 16;
+  static TwoVectors of(const std::byte* from) noexcept {
+    const __m256i bfloats = in_order(widen_to_bfloat16<E>(widen_bytes(from)));
+    return widened(bfloats, _mm256_cmpeq_epi16(bfloats, _mm256_set1_epi16(0x7FFF)));
   }
-  for (; i < n; ++i) store<float>(to + 4 * i, E::decode(load<std::uint8_t>(from + i)));
-}
+};
 
-// Where they are the way to decode, and to fuse.
-template <>
-void decode_number<convert::Float8E4M3>(const std::byte* __restrict elements, std::byte* __restrict wide,
-                                        std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E4M3>(elements, wide, n);
-}
-template <>
-void decode_number<convert::Float8E4M3B11FNUZ>(const std::byte* __restrict elements, std::byte* __restrict wide,
-                                               std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E4M3B11FNUZ>(elements, wide, n);
-}
-template <>
-void decode_number<convert::Float8E4M3FN>(const std::byte* __restrict elements, std::byte* __restrict wide,
-                                          std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E4M3FN>(elements, wide, n);
-}
-template <>
-void decode_number<convert::Float8E4M3FNUZ>(const std::byte* __restrict elements, std::byte* __restrict wide,
-                                            std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E4M3FNUZ>(elements, wide, n);
-}
-template <>
-void decode_number<convert::Float8E5M2>(const std::byte* __restrict elements, std::byte* __restrict wide,
-                                        std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E5M2>(elements, wide, n);
-}
-template <>
-void decode_number<convert::Float8E5M2FNUZ>(const std::byte* __restrict elements, std::byte* __restrict wide,
-                                            std::size_t n) noexcept {
-  fp8_to_float<convert::Float8E5M2FNUZ>(elements, wide, n);
-}
-template <>
-void convert_fused<convert::BFloat16, convert::Float8E4M3FN>(const std::byte* __restrict from, std::byte* __restrict to,
-                                                             std::size_t n) noexcept {
-  fp8_to_bfloat16<convert::Float8E4M3FN>(from, to, n);
-}
-template <>
-void convert_fused<convert::BFloat16, convert::Float8E5M2>(const std::byte* __restrict from, std::byte* __restrict to,
-                                                           std::size_t n) noexcept {
-  fp8_to_bfloat16<convert::Float8E5M2>(from, to, n);
-}
+// --- float32 to fp8
 
-// --- float32 to fp8 by way of float16
+// The addition of floats rounds, at the weight of the last bit of the sum: added to a power of two that is as many
+// times larger as float has digits more, a number is rounded where the fp8 format ends, once and to nearest even. The
+// digits of the sum, counted from the power, are the number of units in the last place of the fp8; the exponent field
+// adds those below them. Powers stop at the smallest normal number, so that subnormal ones need nothing of their own.
+template <class E, bool saturate>
+struct Fp8Rounding {
+  static constexpr int shift = convert::Float32::mantissa_bits - E::mantissa_bits;
+  static constexpr float smallest_normal = convert::detail::power_of_two(1 - E::bias);
+  // Beyond the finite numbers: infinity, or NaN where there is none, is the next pattern.
+  static constexpr float largest = convert::detail::bit_cast<float>(convert::detail::bits_of(E::decode(E::max_finite)) +
+                                                                    (saturate ? 0U : 1U << shift));
+  static constexpr bool nan_is_beyond = !saturate && !E::has_infinity;
+  // What the exponent field of float, moved to the place of that of fp8, has too much.
+  static constexpr int excess = static_cast<int>(convert::detail::bits_of(smallest_normal) >> shift);
 
-// Multiplied by a power of two, the numbers of an fp8 format with at most 5 exponent bits are float16 with fewer
-// digits, subnormals included: then rounding is the same for all of them, in integers. float16 has enough digits more
-// for the rounding in between to be to odd: towards zero, with the last bit set if anything was lost.
-inline __m256i to_odd_float16(__m256 low, __m256 high) noexcept {
-  constexpr int to_zero = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
-  const __m128i low_halves = _mm256_cvtps_ph(low, to_zero);
-  const __m128i high_halves = _mm256_cvtps_ph(high, to_zero);
-  const __m256 low_lost = _mm256_cmp_ps(_mm256_cvtph_ps(low_halves), low, _CMP_NEQ_UQ);
-  const __m256 high_lost = _mm256_cmp_ps(_mm256_cvtph_ps(high_halves), high, _CMP_NEQ_UQ);
-  const __m256i lost = in_order(_mm256_packs_epi32(_mm256_castps_si256(low_lost), _mm256_castps_si256(high_lost)));
-  const __m256i halves = _mm256_inserti128_si256(_mm256_castsi128_si256(low_halves), high_halves, 1);
-  return _mm256_or_si256(halves, _mm256_srli_epi16(lost, 15));
-}
-
-template <class E>
-void float_to_fp8(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
-  using convert::Float16;
-  constexpr int shift = Float16::mantissa_bits - E::mantissa_bits;
-  const __m256 scale = _mm256_set1_ps(convert::detail::power_of_two(E::bias - Float16::bias));
-  const __m256i just_under_half = _mm256_set1_epi16((1 << (shift - 1)) - 1);
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    // 1. Exact, but where float32 itself becomes subnormal: far below the smallest fp8.
-    const __m256i halves = to_odd_float16(_mm256_mul_ps(load_floats(from + 4 * i), scale),
-                                          _mm256_mul_ps(load_floats(from + 4 * i + 32), scale));
-    // 2. To nearest even, as in convert.h. What float16 cannot hold is beyond the range of fp8 as well.
-    const __m256i magnitude = _mm256_and_si256(halves, _mm256_set1_epi16(0x7FFF));
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi16(magnitude, shift), _mm256_set1_epi16(1));
-    __m256i code = _mm256_srli_epi16(_mm256_add_epi16(_mm256_add_epi16(magnitude, just_under_half), odd), shift);
-    // 3. Infinity or NaN beyond the range, the sign, NaN without one.
-    const __m256i sign = _mm256_and_si256(_mm256_srli_epi16(halves, 8), _mm256_set1_epi16(0x80));
-    code = _mm256_min_epu16(code, _mm256_set1_epi16(E::max_finite + 1));
-    __m256i is_nan = _mm256_cmpgt_epi16(code, _mm256_set1_epi16(E::max_finite));
-    if constexpr (E::has_infinity) is_nan = _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(0x7C00));
-    code = _mm256_blendv_epi8(_mm256_or_si256(code, sign), _mm256_set1_epi16(E::canonical_nan), is_nan);
-    const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), bytes);
+  // 8 magnitudes in units of the smallest subnormal number: patterns, but for `excess`.
+  static __m256i of(__m256 floats) noexcept {
+    // The second operand is the result where one is NaN.
+    const __m256 magnitude = _mm256_min_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0F), floats), _mm256_set1_ps(largest));
+    const __m256i exponent = _mm256_and_si256(_mm256_castps_si256(magnitude), _mm256_set1_epi32(0x7F800000));
+    const __m256i power =
+        _mm256_max_epi32(exponent, _mm256_set1_epi32(static_cast<int>(convert::detail::bits_of(smallest_normal))));
+    const __m256i anchor = _mm256_add_epi32(power, _mm256_set1_epi32(shift << convert::Float32::mantissa_bits));
+    const __m256i sum = _mm256_castps_si256(_mm256_add_ps(magnitude, _mm256_castsi256_ps(anchor)));
+    return _mm256_add_epi32(_mm256_sub_epi32(sum, anchor), _mm256_srli_epi32(power, shift));
   }
-  convert_rest<E, convert::Float32>(from, to, i, n);
+};
+
+// Four vectors of 32-bit integers to bytes, saturated: the sign survives.
+inline __m256i narrow_to_bytes(__m256i a, __m256i b, __m256i c, __m256i d) noexcept {
+  return _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
 }
 
-template <>
-void encode<convert::Float8E4M3FN, float, false>(const std::byte* __restrict wide, std::byte* __restrict elements,
-                                                 std::size_t n) noexcept {
-  float_to_fp8<convert::Float8E4M3FN>(wide, elements, n);
-}
-template <>
-void encode<convert::Float8E5M2, float, false>(const std::byte* __restrict wide, std::byte* __restrict elements,
-                                               std::size_t n) noexcept {
-  float_to_fp8<convert::Float8E5M2>(wide, elements, n);
-}
+template <class E, bool saturate>
+requires(E::dtype == convert::Float8E4M3FN::dtype ||
+         E::dtype == convert::Float8E5M2::dtype) struct Step<E, convert::Float32, saturate> {
+  static constexpr std::size_t width = 32;
+  static OneVector of(const std::byte* from) noexcept {
+    using Rounding = Fp8Rounding<E, saturate>;
+    const __m256 a = load_floats(from);
+    const __m256 b = load_floats(from + 32);
+    const __m256 c = load_floats(from + 64);
+    const __m256 d = load_floats(from + 96);
+    const __m256i excess = _mm256_set1_epi16(Rounding::excess);
+    __m256i codes = _mm256_packs_epi16(_mm256_sub_epi16(_mm256_packs_epi32(Rounding::of(a), Rounding::of(b)), excess),
+                                       _mm256_sub_epi16(_mm256_packs_epi32(Rounding::of(c), Rounding::of(d)), excess));
+    const __m256i nan = _mm256_set1_epi8(E::canonical_nan);
+    __m256i sign = _mm256_and_si256(
+        narrow_to_bytes(_mm256_castps_si256(a), _mm256_castps_si256(b), _mm256_castps_si256(c), _mm256_castps_si256(d)),
+        _mm256_set1_epi8(-128));
+    if constexpr (Rounding::nan_is_beyond) {  // which has no sign
+      sign = _mm256_andnot_si256(_mm256_cmpeq_epi8(codes, nan), sign);
+    }
+    codes = _mm256_or_si256(codes, sign);
+    if constexpr (!Rounding::nan_is_beyond) {
+      const __m256 any = _mm256_or_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q), _mm256_cmp_ps(c, d, _CMP_UNORD_Q));
+      if (_mm256_movemask_ps(any) != 0) {
+        const auto is_nan = [](__m256 floats) {
+          return _mm256_castps_si256(_mm256_cmp_ps(floats, floats, _CMP_UNORD_Q));
+        };
+        codes = _mm256_blendv_epi8(codes, nan, narrow_to_bytes(is_nan(a), is_nan(b), is_nan(c), is_nan(d)));
+      }
+    }
+    // Each half has four of a, of b, of c and of d.
+    return one(_mm256_permutevar8x32_epi32(codes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+  }
+};
 
 }  // namespace
 }  // namespace detail

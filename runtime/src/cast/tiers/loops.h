@@ -19,6 +19,7 @@
 
 #include "../kernels.h"
 #include "halfway/convert.h"
+#include "halfway/rounding.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -51,6 +52,46 @@ constexpr WideType wide_type = std::is_same_v<W, float>          ? WideType::flo
                                : std::is_same_v<W, std::int64_t> ? WideType::int64
                                                                  : WideType::uint64;
 
+// The element type that holds a wide type.
+template <class W>
+using ElementOf =
+    std::conditional_t<std::is_same_v<W, float>, convert::Float32,
+                       std::conditional_t<std::is_same_v<W, double>, convert::Float64, convert::Integer<W>>>;
+
+// Some elements at a time, in registers, where that is worth writing by hand: `of(from)` makes vectors out of `width`
+// of them. The primary template: no such thing.
+template <class To, class From, bool saturate = false>
+struct Step {
+  static constexpr std::size_t width = 0;
+};
+template <class To, class From, bool saturate = false>
+constexpr bool has_step = Step<To, From, saturate>::width != 0;
+
+// Used by steps.
+template <class E>
+void decode_odd(const std::byte* __restrict elements, std::byte* __restrict wide, std::size_t n) noexcept;
+template <class E, class W, bool saturate>
+void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elements, std::size_t n,
+                    Counts& counts) noexcept;
+
+}  // namespace
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway
+
+#if defined(__AVX2__) && defined(__F16C__)
+#define HALFWAY_HAS_STEPS
+#include "avx2.h"
+#include "avx2_counted.h"
+#include "avx2_fp8.h"
+#endif
+#include "moves.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+namespace {
+
 // --- decode
 
 template <class E>
@@ -68,6 +109,10 @@ using Number = decltype(E::decode_number(typename E::Bits{}));
 template <class E>
 void decode_number(const std::byte* __restrict elements, std::byte* __restrict wide, std::size_t n) noexcept {
   using Bits = typename E::Bits;
+#if defined(HALFWAY_HAS_STEPS)
+  using Wide = ElementOf<Number<E>>;
+  if constexpr (has_step<Wide, E>) return run_steps<Wide, E, Cached>(elements, wide, n);
+#endif
   for (std::size_t i = 0; i < n; ++i) {
     store<Number<E>>(wide + i * sizeof(Number<E>), E::decode_number(load<Bits>(elements + i * sizeof(Bits))));
   }
@@ -122,7 +167,7 @@ void decode_odd(const std::byte* __restrict elements, std::byte* __restrict wide
   }
 }
 
-#if !defined(__AVX2__)
+#if !defined(HALFWAY_HAS_STEPS)
 template <>
 void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byte* __restrict wide,
                                   std::size_t n) noexcept {
@@ -130,7 +175,6 @@ void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byt
     store<float>(wide + i * sizeof(float), convert::detail::to_odd(load<double>(elements + i * sizeof(double))));
   }
 }
-
 #endif
 
 // --- encode
@@ -138,6 +182,10 @@ void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byt
 template <class E, class W, bool saturate>
 void encode(const std::byte* __restrict wide, std::byte* __restrict elements, std::size_t n) noexcept {
   using Bits = typename E::Bits;
+#if defined(HALFWAY_HAS_STEPS)
+  using Wide = ElementOf<W>;
+  if constexpr (has_step<E, Wide, saturate>) return run_steps<E, Wide, Cached, saturate>(wide, elements, n);
+#endif
   constexpr bool may_be_small = std::is_same_v<E, convert::Float32> && std::is_integral_v<W>;
   constexpr std::size_t some = may_be_small ? 256 : static_cast<std::size_t>(-1);
   for (std::size_t begin = 0; begin < n;) {
@@ -156,16 +204,16 @@ void encode(const std::byte* __restrict wide, std::byte* __restrict elements, st
   }
 }
 
-template <class E, class W, bool saturate>
-void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elements, std::size_t n,
-                    Counts& counts) noexcept {
+// `n` elements by `encode_one(i)`, and the sums of their flags.
+template <class E, class Encode>
+inline void encode_summing(std::byte* __restrict elements, std::size_t n, Counts& counts, Encode encode_one) noexcept {
   using Bits = typename E::Bits;
   constexpr std::size_t some = 96;  // sums of up to 127 flags keep their counts apart
   for (std::size_t begin = 0; begin < n; begin += some) {
     const std::size_t end = n - begin < some ? n : begin + some;
     Flags sum = 0;
     for (std::size_t i = begin; i < end; ++i) {
-      const convert::Encoded<Bits> encoded = E::encode(load<W>(wide + i * sizeof(W)), saturate);
+      const convert::Encoded<Bits> encoded = encode_one(i);
       store<Bits>(elements + i * sizeof(Bits), encoded.bits);
       sum += encoded.flags & convert::counted;
     }
@@ -174,6 +222,13 @@ void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elem
     counts.underflow += (sum >> 16) & 0xFF;
     counts.inexact += sum >> 24;
   }
+}
+
+template <class E, class W, bool saturate>
+void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elements, std::size_t n,
+                    Counts& counts) noexcept {
+  encode_summing<E>(elements, n, counts,
+                    [&](std::size_t i) { return E::encode(load<W>(wide + i * sizeof(W)), saturate); });
 }
 
 // Rounding is monotonic: which magnitudes overflow and which become zero is a matter of two thresholds.
@@ -266,6 +321,11 @@ void count_floats(const std::byte* __restrict wide, std::size_t n, bool saturate
 
 template <class E, class W>
 void encode_counted(const std::byte* wide, std::byte* elements, std::size_t n, bool saturate, Counts& counts) noexcept {
+#if defined(HALFWAY_HAS_STEPS)
+  if constexpr (std::is_same_v<W, float> && has_counted_step<E>) {
+    if (!saturate) return run_counted_steps<E, Cached>(wide, elements, n, counts);
+  }
+#endif
   if constexpr (convert::is_float<E> && std::is_floating_point_v<W>) {
     if constexpr (E::has_sign) {  // e8m0 loses zero and all that is negative: no matter of magnitudes
       count_floats<E, W>(wide, n, saturate, counts);
@@ -285,6 +345,9 @@ template <class To, class From>
 void convert_fused(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
   using Bits = typename From::Bits;
   using Out = typename To::Bits;
+#if defined(HALFWAY_HAS_STEPS)
+  if constexpr (has_step<To, From>) return run_steps<To, From, Cached>(from, to, n);
+#endif
   for (std::size_t i = 0; i < n; ++i) {
     store<Out>(to + i * sizeof(Out), convert::convert<To, From>(load<Bits>(from + i * sizeof(Bits)), false).bits);
   }
@@ -295,9 +358,10 @@ void convert_fused(const std::byte* __restrict from, std::byte* __restrict to, s
 }  // namespace v0
 }  // namespace halfway
 
-#if defined(__AVX2__) && defined(__F16C__)
-#include "avx2.h"
-#include "avx2_fp8.h"
+#include "affine.h"
+#include "stochastic.h"
+#if defined(HALFWAY_HAS_STEPS)
+#include "avx2_affine.h"
 #endif
 
 namespace halfway {
@@ -385,6 +449,8 @@ constexpr DTypeKernels kernels_of() noexcept {
     row.encode_counted[2] = encode_counted<E, std::int64_t>;
     row.encode_counted[3] = encode_counted<E, std::uint64_t>;
   }
+  add_nearest<E>(row);
+  add_stochastic<E>(row);
   return row;
 }
 
@@ -394,32 +460,73 @@ constexpr auto table_of(convert::List<E...> /*elements*/) noexcept {
 }
 constexpr auto table = table_of(convert::Elements{});
 
-template <class To, class From>
-constexpr FusedLoop fused_of{From::dtype, To::dtype, convert_fused<To, From>};
-
 using convert::BFloat16;
 using convert::Float16;
-#if defined(__AVX2__) && defined(__F16C__)
+using convert::Float32;
+using convert::Float64;
+
+#if defined(HALFWAY_HAS_STEPS)
+template <class To, class From>
+constexpr FusedLoop fused_of() noexcept {
+  FusedLoop fused{From::dtype, To::dtype, convert_fused<To, From>, run_steps<To, From, Streamed>, nullptr};
+  if constexpr (std::is_same_v<From, Float32> && has_counted_step<To>)
+    fused.streamed_counted = encode_counted_streamed<To>;
+  return fused;
+}
+
 constexpr std::array fused{
-    fused_of<Float16, convert::Float64>,
-    fused_of<Float16, BFloat16>,
-    fused_of<Float16, UInt8>,
-    fused_of<Float16, Int64>,
-    fused_of<BFloat16, convert::Float64>,
-    fused_of<BFloat16, Float16>,
-    fused_of<BFloat16, UInt8>,
-    fused_of<BFloat16, Int64>,
-    fused_of<BFloat16, convert::Float8E4M3FN>,
-    fused_of<BFloat16, convert::Float8E5M2>,
+    fused_of<Float16, Float64>(),
+    fused_of<Float16, BFloat16>(),
+    fused_of<Float16, UInt8>(),
+    fused_of<Float16, Int64>(),
+    fused_of<BFloat16, Float64>(),
+    fused_of<BFloat16, Float16>(),
+    fused_of<BFloat16, UInt8>(),
+    fused_of<BFloat16, Int64>(),
+    fused_of<BFloat16, convert::Float8E4M3FN>(),
+    fused_of<BFloat16, convert::Float8E5M2>(),
+    fused_of<Float32, UInt8>(),
+    fused_of<Float32, convert::Boolean>(),
+    fused_of<Float32, convert::Float8E4M3FN>(),
+    fused_of<Float32, convert::Float8E5M2>(),
+    // Single stages, here for the sake of the streamed loops.
+    fused_of<Float16, Float32>(),
+    fused_of<BFloat16, Float32>(),
+    fused_of<Float32, Float16>(),
+    fused_of<Float32, BFloat16>(),
+    fused_of<Float32, Float64>(),
+    fused_of<Float32, Int64>(),
+    fused_of<Float64, Float32>(),
+    fused_of<convert::Float8E4M3FN, Float32>(),
+    fused_of<convert::Float8E5M2, Float32>(),
+};
+constexpr std::array fused_affine{
+    fused_affine_of<BFloat16, UInt8>,   fused_affine_of<Float16, UInt8>,   fused_affine_of<Float32, UInt8>,
+    fused_affine_of<BFloat16, Float32>, fused_affine_of<Float16, Float32>, fused_affine_of<Float32, Float32>,
 };
 #else
-constexpr std::array fused{fused_of<BFloat16, UInt8>};
+constexpr std::array fused{
+    FusedLoop{UInt8::dtype, BFloat16::dtype, convert_fused<BFloat16, UInt8>, nullptr, nullptr},
+};
+constexpr std::array<FusedAffine, 0> fused_affine{};
 #endif
 
 }  // namespace
 
 extern const Kernels HALFWAY_TIER_KERNELS;
-constinit const Kernels HALFWAY_TIER_KERNELS{HALFWAY_TIER_NAME, table, fused, stream};
+constinit const Kernels HALFWAY_TIER_KERNELS{
+    .name = HALFWAY_TIER_NAME,
+    .dtypes = table,
+    .fused = fused,
+    .moves = moves,
+    .swaps = swaps,
+    .affine = {AffineLoops{affine_one<float>, affine_each<float>},
+               AffineLoops{affine_one<double>, affine_each<double>}},
+    .fused_affine = fused_affine,
+    .lanes = fill_lanes,
+    .integers_to_odd = {decode_odd_double<std::int64_t>, decode_odd_double<std::uint64_t>},
+    .stream = stream,
+};
 
 }  // namespace detail
 }  // namespace v0

@@ -1,0 +1,114 @@
+"""Batches of images, normalised on their way to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias
+
+import numpy as np
+
+from ._core import Cast, Report, from_dlpack, to_torch
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from ._core import _DType, _Source
+
+__all__ = ["images"]
+
+_Channels: TypeAlias = "SupportsFloat | Sequence[SupportsFloat] | NDArray[Any]"
+
+
+def _parse_layout(layout: str) -> tuple[str, str]:
+    """The axes before and after, e.g. ("NHWC", "NCHW"); equal where the layout has no arrow."""
+    before, arrow, after = layout.partition("->")
+    before, after = before.strip(), after.strip() if arrow else before.strip()
+    if "C" not in before or len(set(before)) != len(before) or sorted(before) != sorted(after):
+        raise ValueError(f"layout={layout!r} is not two orders of the same axes, one of them C, such as 'NHWC->NCHW'")
+    return before, after
+
+
+def _per_channel(values: _Channels, name: str, channels: int) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim > 1 or array.size not in (1, channels):
+        raise ValueError(f"{name} has shape {array.shape}, but the images have {channels} channels")
+    return np.broadcast_to(array, (channels,))
+
+
+def images(
+    batch: _Source,
+    mean: _Channels,
+    std: _Channels,
+    dtype: _DType = "bfloat16",
+    *,
+    layout: str = "NHWC->NCHW",
+    out: torch.Tensor | None = None,
+    report: Report | None = None,
+    overflow: Literal["default", "saturate", "raise"] = "default",
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    seed: int | None = None,
+) -> torch.Tensor:
+    """Bytes of images to normalised floats in the order that the model wants, in one pass.
+
+    Each value becomes (byte / 255 - mean) / std of its channel, as byte * scale + shift with scale = 1 / (255 * std)
+    and shift = -mean / std formed in double.
+
+    Args:
+        batch: uint8 pixels: a NumPy array, a torch tensor or anything else that to_torch takes; any strides.
+        mean: one number for each channel, or one for all, in units of the full range (0 to 1).
+        std: likewise.
+        dtype: of the result.
+        layout: the batch's axes, ``->``, the result's; a letter an axis, C the channels. Without an arrow the order
+            stays. A first N may be absent from the batch, which then is a single image.
+        out: a torch tensor of the result's shape to write into; it is returned.
+        report: as in to_torch.
+        overflow: as in Cast.
+        rounding: as in Cast.
+        seed: as in Cast.
+
+    Returns:
+        torch.Tensor: row-major in the layout's second order.
+
+    Raises:
+        TypeError: the batch is not of uint8.
+        ValueError: the layout does not fit, mean or std do not fit the channels, a std is zero.
+        ExchangeError, CastError: as to_torch.
+
+    Example:
+        >>> import numpy as np, halfway
+        >>> photos = np.full((2, 4, 4, 3), 255, dtype=np.uint8)
+        >>> batch = halfway.images(photos, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.25))
+        >>> batch.shape
+        torch.Size([2, 3, 4, 4])
+        >>> batch[0, :, 0, 0]
+        tensor([1., 1., 2.], dtype=torch.bfloat16)
+    """
+    before, after = _parse_layout(layout)
+    source = batch if hasattr(batch, "shape") and hasattr(batch, "dtype") else from_dlpack(batch)
+    shape = tuple(source.shape)
+    name = str(source.dtype).removeprefix("torch.")
+    if name != "uint8":
+        raise TypeError(
+            f"images() takes uint8 pixels, not {name}: for others there are scale= and shift= of to_torch()"
+        )
+    if len(shape) == len(before) - 1 and before[0] == "N" and after[0] == "N":
+        before, after = before[1:], after[1:]
+    if len(shape) != len(before):
+        raise ValueError(f"layout={layout!r} does not fit a batch of shape {shape}")
+    axis = before.index("C")
+    means = _per_channel(mean, "mean", shape[axis])
+    deviations = _per_channel(std, "std", shape[axis])
+    if not (np.isfinite(means).all() and np.isfinite(deviations).all() and (deviations != 0).all()):
+        raise ValueError("mean and std must be finite, and std not zero")
+    recipe = Cast(
+        dtype,
+        overflow=overflow,
+        rounding=rounding,
+        seed=seed,
+        scale=1.0 / (255.0 * deviations),
+        shift=-means / deviations,
+        axis=axis,
+        permute=[before.index(letter) for letter in after] if before != after else None,
+    )
+    return to_torch(source, recipe, out=out, report=report)

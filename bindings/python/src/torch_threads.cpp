@@ -1,0 +1,84 @@
+#include "torch_threads.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "parallel_run.h"
+
+namespace halfway::python {
+namespace {
+
+// What GCC's code calls; LLVM's and Intel's runtimes have it too.
+using Region = void (*)(void* context);
+using Parallel = void (*)(Region region, void* context, unsigned threads, unsigned flags);
+using Ask = int (*)();
+
+struct OpenMp {
+  Parallel parallel = nullptr;
+  Ask max_threads = nullptr;
+  Ask in_parallel = nullptr;
+  Ask thread_num = nullptr;
+};
+
+OpenMp g_openmp;
+std::atomic_flag g_busy = ATOMIC_FLAG_INIT;
+
+template <class Function>
+bool find(void* library, const char* name, Function& function) noexcept {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+  return function != nullptr;
+}
+
+struct Work {
+  int tasks;
+  int threads;
+  Executor::Task task;
+  void* context;
+  std::atomic<int> next{0};
+
+  void run() noexcept {
+    for (;;) {
+      const int index = next.fetch_add(1, std::memory_order_relaxed);
+      if (index >= tasks) return;
+      task(context, index);
+    }
+  }
+};
+
+bool run_on_team(int tasks, int threads, Executor::Task task, void* context) noexcept {
+  if (g_openmp.in_parallel() != 0 || g_openmp.max_threads() < 2) return false;
+  // Every thread that asks has a team of its own: one at a time.
+  if (g_busy.test_and_set(std::memory_order_acquire)) return false;
+  Work work{.tasks = tasks, .threads = threads, .task = task, .context = context};
+  // Always the whole team, as torch has it: to change its size is to end threads and to start others.
+  g_openmp.parallel(
+      [](void* shared) {
+        auto& mine = *static_cast<Work*>(shared);
+        if (g_openmp.thread_num() < mine.threads) mine.run();
+      },
+      &work, 0, 0);
+  g_busy.clear(std::memory_order_release);
+  return true;
+}
+
+}  // namespace
+
+void share_threads_with_torch() noexcept {
+  void* const library = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) {
+    return;
+  }
+  // Symbols of the libraries that torch itself is linked to: another OpenMP runtime may be in the process.
+  const bool found = find(library, "GOMP_parallel", g_openmp.parallel) &&
+                     find(library, "omp_get_max_threads", g_openmp.max_threads) &&
+                     find(library, "omp_in_parallel", g_openmp.in_parallel) &&
+                     find(library, "omp_get_thread_num", g_openmp.thread_num);
+  dlclose(library);  // torch stays
+  if (found) {
+    detail::set_team(run_on_team);
+  }
+}
+
+}  // namespace halfway::python

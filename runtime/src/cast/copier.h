@@ -1,0 +1,49 @@
+// Copying elements bit by bit, or with their bytes reversed, for one thread. Private to the runtime.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "mover.h"
+#include "nest.h"
+#include "tiling.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+
+// Everything that the threads of a copy share.
+struct Copy {
+  const Kernels& kernels;
+  const Nest& nest;
+  const Tiling& tiling;
+  std::size_t size;  // of an element
+  std::size_t swap_unit;
+  bool streams;  // past the caches: runs of the destination are long
+};
+
+// Works through a part of a nest. Its buffer lives on the stack of the thread that works.
+class Copier {
+ public:
+  explicit Copier(const Copy& copy) noexcept
+      : copy_(copy), mover_(copy.kernels, copy.size, copy.swap_unit), plain_(copy.kernels, copy.size, 1) {}
+
+  // Elements from `begin` to `end` in the order of the nest; tiles, where the nest is walked in tiles.
+  void run(std::int64_t begin, std::int64_t end) noexcept;
+
+ private:
+  void run_strided(std::int64_t begin, std::int64_t end) noexcept;
+  void run_tiles(std::int64_t begin, std::int64_t end) noexcept;
+  void move(const std::byte* source, std::int64_t source_stride, std::byte* destination,
+            std::int64_t destination_stride, std::int64_t n) noexcept;
+  void stream(std::byte* destination, const std::byte* source, std::int64_t n) noexcept;
+
+  const Copy& copy_;
+  Mover mover_;
+  Mover plain_;  // leaves the byte order alone
+  alignas(64) std::byte buffer_[Tiling::buffer_bytes];
+};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,43 @@
+// Moving the elements of one side between memory, where they have any step and either byte order, and runs in the
+// machine's byte order. Private to the runtime.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+
+class Mover {
+ public:
+  // Elements of `size` bytes, in which the bytes of each `swap_unit` are reversed in memory (1: none are).
+  Mover(const Kernels& kernels, std::size_t size, std::size_t swap_unit) noexcept;
+
+  [[nodiscard]] bool swaps() const noexcept { return unit_ > 1; }
+
+  // `n` elements, `stride` bytes apart, to a run. The run may be the elements' own place if they are one, but overlaps
+  // them in no other way.
+  void gather(const std::byte* source, std::int64_t stride, std::byte* run, std::size_t n) const noexcept;
+
+  // A run to places that are `stride` bytes apart; the same holds for these.
+  void scatter(const std::byte* run, std::byte* destination, std::int64_t stride, std::size_t n) const noexcept;
+
+  // Lines to columns, still in the byte order of the memory: element j of line i becomes element i of row j.
+  void transpose(const Lines& in, std::byte* rows, std::int64_t row_step) const noexcept;
+
+  // The byte order of `n` elements that follow each other, from one place to another, or where they are.
+  void swap(const std::byte* source, std::byte* destination, std::size_t n) const noexcept;
+
+ private:
+  std::size_t size_;
+  std::size_t unit_;
+  const MoveKernels* loops_;  // nullptr for sizes that have none
+  SwapLoop swap_;             // likewise
+};
+
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,102 @@
+// Scale and shift with decoding and encoding in one loop, for the pairs that images and activations are. In the
+// first-level cache uint8 -> bfloat16 takes 0.11 ns an element this way and 0.23 in three loops, float32 -> bfloat16
+// 0.10 and 0.17 (2-core AMD EPYC Milan virtual machine, 2026-11-25). Included by loops.h alone, after avx2.h.
+#pragma once
+
+// NOLINTBEGIN(misc-definitions-in-headers): included once, by the sources of the tiers
+
+namespace halfway {
+inline namespace v0 {
+namespace detail {
+namespace {
+
+// 16 elements, exactly.
+template <class From>
+inline void load_sixteen(const std::byte* from, __m256& low, __m256& high) noexcept {
+  if constexpr (std::is_same_v<From, UInt8>) {
+    bytes_to_float(from, low, high);
+  } else {
+    static_assert(std::is_same_v<From, convert::Float32>);
+    low = load_floats(from);
+    high = load_floats(from + 32);
+  }
+}
+
+template <class To>
+inline void store_sixteen(std::byte* to, __m256 low, __m256 high) noexcept {
+  if constexpr (std::is_same_v<To, convert::BFloat16>) {
+    store_vector(to, to_bfloat16(low, high));
+  } else if constexpr (std::is_same_v<To, convert::Float16>) {
+    store_vector(to, to_float16(low, high));
+  } else {
+    static_assert(std::is_same_v<To, convert::Float32>);
+    if (has_nan(low, high)) {
+      low = canonical_nan(low);
+      high = canonical_nan(high);
+    }
+    store_vector(to, low);
+    store_vector(to + 32, high);
+  }
+}
+
+template <class To, class From>
+void affine_fused(const std::byte* __restrict values, std::byte* __restrict results, std::size_t n,
+                  const std::byte* __restrict scale, const std::byte* __restrict shift) noexcept {
+  using Bits = typename From::Bits;
+  using Out = typename To::Bits;
+  const auto factor = load<float>(scale);
+  const auto addend = load<float>(shift);
+  const __m256 factors = _mm256_set1_ps(factor);
+  const __m256 addends = _mm256_set1_ps(addend);
+  std::size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    __m256 low;
+    __m256 high;
+    load_sixteen<From>(values + i * sizeof(Bits), low, high);
+    store_sixteen<To>(results + i * sizeof(Out), _mm256_fmadd_ps(low, factors, addends),
+                      _mm256_fmadd_ps(high, factors, addends));
+  }
+  for (; i < n; ++i) {
+    const float value = From::decode_number(load<Bits>(values + i * sizeof(Bits)));
+    store<Out>(results + i * sizeof(Out), To::encode(convert::multiply_add(value, factor, addend), false).bits);
+  }
+}
+
+// Bytes to bfloat16, for images: even and odd elements apart, so that the rounded halves meet without being packed, and
+// without a look for NaN, which finite coefficients do not make of bytes: 0.11 ns an element instead of 0.17.
+template <>
+void affine_fused<convert::BFloat16, UInt8>(const std::byte* __restrict values, std::byte* __restrict results,
+                                            std::size_t n, const std::byte* __restrict scale,
+                                            const std::byte* __restrict shift) noexcept {
+  const auto factor = load<float>(scale);
+  const auto addend = load<float>(shift);
+  const __m256 factors = _mm256_set1_ps(factor);
+  const __m256 addends = _mm256_set1_ps(addend);
+  const auto image = [&](__m256i bytes) {
+    return round_upper_halves(_mm256_fmadd_ps(_mm256_cvtepi32_ps(bytes), factors, addends));
+  };
+  const bool are_finite = factor - factor == 0 && addend - addend == 0;
+  std::size_t i = 0;
+  for (; are_finite && i + 16 <= n; i += 16) {
+    const __m256i bytes = _mm256_broadcastsi128_si256(load_half(values + i));
+    const __m256i even = image(spread(bytes, {0, 2, 4, 6, 8, 10, 12, 14}));
+    const __m256i odd = image(spread(bytes, {1, 3, 5, 7, 9, 11, 13, 15}));
+    constexpr int odd_halves = 0xAA;
+    store_vector(results + 2 * i, _mm256_blend_epi16(_mm256_srli_epi32(even, 16), odd, odd_halves));
+  }
+  for (; i < n; ++i) {
+    const float value = UInt8::decode_number(load<std::uint8_t>(values + i));
+    const float y = convert::multiply_add(value, factor, addend);
+    store<std::uint16_t>(results + 2 * i, convert::BFloat16::encode(y, false).bits);
+  }
+}
+
+template <class To, class From>
+constexpr FusedAffine fused_affine_of{From::dtype, To::dtype, affine_fused<To, From>};
+
+}  // namespace
+}  // namespace detail
+}  // namespace v0
+}  // namespace halfway
+
+// NOLINTEND(misc-definitions-in-headers)

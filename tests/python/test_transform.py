@@ -1,0 +1,292 @@
+"""Scale, shift, permuted axes, images and stochastic rounding, against exact and re-implemented arithmetic."""
+
+from __future__ import annotations
+
+import pickle
+from fractions import Fraction
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import halfway
+
+BF16 = np.dtype(ml_dtypes.bfloat16)
+HALVES = [np.dtype(np.float16), BF16]
+
+
+def rounded(value: Fraction, dtype: np.dtype[Any]) -> float:
+    """The nearest number of a float dtype, ties to even, by exact comparison of neighbours. Finite results alone."""
+    digits, smallest = {"float32": (24, -149), "float64": (53, -1074), "float16": (11, -24), "bfloat16": (8, -133)}[
+        dtype.name
+    ]
+    if value == 0:
+        return 0.0
+    magnitude = abs(value)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    if magnitude < Fraction(2) ** exponent:
+        exponent -= 1
+    unit = Fraction(2) ** max(exponent - digits + 1, smallest)
+    steps = round(magnitude / unit)  # Fraction rounds half to even
+    return float(steps * unit) * (1 if value > 0 else -1)
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20),
+    st.floats(-100, 100, width=32),
+    st.floats(-100, 100, width=32),
+    st.sampled_from(HALVES),
+)
+def test_two_roundings_and_no_more(values: list[float], scale: float, shift: float, dtype: np.dtype[Any]) -> None:
+    x = np.array(values, dtype=np.float32)
+    made = halfway.cast(x, dtype, scale=scale, shift=shift, overflow="saturate").astype(np.float64)
+    largest = float(ml_dtypes.finfo(dtype).max)
+    for value, result in zip(x.tolist(), made.tolist(), strict=True):
+        y = rounded(Fraction(value) * Fraction(scale) + Fraction(shift), np.dtype(np.float32))
+        assert result == max(-largest, min(largest, rounded(Fraction(y), dtype)))
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20),
+    st.floats(-1e3, 1e3),
+    st.floats(-1e3, 1e3),
+)
+def test_wide_sources_are_computed_in_double(values: list[int], scale: float, shift: float) -> None:
+    x = np.array(values, dtype=np.int64)
+    made = halfway.cast(x, np.float32, scale=scale, shift=shift)
+    for value, result in zip(values, made.tolist(), strict=True):
+        start = rounded(Fraction(value), np.dtype(np.float64))
+        y = rounded(Fraction(start) * Fraction(scale) + Fraction(shift), np.dtype(np.float64))
+        assert result == rounded(Fraction(y), np.dtype(np.float32))
+
+
+@st.composite
+def arrays_with_axes(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], int, tuple[int, ...] | None]:
+    shape = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=5)))
+    dtype = draw(st.sampled_from(["u1", "<f4", ">f4", "<i2", "f2"]))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    x = rng.integers(0, 100, size=shape).astype(dtype)
+    x = x.transpose(draw(st.permutations(range(len(shape)))))
+    x = x[tuple(slice(None, None, draw(st.sampled_from([1, -1, 2]))) for _ in shape)]
+    axis = draw(st.integers(-x.ndim, x.ndim - 1))
+    permute = draw(st.none() | st.permutations(range(x.ndim)).map(tuple))
+    return x, axis, permute
+
+
+@given(arrays_with_axes())
+def test_axes_as_numpy_reads_them(case: tuple[np.ndarray[Any, Any], int, tuple[int, ...] | None]) -> None:
+    x, axis, permute = case
+    scale = np.arange(1, x.shape[axis] + 1) / 4
+    shift = np.arange(x.shape[axis]) * 3.0
+    along = [1] * x.ndim
+    along[axis] = -1
+    expected = x.astype(np.float64) * scale.reshape(along) + shift.reshape(along)  # all exact
+    if permute is not None:
+        expected = expected.transpose(permute)
+    recipe = halfway.Cast("float32", scale=scale, shift=shift, axis=axis, permute=permute)
+    for made in (halfway.to_numpy(x, recipe), halfway.to_torch(x, recipe).numpy()):
+        assert made.shape == expected.shape
+        assert (made == expected).all()
+        assert permute is None or made.flags.c_contiguous
+    out = np.empty(expected.shape[::-1], np.float32).T
+    assert halfway.to_numpy(x, recipe, out=out) is out
+    assert (out == expected).all()
+
+
+def test_permute_alone_moves_bits() -> None:
+    x = np.arange(24, dtype=np.uint32).reshape(2, 3, 4) | 0x7FC00000
+    moved = halfway.to_numpy(x.view(np.float32), permute=(2, 0, 1))
+    assert (moved.view(np.uint32) == x.transpose(2, 0, 1)).all()
+    assert halfway.to_torch(torch.zeros(2, 3), permute=(-1, 0)).shape == (3, 2)
+    packed = halfway.to_numpy(x, permute=(0, 1, 2))  # nothing to move: the same memory
+    assert np.shares_memory(packed, x)
+
+
+def test_explain_says_what_happens() -> None:
+    x = np.zeros((2, 3, 4), np.float32)
+    plan = halfway.explain(x, "bf16", permute=(2, 0, 1), scale=[1, 2, 3], axis=1)
+    assert plan.reasons == ("dtype", "permute", "affine")
+    assert plan.shape == (2, 3, 4)
+    assert plan.result_shape == (4, 2, 3)
+    assert [step.how for step in plan.steps] == ["permute (2, 0, 1), affine along axis 1"]
+    assert "-> torch bfloat16 (4, 2, 3): one pass" in str(plan)
+    same = halfway.explain(x, scale=2)
+    assert (same.reasons, [step.kind for step in same.steps]) == (("affine",), ["cast"])
+    assert halfway.explain(x, permute=(0, 1, 2)).zero_copy
+    assert halfway.explain(x, "f2", rounding="stochastic", seed=1).steps[0].how == "stochastic"
+    for keywords, reason in (({"scale": 2.0}, "affine"), ({"permute": (1, 0, 2)}, "permute")):
+        with pytest.raises(halfway.ExchangeError) as caught:
+            halfway.to_torch(x, copy=False, **keywords)
+        assert caught.value.reasons == (reason,)
+
+
+def test_losses_are_named_in_the_source_s_axes() -> None:
+    x = np.ones((2, 3), np.float32)
+    x[1, 2] = 50000
+    with pytest.raises(halfway.CastError, match="scaled and shifted") as caught:
+        halfway.cast(x, "float16", scale=2.0, overflow="raise", permute=(1, 0))
+    assert (caught.value.index, caught.value.value) == ((1, 2), "50000")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"scale": "2"}, TypeError, "scale must be a number"),
+        ({"scale": True}, TypeError, "scale must be a number"),
+        ({"shift": 1j}, TypeError, "shift must be a number"),
+        ({"scale": [[1.0]]}, ValueError, "2 dimensions"),
+        ({"scale": [1.0, 2.0]}, ValueError, "axis="),
+        ({"scale": [1.0], "shift": [1.0, 2.0], "axis": 0}, ValueError, "1 numbers"),
+        ({"scale": float("nan")}, ValueError, "not finite"),
+        ({"shift": [0.0, float("inf")], "axis": 0}, ValueError, r"shift\[1\] is not finite"),
+        ({"axis": 0}, ValueError, "axis="),
+        ({"axis": 0.5, "scale": [1]}, TypeError, "axis must be an int"),
+        ({"permute": 1}, TypeError, "sequence of axes"),
+        ({"permute": "01"}, TypeError, "sequence of axes"),
+        ({"permute": (0, 0)}, ValueError, "twice"),
+        ({"permute": (0,)}, ValueError, "names 1 axes"),
+        ({"permute": (0, 2)}, ValueError, "axis 2"),
+        ({"permute": ()}, ValueError, "names 0 axes"),
+        ({"scale": [1, 2, 3], "axis": 0}, ValueError, "3 numbers, but axis 0 of the source has 2"),
+        ({"scale": [1, 2, 3], "axis": 2}, ValueError, "no axis"),
+        ({"rounding": "up"}, ValueError, "'nearest', 'stochastic'"),
+        ({"rounding": "stochastic"}, ValueError, "seed="),
+        ({"seed": 1}, ValueError, "stochastic"),
+        ({"rounding": "stochastic", "seed": -1}, ValueError, "2\\*\\*64"),
+        ({"rounding": "stochastic", "seed": 2**64}, ValueError, "2\\*\\*64"),
+        ({"rounding": "stochastic", "seed": 1.0}, TypeError, "seed must be an int"),
+    ],
+)
+def test_misuse(keywords: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        halfway.to_torch(np.zeros((2, 3), np.float32), "float16", **keywords)
+
+
+def test_dtypes_that_are_refused() -> None:
+    with pytest.raises(ValueError, match="targets of floats"):
+        halfway.Cast("int8", rounding="stochastic", seed=1)
+    with pytest.raises(halfway.ExchangeError) as caught:
+        halfway.to_numpy(np.zeros(2), "int8", casting="unsafe", rounding="stochastic", seed=1)
+    assert caught.value.reason == "unsupported_dtype"
+    with pytest.raises(halfway.ExchangeError, match="real dtypes"):
+        halfway.to_numpy(np.zeros(2, np.complex64), scale=2.0)
+    with pytest.raises(halfway.ExchangeError, match="permuted x has"):
+        halfway.to_numpy(np.zeros((2, 3)), out=np.zeros((2, 3)), permute=(1, 0))
+
+
+def test_recipes() -> None:
+    recipe = halfway.Cast("bf16", scale=np.float32([1, 2]), shift=1, axis=-1, permute=[1, 0])
+    assert (recipe.scale, recipe.shift, recipe.axis, recipe.permute) == ((1.0, 2.0), 1.0, -1, (1, 0))
+    assert (recipe.rounding, recipe.seed) == ("nearest", None)
+    assert repr(recipe) == "Cast('bfloat16', scale=(1.0, 2.0), shift=1.0, axis=-1, permute=(1, 0))"
+    again = pickle.loads(pickle.dumps(recipe))
+    assert again == recipe
+    assert hash(again) == hash(recipe)
+    different = [
+        halfway.Cast("bf16", rounding="stochastic", seed=seed, scale=scale) for seed in (0, 1) for scale in (None, 1.0)
+    ]
+    assert len({recipe, again, *different}) == 5
+    assert halfway.Cast("bf16", rounding="nearest", scale=None) == halfway.Cast("bf16")
+    with pytest.raises(TypeError, match="one or the other"):
+        halfway.to_torch(np.zeros(2), recipe, scale=2.0)
+
+
+# --- images
+
+
+def test_images_are_what_they_are_said_to_be() -> None:
+    rng = np.random.default_rng(3)
+    batch = rng.integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    made = halfway.images(batch, mean, std, "float32")
+    scale = 1 / (255 * np.array(std))
+    shift = -np.array(mean) / std
+    y = batch.astype(np.float64) * np.float32(scale).astype(np.float64) + np.float32(shift).astype(np.float64)
+    assert (made.numpy() == y.astype(np.float32).transpose(0, 3, 1, 2)).all()  # double holds the exact sum
+    assert (halfway.images(batch, mean, std).float() == made.bfloat16().float()).all()
+    assert (halfway.images(batch[1], mean, std, "float32") == made[1]).all()
+    kept = halfway.images(batch, mean, std, "float32", layout="NHWC")
+    assert (kept == made.permute(0, 2, 3, 1)).all()
+    planes = halfway.images(torch.from_numpy(batch).permute(0, 3, 1, 2), mean, std, "float32", layout="NCHW")
+    assert (planes == made).all()
+    out = torch.empty(2, 3, 5, 4)
+    assert halfway.images(halfway.from_dlpack(batch), mean, std, out=out, dtype="float32") is out
+    assert (out == made).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"batch": np.zeros((1, 2, 2, 3), np.float32)}, TypeError, "uint8"),
+        ({"layout": "NHWC->NCH"}, ValueError, "two orders"),
+        ({"layout": "NHW->NWH"}, ValueError, "one of them C"),
+        ({"batch": np.zeros((2, 3), np.uint8)}, ValueError, "does not fit"),
+        ({"mean": (1, 2)}, ValueError, "mean has shape"),
+        ({"std": (1, 0, 1)}, ValueError, "not zero"),
+    ],
+)
+def test_images_misused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        halfway.images(**({"batch": np.zeros((1, 2, 2, 3), np.uint8), "mean": 0.5, "std": 0.5} | arguments))
+
+
+# --- stochastic rounding
+
+
+def philox_lanes(seed: int, n: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """The lanes of the first n elements: Philox4x32-10 over all counters at once."""
+    blocks = np.arange((n + 7) // 8, dtype=np.uint64)
+    low = np.uint64(0xFFFFFFFF)
+    x = [blocks & low, blocks >> np.uint64(32), np.zeros_like(blocks), np.zeros_like(blocks)]
+    key = [seed & 0xFFFFFFFF, seed >> 32]
+    for _ in range(10):
+        p0, p2 = x[0] * np.uint64(0xD2511F53), x[2] * np.uint64(0xCD9E8D57)
+        x = [
+            (p2 >> np.uint64(32)) ^ x[1] ^ np.uint64(key[0]),
+            p2 & low,
+            (p0 >> np.uint64(32)) ^ x[3] ^ np.uint64(key[1]),
+            p0 & low,
+        ]
+        key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    halves = [part for word in x for part in (word & np.uint64(0xFFFF), word >> np.uint64(16))]
+    return np.stack(halves, axis=1).reshape(-1)[:n].astype(np.uint32)
+
+
+def test_the_generator_s_known_answer() -> None:
+    assert [hex(lane) for lane in philox_lanes(0, 4)] == ["0xe8d5", "0x6627", "0xc58d", "0xe169"]
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(1, 3000), st.integers(0, 100))
+def test_bit_for_bit_as_numpy_does_it(seed: int, n: int, values: int) -> None:
+    x = (np.random.default_rng(values).normal(size=n) * 10.0 ** (values % 7)).astype(np.float32)
+    made = halfway.to_torch(x, "bfloat16", rounding="stochastic", seed=seed)
+    expected = ((x.view(np.uint32) + philox_lanes(seed, n)) >> 16).astype(np.uint16)
+    assert (made.view(torch.uint16).numpy() == expected).all()
+
+
+def test_unbiased() -> None:
+    n = 1 << 20
+    x = np.full(n, 1 + 2**-9, np.float32)  # a quarter of the way
+    made = halfway.to_numpy(x, "bfloat16", rounding="stochastic", seed=12).astype(np.float64)
+    up = int((made > 1).sum())
+    assert set(np.unique(made)) == {1.0, 1.0078125}
+    # Five standard deviations of a binomial; the lanes of a seed never change, so that this holds for ever.
+    assert abs(up - n / 4) < 5 * (n * 0.25 * 0.75) ** 0.5
+
+
+def test_indices_are_those_of_the_result() -> None:
+    x = np.random.default_rng(5).normal(size=(6, 7, 8)).astype(np.float32)
+    recipe = halfway.Cast("float16", rounding="stochastic", seed=77)
+    straight = halfway.to_numpy(x, recipe)
+    assert (halfway.to_numpy(np.asfortranarray(x), recipe) == straight).all()
+    out = np.empty((8, 7, 6), np.float16).T
+    assert (halfway.to_numpy(x, recipe, out=out) == straight).all()
+    backwards = np.empty((6, 7, 8), np.float16)[::-1, :, ::-1]
+    assert (halfway.to_numpy(x, recipe, out=backwards) == straight).all()
+    permuted = halfway.to_numpy(x, "float16", rounding="stochastic", seed=77, permute=(2, 0, 1))
+    assert (permuted == halfway.to_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)), recipe)).all()
+    assert (permuted != straight.transpose(2, 0, 1)).any()
