@@ -83,7 +83,7 @@ Report stack(const std::vector<Array>& samples, const MutableView& destination, 
   Report one;
   options.report = &one;
   for (std::size_t i = 0; i < samples.size(); ++i) {
-    const Row row(destination, i, samples[i].shape);
+    const Row row(destination, i, halfway::result_shape(samples[i].shape, options));
     halfway::cast_into(samples[i].view(), row.view, options);
     total = total + one;
   }
@@ -115,13 +115,56 @@ std::string describe(const std::vector<Array>& samples, DType to) {
   return text;
 }
 
-void check_batch(Random& random, const std::vector<Array>& samples, DType to) {
+// Options that fit samples of one shape, drawn at random, with what they borrow.
+struct Drawn {
+  std::vector<double> numbers;
+  Shape axes;
+  Shape whole_axes;  // the same of the stacked samples
+  CastOptions options{.casting = Casting::unsafe};
+
+  Drawn(Random& random, const Shape& shape, bool affine) {
+    const auto ndim = static_cast<std::int64_t>(shape.size());
+    if (affine && ndim > 0 && random() % 2 == 0) {
+      options.axis = static_cast<std::int64_t>(random() % shape.size());
+      const std::int64_t extent = shape[static_cast<std::size_t>(*options.axis)];
+      for (std::int64_t i = 0; i < extent; ++i) numbers.push_back(static_cast<double>(random() % 64) / 16 - 2);
+      options.scale = numbers;
+      if (random() % 2 == 0) *options.axis -= ndim;
+    } else if (affine) {
+      options.scale = 0.75;
+    }
+    if (affine && random() % 2 == 0) options.shift = -0.3;
+    if (random() % 2 == 0) {
+      for (std::int64_t i = 0; i < ndim; ++i) axes.push_back(i);
+      std::shuffle(axes.begin(), axes.end(), random);
+      whole_axes.push_back(0);
+      for (const std::int64_t axis : axes) whole_axes.push_back(axis + 1);
+      options.permute = axes;
+    }
+  }
+  Drawn(const Drawn&) = delete;
+  Drawn& operator=(const Drawn&) = delete;
+  ~Drawn() = default;
+
+  // The same about all samples, stacked.
+  [[nodiscard]] CastOptions whole() const {
+    CastOptions result = options;
+    if (result.axis && *result.axis >= 0) ++*result.axis;
+    if (result.permute) result.permute = whole_axes;
+    return result;
+  }
+};
+
+void check_batch(Random& random, const std::vector<Array>& samples, DType to, bool affine = false) {
   const std::vector<TensorView> views = views_of(samples);
   const Overflow overflow = random() % 2 == 0 ? Overflow::by_format : Overflow::saturate;
   const bool counts = random() % 2 == 0;
-  const Shape shape = batch_shape(samples.size(), samples[0].shape);
+  const Drawn drawn(random, samples[0].shape, affine);
   Report report;
-  const CastOptions cast{.casting = Casting::unsafe, .overflow = overflow, .report = counts ? &report : nullptr};
+  CastOptions cast = drawn.options;
+  cast.overflow = overflow;
+  cast.report = counts ? &report : nullptr;
+  const Shape shape = batch_shape(samples.size(), halfway::result_shape(samples[0].shape, cast));
 
   Array destination = arrays::random_layout(random, to, shape, false);
   Array expected = destination;
@@ -152,6 +195,97 @@ BOOST_AUTO_TEST_CASE(a_batch_is_the_stack_of_single_casts) {
     const Shape shape = arrays::random_shape(random, 1 + static_cast<std::int64_t>(random() % 200));
     check_batch(random, random_samples(random, 1 + random() % 9, shape, dtypes), to);
   }
+  const std::vector<DType> real{halfway::float32, halfway::float64, halfway::uint8,    halfway::int64,
+                                halfway::float16, halfway::boolean, halfway::bfloat16, halfway::int16};
+  for (int i = 0; i < 2000; ++i) {
+    const Shape shape = arrays::random_shape(random, 1 + static_cast<std::int64_t>(random() % 200));
+    check_batch(random, random_samples(random, 1 + random() % 9, shape, real), real[random() % real.size()], true);
+  }
+}
+
+// Stochastic rounding goes by the place in the batch. Samples that are filled up lie further apart: the pad is a number
+// that needs no rounding.
+void check_stochastic(Random& random, DType from, DType to, std::size_t n, const Shape& shape, bool ragged) {
+  const Drawn drawn(random, shape, !ragged && random() % 2 == 0);
+  CastOptions cast = drawn.options;
+  cast.rounding = halfway::Rounding::stochastic;
+  cast.seed = random();
+  Report report;
+  cast.report = random() % 2 == 0 ? &report : nullptr;
+  const std::size_t last =
+      shape.empty() ? 0 : static_cast<std::size_t>(cast.permute ? drawn.axes.back() : std::int64_t(shape.size()) - 1);
+
+  const std::int64_t one = 1;
+  const TensorView pad{.data = &one, .dtype = halfway::int64};
+  Array whole = arrays::contiguous(from, batch_shape(n, shape));
+  Array element = arrays::contiguous(from, {});
+  halfway::cast_into(pad, element.mutable_view(), {.casting = Casting::unsafe});
+  for (std::int64_t i = 0; i < whole.count(); ++i) whole.set(i, element.get(0));
+  std::vector<Array> samples;
+  for (std::size_t i = 0; i < n; ++i) {
+    Shape own = shape;
+    if (ragged && i > 0) own[last] = 1 + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(shape[last]));
+    samples.push_back(random() % 2 == 0 ? arrays::random_layout(random, from, own, true)
+                                        : arrays::contiguous(from, own));
+    arrays::fill_random(random, samples.back());
+    halfway::cast_into(samples.back().view(), Row(whole.mutable_view(), i, own).view);
+  }
+  CastOptions together = drawn.whole();
+  together.rounding = cast.rounding;
+  together.seed = cast.seed;
+  const Tensor expected = halfway::cast(whole.view(), to, together);
+  CollateOptions options{.cast = cast};
+  if (ragged) options.pad = pad;
+  const Tensor fresh = halfway::collate(views_of(samples), to, options);
+  const std::size_t bytes = static_cast<std::size_t>(whole.count()) * fresh.view().element_size();
+  BOOST_TEST(std::memcmp(fresh.view().data, expected.view().data, bytes) == 0, describe(samples, to));
+
+  const Shape batch(fresh.view().shape.begin(), fresh.view().shape.end());
+  Array destination = arrays::random_layout(random, to, batch, false);
+  Array filled = destination;
+  halfway::cast_into(expected.view(), filled.mutable_view());
+  halfway::collate_into(views_of(samples), destination.mutable_view(), options);
+  BOOST_TEST((destination.memory == filled.memory), describe(samples, to) << arrays::to_string(destination));
+}
+
+BOOST_AUTO_TEST_CASE(stochastic_batches_are_one_cast_of_the_stack) {
+  Random random(28);
+  const std::vector<DType> from{halfway::float32, halfway::float64, halfway::float16, halfway::int32};
+  const std::vector<DType> to{halfway::bfloat16, halfway::float16, halfway::float8_e4m3fn, halfway::float32};
+  for (const std::string_view tier : halfway::detail::available_tiers()) {
+    BOOST_REQUIRE(halfway::detail::set_active_tier(tier));
+    for (int i = 0; i < 500; ++i) {
+      const Shape shape = arrays::random_shape(random, 1 + static_cast<std::int64_t>(random() % 300));
+      check_stochastic(random, from[random() % from.size()], to[random() % to.size()], 1 + random() % 6, shape,
+                       !shape.empty() && random() % 2 == 0);
+    }
+    for (const int threads : {1, 2, 7}) {
+      const Threads limit(threads);
+      for (const bool ragged : {false, true}) {
+        check_stochastic(random, halfway::float32, halfway::bfloat16, 3, {3, 100, 700}, ragged);
+        check_stochastic(random, halfway::float64, halfway::float16, 500, {7, 41}, ragged);
+      }
+    }
+  }
+  halfway::detail::set_active_tier({});
+}
+
+BOOST_AUTO_TEST_CASE(transformed_batches_for_every_tier_and_thread_count) {
+  for (const std::string_view tier : halfway::detail::available_tiers()) {
+    BOOST_REQUIRE(halfway::detail::set_active_tier(tier));
+    for (const int threads : {1, 2, 7}) {
+      const Threads limit(threads);
+      Random random(29);
+      // images, channels last; a few large samples, and transposed ones that are walked in tiles; many small ones
+      check_batch(random, random_samples(random, 9, {64, 65, 3}, {halfway::uint8}), halfway::bfloat16, true);
+      check_batch(random, random_samples(random, 2, {300, 401}, {halfway::float32, halfway::float64}),
+                  halfway::bfloat16, true);
+      check_batch(random, random_samples(random, 2, {513, 257}, {halfway::float32}), halfway::float32, false);
+      check_batch(random, random_samples(random, 900, {5, 13}, {halfway::float64, halfway::int16}), halfway::float16,
+                  true);
+    }
+  }
+  halfway::detail::set_active_tier({});
 }
 
 // Sizes at which threads share the work, in ways that cut samples and in ways that deal them out.
@@ -421,6 +555,27 @@ BOOST_AUTO_TEST_CASE(a_loss_in_a_short_sample_is_at_its_own_place) {
   BOOST_TEST(std::count(destination.memory.begin(), destination.memory.end(), std::byte{0}) == 72);
 }
 
+BOOST_AUTO_TEST_CASE(a_loss_in_a_permuted_sample_is_named_in_its_own_axes) {
+  Array first = arrays::contiguous(halfway::int32, {2, 3, 4});
+  Array second = arrays::contiguous(halfway::int32, {2, 3, 4});
+  const std::int32_t large = 70000;
+  std::vector<std::byte> bytes(4);
+  std::memcpy(bytes.data(), &large, 4);
+  second.set(1 * 12 + 0 * 4 + 2, bytes);
+  second.set(0 * 12 + 2 * 4 + 3, bytes);  // the first one in the source's order, not in the result's
+  const Shape axes{2, 0, 1};
+  const std::vector<TensorView> views{first.view(), second.view()};
+  Array destination = arrays::contiguous(halfway::int16, {2, 4, 2, 3});
+  const CollateOptions options{.cast = {.casting = Casting::same_value, .permute = axes}};
+  const auto names_it = [](const halfway::CastError& error) {
+    return error.index() == Shape{1, 1, 0, 2} && error.report()->overflow == 2;
+  };
+  BOOST_CHECK_EXCEPTION((void)halfway::collate(views, halfway::int16, options), halfway::CastError, names_it);
+  BOOST_CHECK_EXCEPTION(halfway::collate_into(views, destination.mutable_view(), options), halfway::CastError,
+                        names_it);
+  BOOST_TEST(std::count(destination.memory.begin(), destination.memory.end(), std::byte{0}) == 96);
+}
+
 // --- what is refused
 
 void refuses(Reason reason, const std::function<void()>& call, const std::vector<std::string>& words) {
@@ -462,6 +617,28 @@ BOOST_AUTO_TEST_CASE(what_does_not_fit_is_named) {
   nibbles.dtype = DType(halfway::TypeCode::int_, 4);
   refuses(Reason::unsupported_dtype, [&] { (void)halfway::collate({&nibbles, 1}, nibbles.dtype); }, {"int4"});
 
+  const Shape pair{1, 0};
+  const Shape triple{2, 0, 1};
+  const Shape twice{0, 0};
+  const std::vector<double> numbers{1, 2, 3};
+  refuses(Reason::permute, collated({a.view()}, {.cast = {.permute = triple}}), {"samples[0]: ", "3 axes", "has 2"});
+  refuses(Reason::permute, collated({a.view()}, {.cast = {.permute = twice}}), {"samples[0]: ", "twice"});
+  refuses(Reason::nested, collated({a.view(), flat.view()}, {.cast = {.permute = pair}}), {"samples[1]", "(6,)"});
+  refuses(Reason::affine, collated({wide.view()}, {.cast = {.scale = numbers, .axis = -1}}),
+          {"samples[0]: ", "3 numbers", "4 indices"});
+  refuses(Reason::affine, collated({a.view()}, {.cast = {.scale = numbers, .axis = 2}}), {"samples[0]: ", "axis=2"});
+  CollateOptions along = pads;
+  along.cast.scale = numbers;
+  along.cast.axis = 1;
+  refuses(Reason::affine, collated({a.view(), wide.view()}, along), {"samples[1]: ", "4 indices"});
+  BOOST_CHECK_THROW(collated({a.view()}, {.cast = {.scale = numbers}})(), std::invalid_argument);
+  BOOST_CHECK_THROW(collated({a.view()}, {.cast = {.rounding = halfway::Rounding::stochastic}})(),
+                    std::invalid_argument);
+  const Array complex = arrays::contiguous(halfway::complex64, {2, 3});
+  refuses(Reason::unsupported_dtype,
+          collated({a.view(), complex.view()}, {.cast = {.casting = Casting::unsafe, .scale = 2.0}}),
+          {"samples[1]: ", "complex64"});
+
   const std::vector<TensorView> two{a.view(), a.view()};
   const auto into = [&](const MutableView& destination, const CollateOptions& options = {}) {
     return [&two, destination, options] { halfway::collate_into(two, destination, options); };
@@ -500,6 +677,22 @@ BOOST_AUTO_TEST_CASE(a_sample_may_be_its_own_row) {
   BOOST_TEST((batch.memory == expected.memory));
   halfway::collate_into(views, batch.mutable_view());
   BOOST_TEST((batch.memory == expected.memory));
+  // In their own places numbers are scaled, and one dtype becomes another.
+  const CastOptions doubled{.scale = 2.0};
+  const TensorView before_row = views[1];
+  Array twice = arrays::contiguous(halfway::float32, {4, 50});
+  halfway::cast_into(batch.view(), twice.mutable_view(), doubled);
+  views[1] = rows[1].view;
+  halfway::collate_into(views, batch.mutable_view(), {.cast = doubled});
+  BOOST_TEST((batch.memory == twice.memory));
+  MutableView integers = batch.mutable_view();
+  integers.dtype = halfway::int32;
+  Array truncated = arrays::contiguous(halfway::int32, {4, 50});
+  halfway::cast_into(batch.view(), truncated.mutable_view(), {.casting = Casting::unsafe});
+  halfway::collate_into(views, integers, {.cast = {.casting = Casting::unsafe}});
+  BOOST_TEST((batch.memory == truncated.memory));
+  views[1] = before_row;
+  expected = batch;
   // Any other row is not its own.
   std::swap(views[2], views[3]);
   refuses(Reason::overlap, [&] { halfway::collate_into(views, batch.mutable_view()); }, {"samples[2]"});
