@@ -145,6 +145,73 @@ def test_a_batch_is_the_stack_of_single_casts(batch: Any, overflow: Any, to: Any
     assert contents(out) == contents(result)
 
 
+@st.composite
+def transforms(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Fields of Cast that fit samples of this shape."""
+    fields: dict[str, Any] = {}
+    if draw(st.booleans()):
+        fields["permute"] = tuple(draw(st.permutations(range(len(shape)))))
+    numbers = st.floats(-4, 4, width=32)
+    if shape and draw(st.booleans()):
+        fields["axis"] = draw(st.integers(-len(shape), len(shape) - 1))
+        fields["scale"] = [draw(numbers) for _ in range(shape[fields["axis"]])]
+    elif draw(st.booleans()):
+        fields["scale"] = draw(numbers)
+    if draw(st.booleans()):
+        fields["shift"] = draw(numbers)
+    return fields
+
+
+@steady
+@given(st.data())
+def test_samples_are_transformed_as_single_casts_transform(data: st.DataObject) -> None:
+    shape = tuple(data.draw(st.lists(st.integers(0, 5), max_size=4)))
+    real = [dtype for dtype in DTYPES if dtype != "complex64"]
+    made = [data.draw(one_sample(shape, data.draw(st.sampled_from(real)))) for _ in range(data.draw(st.integers(1, 5)))]
+    fields = data.draw(transforms(shape))
+    samples = [sample for sample, _ in made]
+    plains = [np.asarray(s) if isinstance(s, bool | int | float) else plain for s, plain in made]
+    dtype = data.draw(st.sampled_from(["float32", "bfloat16", "float64", "int16", "uint8"]))
+    result = halfway.collate(samples, dtype, casting="unsafe", **fields)
+    assert contents(result) == stack(plains, dtype, **fields)
+    permuted = [shape[axis] for axis in fields.get("permute", range(len(shape)))]
+    assert tuple(result.shape) == (len(samples), *permuted)
+    assert contents(halfway.collate(samples, Cast(dtype, casting="unsafe", **fields))) == contents(result)
+    out = np.empty(result.shape[::-1], halfway.to_numpy(np.zeros(1), dtype, casting="unsafe").dtype).T
+    assert halfway.collate(samples, out=out, casting="unsafe", **fields) is out
+    assert contents(out) == contents(result)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@steady
+@given(st.data())
+def test_chance_goes_by_the_place_in_the_batch(threads: int, data: st.DataObject) -> None:
+    halfway.set_num_threads(threads)
+    shape = tuple(data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)))
+    whole = values(data.draw, (data.draw(st.integers(1, 5)), *shape), "float64")
+    fields = data.draw(transforms(shape))
+    chance: dict[str, Any] = {
+        "rounding": "stochastic",
+        "seed": data.draw(st.integers(0, 2**64 - 1)),
+        "casting": "unsafe",
+    }
+    above = dict(fields)
+    if "permute" in fields:
+        above["permute"] = (0, *(axis + 1 for axis in fields["permute"]))
+    if "axis" in fields:
+        above["axis"] = fields["axis"] % len(shape) + 1
+    expected = halfway.to_numpy(whole, "bfloat16", **above, **chance)
+    assert contents(halfway.collate(list(whole), "bfloat16", **fields, **chance)) == contents(expected)
+
+    # Shorter samples leave the places of the others as they are. Zero is rounded to itself.
+    ends = [shape[-1], *(data.draw(st.integers(0, shape[-1])) for _ in whole[1:])]
+    ragged = [sample[..., :end] for sample, end in zip(whole, ends, strict=True)]
+    for sample, end in zip(whole, ends, strict=True):
+        sample[..., end:] = 0
+    expected = halfway.to_numpy(whole, "bfloat16", **chance)
+    assert contents(halfway.collate(ragged, "bfloat16", pad=0, **chance)) == contents(expected)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize(("count", "shape"), [(3, (200, 333)), (900, (127,)), (20000, ())])
 def test_large_batches_from_both_libraries(threads: int, count: int, shape: tuple[int, ...]) -> None:
@@ -438,6 +505,16 @@ X = np.ones(3)
         (lambda: halfway.collate([X, X], out=np.broadcast_to(X, (2, 3))), "readonly", []),
         (lambda: halfway.collate([X[::-1]], out=X[None]), "overlap", ["samples[0]"]),
         (lambda: halfway.collate([X, np.ones(3, "M8[s]")]), "unsupported_dtype", ["samples[1]: ", "int64"]),
+        (lambda: halfway.collate([X, X], "f2", permute=(1, 0)), "permute", ["samples[0]: ", "2 axes", "name each"]),
+        (lambda: halfway.collate([X], "f2", permute=(1,)), "permute", ["samples[0]: ", "axis 1"]),
+        (
+            lambda: halfway.collate([X], "f2", scale=[1, 2], axis=0),
+            "affine",
+            ["samples[0]: ", "2 numbers", "3 indices"],
+        ),
+        (lambda: halfway.collate([X], "f2", scale=[1, 2, 3], axis=1), "affine", ["samples[0]: ", "axis=1"]),
+        (lambda: halfway.collate([{"a": X, "b": 1}], permute=(0,)), "permute", ["samples[0]['b']: ", "has 0"]),
+        (lambda: halfway.collate([X, X + 0j], "c8", scale=2), "unsupported_dtype", ["complex"]),
         (lambda: halfway.collate([np.ma.masked_array(X)]), "masked", ["samples[0]: "]),
         (lambda: halfway.collate([X, torch.ones(3, device="meta")]), "no_storage", ["samples[1]: "]),
         (lambda: halfway.collate([torch.ones(3).to_sparse()]), "sparse", ["samples[0]: "]),
@@ -510,6 +587,9 @@ A = np.ones((1, 3))
         (lambda: halfway.collate([X], report=3), TypeError, ["report"]),
         (lambda: halfway.collate([X], Cast("f4"), casting="safe"), TypeError, ["Cast"]),
         (lambda: halfway.collate([X], "f4", casting="loose"), ValueError, ["'loose'"]),
+        (lambda: halfway.collate([X], Cast("f4"), permute=(0,)), TypeError, ["Cast"]),
+        (lambda: halfway.collate([X], "f2", scale=[1, 2, 3]), ValueError, ["axis="]),
+        (lambda: halfway.collate([X], "f2", rounding="stochastic"), ValueError, ["seed="]),
     ],
 )
 def test_wrong_arguments(call: Any, kind: type[Exception], words: list[str]) -> None:

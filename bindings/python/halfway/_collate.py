@@ -105,7 +105,10 @@ def collate(
         pad: a number that fills up the last axis of samples that are shorter there than the longest, or than out;
             chosen as dtype is. It has to be a value of the batch's dtype; floats are rounded.
         report: a Report to fill with what all casts lost; padding does not count.
-        **cast: casting= and overflow=, the fields of Cast, for what is not a Cast in dtype=.
+        **cast: the fields of Cast. scale=, shift=, axis= and permute= speak of one sample, whose axes are those that it
+            has in ``samples``; pad= fills up the last axis of the permuted one. With rounding="stochastic" an element
+            takes the chance of its place in the batch: the bits are those of one cast of the stacked array. Where
+            dtype= has a Cast, nothing else may be said; a tree whose arrays want different fields gets a Cast for each.
 
     Returns:
         The batch, its first axis the samples: torch.Tensor (or as to= and out= say), C-contiguous. For trees, the
@@ -115,7 +118,7 @@ def collate(
     Raises:
         ExchangeError: ``nested`` for samples of different shapes, ``dtype`` for different dtypes that nothing is said
             about, ``out_mismatch``, ``overlap``; and as to_torch. Messages name the sample: ``samples[3]['image']``.
-        CastError: as to_torch; its index has the sample's number in front of the place in the sample's axes.
+        CastError: as to_torch; its index has the sample's number in front of the place in the sample's own axes.
         TypeError, ValueError: wrong arguments, no samples, trees of different structure.
 
     Every array of a tree is checked before the first is written: whatever is raised, out is untouched. The GIL is
