@@ -72,7 +72,7 @@ struct Shared {
         step(all.destination.byte_stride(0)),
         packed_rows(is_packed(row, row.shape)) {
     const std::size_t bytes = static_cast<std::size_t>(batch.row) * row.element_size();
-    streams = bytes >= streaming_row_bytes && bytes * batch.samples.size() >= streaming_bytes();
+    streams = bytes >= streaming_row_bytes && bytes_of(batch, writes) >= streaming_bytes();
   }
 
   [[nodiscard]] MutableView row_of(std::int64_t sample) const noexcept {

@@ -53,14 +53,17 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
     return;
   }
   const std::int64_t most = block();
-  for (std::int64_t at = begin; at < end; at += most) {
-    const auto n = static_cast<std::size_t>(std::min(most, end - at));
+  for (std::int64_t at = begin; at < end;) {
+    std::int64_t some = std::min(most, end - at);
+    if (pass_.streams && some < end - at) some = streamed_at_once(destination, some, pass_.to.size);
+    at += some;
+    const auto n = static_cast<std::size_t>(some);
     if (from_.swaps()) from_.swap(source, gathered_, n);
     const std::byte* const native = from_.swaps() ? gathered_ : source;
-    const std::byte* const converted = convert_block(native, direct ? destination : encoded_, at, n);
+    const std::byte* const converted = convert_block(native, direct ? destination : encoded_, at - some, n);
     source += n * pass_.from.size;
     if (destination != nullptr) {
-      const std::int64_t following = std::min(most, end - at - static_cast<std::int64_t>(n));
+      const std::int64_t following = std::min(most, end - at);
       deliver(converted, destination, n, source, static_cast<std::size_t>(following) * pass_.from.size);
       destination += n * pass_.to.size;
     }
@@ -78,14 +81,13 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
   for (std::int64_t at = begin; at < end;) {
     std::int64_t some = std::min(end - at, block());
     if (rows_are_blocks) some = std::min(some, in.run());
-    const auto n = static_cast<std::size_t>(some);
-
     std::byte* run = nullptr;  // where these elements belong, if that is a run
     if (pass_.dense) {
       run = nest.destination + at * static_cast<std::int64_t>(pass_.to.size);
-    } else if (writes && is_run(out, pass_.to.size, n)) {
-      run = out.get();
+      if (pass_.streams && some < end - at) some = streamed_at_once(run, some, pass_.to.size);
     }
+    const auto n = static_cast<std::size_t>(some);
+    if (!pass_.dense && writes && is_run(out, pass_.to.size, n)) run = out.get();
     const std::byte* const source = gather(in, n);
     const std::byte* const converted = convert_block(source, encodes && run != nullptr ? run : encoded_, at, n);
     if (run != nullptr) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "environment.h"
+#include "tuning.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -40,18 +41,21 @@ void Copier::move(const std::byte* source, std::int64_t source_stride, std::byte
     return mover_.scatter(source, destination, destination_stride, static_cast<std::size_t>(n));
   }
   if (to_run && !copy_.streams) return mover_.gather(source, source_stride, destination, static_cast<std::size_t>(n));
-  const std::int64_t most = static_cast<std::int64_t>(tile_bytes) / size;
+  const std::int64_t most = static_cast<std::int64_t>(block_components * sizeof(float)) / size;
   if (most == 0) {  // larger than any buffer
     copy_run(source, source_stride, destination, destination_stride, n, copy_.size);
     if (mover_.swaps()) swap_run(destination, destination_stride, n, copy_.size, copy_.swap_unit);
     return;
   }
-  for (std::int64_t done = 0; done < n; done += most) {
-    const std::int64_t some = std::min(most, n - done);
-    mover_.gather(source + done * source_stride, source_stride, buffer_, static_cast<std::size_t>(some));
+  for (std::int64_t done = 0; done < n;) {
     std::byte* const place = destination + done * destination_stride;
+    std::int64_t some = std::min(most, n - done);
+    if (copy_.streams && to_run && some < n - done) some = streamed_at_once(place, some, copy_.size);
+    mover_.gather(source + done * source_stride, source_stride, buffer_, static_cast<std::size_t>(some));
+    done += some;
     if (copy_.streams && to_run) {
-      stream(place, buffer_, some);
+      const std::int64_t following = source_stride == size ? std::min(most, n - done) : 0;
+      stream(place, buffer_, some, source + done * source_stride, following);
     } else {
       plain_.scatter(buffer_, place, destination_stride, static_cast<std::size_t>(some));
     }
@@ -84,8 +88,10 @@ void Copier::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
   }
 }
 
-void Copier::stream(std::byte* destination, const std::byte* source, std::int64_t n) noexcept {
-  copy_.kernels.stream(destination, source, static_cast<std::size_t>(n) * copy_.size, nullptr, 0);
+void Copier::stream(std::byte* destination, const std::byte* source, std::int64_t n, const std::byte* next,
+                    std::int64_t following) noexcept {
+  copy_.kernels.stream(destination, source, static_cast<std::size_t>(n) * copy_.size, next,
+                       static_cast<std::size_t>(following) * copy_.size);
 }
 
 }  // namespace detail

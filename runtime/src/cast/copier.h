@@ -36,7 +36,9 @@ class Copier {
   void run_tiles(std::int64_t begin, std::int64_t end) noexcept;
   void move(const std::byte* source, std::int64_t source_stride, std::byte* destination,
             std::int64_t destination_stride, std::int64_t n) noexcept;
-  void stream(std::byte* destination, const std::byte* source, std::int64_t n) noexcept;
+  // To a run; `following` elements at `next` may be fetched meanwhile.
+  void stream(std::byte* destination, const std::byte* source, std::int64_t n, const std::byte* next = nullptr,
+              std::int64_t following = 0) noexcept;
 
   const Copy& copy_;
   Mover mover_;

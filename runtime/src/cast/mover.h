@@ -11,6 +11,15 @@ namespace halfway {
 inline namespace v0 {
 namespace detail {
 
+// How many of `most` elements to write to a run at once past the caches, so that what comes next begins a cache line: a
+// line that is written in two goes, with other work in between, is written to memory twice, and read before.
+[[nodiscard]] inline std::int64_t streamed_at_once(const std::byte* run, std::int64_t most, std::size_t size) noexcept {
+  constexpr std::uintptr_t line = 64;
+  const auto end = reinterpret_cast<std::uintptr_t>(run) + static_cast<std::uintptr_t>(most) * size;
+  const auto beyond = static_cast<std::int64_t>(end % line / size);
+  return beyond < most ? most - beyond : most;
+}
+
 class Mover {
  public:
   // Elements of `size` bytes, in which the bytes of each `swap_unit` are reversed in memory (1: none are).

@@ -52,8 +52,9 @@ bool is_in_runs(const Nest& nest, std::size_t size) noexcept {
                                                                   nest.shape[last] * step >= shortest_streamed_run));
 }
 
-bool is_large(const Nest& nest, std::size_t size) noexcept {
-  return static_cast<std::size_t>(nest.count) * size >= streaming_bytes();
+// Whether a pass reads and writes so much that what it writes is better not kept.
+bool is_large(const Nest& nest, const Treatment& treatment) noexcept {
+  return static_cast<std::size_t>(nest.count) * (treatment.from.size + treatment.to.size) >= streaming_bytes();
 }
 
 std::int64_t block_of(const Treatment& treatment) noexcept {
@@ -168,7 +169,7 @@ void Pass::run(const Share& part, Tally& tally, std::int64_t first) const noexce
 
 void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept {
   Treatment treatment = Treatment::copy({DType{}, size, swap_unit}, {DType{}, size, 1});
-  treatment.streams = is_large(nest, size);
+  treatment.streams = is_large(nest, treatment);
   const Pass pass(kernels, treatment, nest);
   split(pass, [&](const Share& share) noexcept {
     Tally none;
@@ -180,7 +181,7 @@ void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from
                   Tally* tally, const Transform* transform, const Positions* positions) noexcept {
   Treatment treatment = Treatment::conversion(kernels, from, to, saturate, tally != nullptr,
                                               tally != nullptr ? tally->watched : convert::Flags{0}, transform);
-  treatment.streams = is_large(nest, to.size);
+  treatment.streams = is_large(nest, treatment);
   const Pass pass(kernels, treatment, nest, positions);
   std::mutex adding;
   split(pass, [&](const Share& share) noexcept {

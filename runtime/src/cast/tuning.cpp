@@ -50,7 +50,7 @@ std::size_t streaming_bytes() noexcept {
     constexpr std::size_t assumed = std::size_t{32} << 20;  // where the system does not say
     // Not sysconf(_SC_LEVEL3_CACHE_SIZE): on some AMD processors that is the sum of all caches of a socket.
     const std::size_t last_level = last_level_cache("/sys/devices/system/cpu/cpu0/cache");
-    return (last_level > 0 ? last_level : assumed) / 2;
+    return (last_level > 0 ? last_level : assumed) / 8 * 5;
   }();
   return bytes;
 }
