@@ -62,9 +62,8 @@ struct Share {
 // A nest and what is done to it. Borrows all that it is made from. Without a destination in the nest nothing is
 // written; if both sides are the same places, elements change where they are.
 struct Pass {
-  // The nest's positions say where an element stands, for a transform.
-  Pass(const Kernels& kernels, const Treatment& treatment, const Nest& nest,
-       const Positions* positions = nullptr) noexcept;
+  // `at`: the nest's positions, which say where an element stands. A treatment with a transform needs them.
+  Pass(const Kernels& used, const Treatment& done, const Nest& walked, const Positions* at = nullptr) noexcept;
 
   // The part of one of so many tasks, elements in the order of the nest, or tiles where it is walked in tiles: no two
   // threads write to one cache line of a run.
