@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cast/loss.h"
+#include "cast/operands.h"
 #include "cast/pass.h"
 #include "cast/permission.h"
 #include "cast/plain.h"
@@ -18,16 +19,8 @@
 
 namespace halfway {
 inline namespace v0 {
-namespace {
+namespace detail {
 
-using detail::Elements;
-using detail::Kernels;
-using detail::Nest;
-using detail::Positions;
-using detail::Tally;
-using detail::Transform;
-
-// The bytes that a byte order is about: a scalar, or one component of a complex number. 0 when the dtype does not say.
 std::size_t scalar_size(DType dtype) noexcept {
   if (find(DType(dtype.code, dtype.bits, 1)) != nullptr) return alignment(dtype);
   switch (static_cast<TypeCode>(dtype.code)) {
@@ -42,20 +35,14 @@ std::size_t scalar_size(DType dtype) noexcept {
   }
 }
 
-// The dtypes and the byte order may be changed like this.
 void require_permitted(const TensorView& source, DType to, bool to_swapped, Casting casting) {
   const std::size_t scalar = scalar_size(source.dtype);
   const bool swaps = source.swapped != to_swapped && scalar != 1;
-  detail::require_permitted(source.dtype, to, casting, swaps);
+  require_permitted(source.dtype, to, casting, swaps);
   if (swaps && scalar == 0) {
     throw Error(Reason::unsupported_dtype,
                 "the bytes of " + to_string(source.dtype) + " cannot be swapped: its scalars are unknown");
   }
-}
-
-template <class View>
-Elements elements_of(const View& view) noexcept {
-  return {view.dtype, view.element_size(), view.swapped ? scalar_size(view.dtype) : 1};
 }
 
 std::int64_t require_readable(const TensorView& source) {
@@ -64,10 +51,60 @@ std::int64_t require_readable(const TensorView& source) {
   }
   const std::optional<std::int64_t> count = element_count(source.shape);
   if (!count) throw Error(Reason::malformed, "the shape has a negative dimension or too many elements");
-  detail::require_host(source.device, "source");
+  require_host(source.device, "source");
   if (*count > 0 && source.data == nullptr) throw Error(Reason::no_storage, "the source's data pointer is null");
   return *count;
 }
+
+bool has_same_places(const TensorView& source, const MutableView& destination) noexcept {
+  const std::size_t size = source.element_size();
+  if (source.data != destination.data || size == 0 || size != destination.element_size()) return false;
+  for (std::size_t i = 0; i < source.shape.size(); ++i) {
+    if (source.shape[i] != 1 && source.byte_stride(i) != destination.byte_stride(i)) return false;
+  }
+  return true;
+}
+
+bool is_identical(const TensorView& source, const MutableView& destination) noexcept {
+  if (source.dtype != destination.dtype || source.swapped != destination.swapped) return false;
+  if (source.element_size() != 0) return has_same_places(source, destination);
+  if (source.data != destination.data || destination.element_size() != 0) return false;
+  for (std::size_t i = 0; i < source.shape.size(); ++i) {
+    if (source.shape[i] != 1 && source.strides[i] != destination.strides[i]) return false;
+  }
+  return true;
+}
+
+bool has_nan(DType dtype) noexcept {
+  const DTypeInfo* const row = find(dtype);
+  return row != nullptr && row->castable && row->format != nullptr;
+}
+
+bool converts(DType from, DType to, const CastOptions& options) noexcept { return from != to || options.is_affine(); }
+
+convert::Flags watched_flags(DType from, DType to, const CastOptions& options) noexcept {
+  const bool clamps_infinities = converts(from, to, options) && options.overflow == Overflow::saturate;
+  if (is_exact(from, to) && !clamps_infinities && !options.is_affine()) return 0;
+  if (options.casting == Casting::same_value) return convert::overflow | convert::inexact | convert::nan_dropped;
+  return options.overflow == Overflow::raise ? convert::overflow : convert::Flags{0};
+}
+
+}  // namespace detail
+
+namespace {
+
+using detail::Elements;
+using detail::elements_of;
+using detail::has_same_places;
+using detail::is_identical;
+using detail::Kernels;
+using detail::Nest;
+using detail::Positions;
+using detail::require_permitted;
+using detail::require_readable;
+using detail::scalar_size;
+using detail::Tally;
+using detail::Transform;
 
 // The source with its axes in the result's order, and what else the options say of them. Holds what the view borrows.
 class Arranged {
@@ -133,28 +170,6 @@ void require_writable(const TensorView& source, const MutableView& destination, 
   }
 }
 
-// Every element has its place in common with its image, and the places are whole bytes: start, steps and item size are
-// the same.
-bool has_same_places(const TensorView& source, const MutableView& destination) noexcept {
-  const std::size_t size = source.element_size();
-  if (source.data != destination.data || size == 0 || size != destination.element_size()) return false;
-  for (std::size_t i = 0; i < source.shape.size(); ++i) {
-    if (source.shape[i] != 1 && source.byte_stride(i) != destination.byte_stride(i)) return false;
-  }
-  return true;
-}
-
-// The same elements in the same order at the same addresses: copying them onto themselves changes nothing.
-bool is_identical(const TensorView& source, const MutableView& destination) noexcept {
-  if (source.dtype != destination.dtype || source.swapped != destination.swapped) return false;
-  if (source.element_size() != 0) return has_same_places(source, destination);
-  if (source.data != destination.data || destination.element_size() != 0) return false;
-  for (std::size_t i = 0; i < source.shape.size(); ++i) {
-    if (source.shape[i] != 1 && source.strides[i] != destination.strides[i]) return false;
-  }
-  return true;
-}
-
 // Each element may be written without changing one that is yet to be read.
 void require_apart(const TensorView& source, const MutableView& destination) {
   if (may_self_overlap(destination)) {
@@ -180,15 +195,6 @@ void copy_packed(const TensorView& source, const MutableView& destination, std::
   std::memcpy(destination.data, source.data, packed_size(source.dtype, count));
 }
 
-// The flags that must not occur; none when they cannot.
-convert::Flags watched_flags(DType from, DType to, const CastOptions& options) noexcept {
-  const bool converts = from != to || options.is_affine();
-  const bool clamps_infinities = converts && options.overflow == Overflow::saturate;
-  if (is_exact(from, to) && !clamps_infinities && !options.is_affine()) return 0;
-  if (options.casting == Casting::same_value) return convert::overflow | convert::inexact | convert::nan_dropped;
-  return options.overflow == Overflow::raise ? convert::overflow : convert::Flags{0};
-}
-
 // Bits of one dtype to where they belong, and NaN counted. `fresh`: as below.
 void copy(const TensorView& source, const MutableView& destination, const CastOptions& options, std::int64_t count,
           bool fresh) {
@@ -196,8 +202,7 @@ void copy(const TensorView& source, const MutableView& destination, const CastOp
   const Elements in = elements_of(source);
   const Elements out = elements_of(destination);
   const Kernels& kernels = detail::active_kernels();
-  const DTypeInfo* const row = find(dtype);
-  const bool counts_nan = options.report != nullptr && row != nullptr && row->castable && row->format != nullptr;
+  const bool counts_nan = options.report != nullptr && detail::has_nan(dtype);
   if (options.report != nullptr) options.report->count = static_cast<std::uint64_t>(count);
   Tally tally;
   if (!fresh && is_identical(source, destination)) {
@@ -220,14 +225,14 @@ void fill(const Arranged& arranged, const MutableView& destination, const CastOp
   const TensorView& source = arranged.view();
   const DType from = source.dtype;
   const DType to = destination.dtype;
-  if (from == to && !options.is_affine()) return copy(source, destination, options, count, fresh);
+  if (!detail::converts(from, to, options)) return copy(source, destination, options, count, fresh);
 
   const Elements in = elements_of(source);
   const Elements out = elements_of(destination);
   const Kernels& kernels = detail::active_kernels();
   const bool saturate = options.overflow == Overflow::saturate;
   std::optional<Transform> transform;
-  if (options.is_affine() || options.rounding == Rounding::stochastic) {
+  if (detail::is_transformed(from, to, options)) {
     transform.emplace(options, detail::compute_type(kernels, from));
   }
   // One pass; without a destination it only counts.
@@ -239,7 +244,7 @@ void fill(const Arranged& arranged, const MutableView& destination, const CastOp
     detail::convert_pass(kernels, nest, in, out, saturate, tally, transform ? &*transform : nullptr, asked);
   };
   Tally tally;
-  tally.watched = watched_flags(from, to, options);
+  tally.watched = detail::watched_flags(from, to, options);
   const bool counts = options.report != nullptr || tally.watched != 0;
   const bool checks_first = !fresh && tally.watched != 0;
   pass(checks_first ? nullptr : &destination, counts ? &tally : nullptr);

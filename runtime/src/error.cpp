@@ -31,7 +31,7 @@ constexpr std::array<Row, reason_count> rows{{
     {Reason::conj, "conj", "the tensor's conjugate bit is set: its memory holds the conjugates"},
     {Reason::neg, "neg", "the tensor's negative bit is set: its memory holds the negatives"},
     {Reason::sparse, "sparse", "the layout is not strided"},
-    {Reason::nested, "nested", "the tensor or its dtype is nested"},
+    {Reason::nested, "nested", "the tensor or its dtype is nested, or the samples of a batch differ in shape"},
     {Reason::quantized, "quantized", "the tensor is quantized"},
     {Reason::subclass, "subclass", "the object is a subclass whose memory is not its value"},
     {Reason::no_storage, "no_storage", "the elements have no memory behind them"},

@@ -26,9 +26,10 @@ void run_parallel(int tasks, Body&& body) noexcept {
       const_cast<void*>(static_cast<const void*>(std::addressof(body))));
 }
 
-// Threads that are there anyway, for what would otherwise run on the built-in pool. Calls task(context, index) for every
-// index on at most `threads` threads and returns true when all have returned; or does nothing and returns false: then
-// the pool is used. Unlike an Executor it has no say in num_threads(). nullptr: none, as in a forked child at first.
+// Threads that are there anyway, for what would otherwise run on the built-in pool. Calls task(context, index) for
+// every index on at most `threads` threads and returns true when all have returned; or does nothing and returns false:
+// then the pool is used. Unlike an Executor it has no say in num_threads(). nullptr: none, as in a forked child at
+// first.
 using Team = bool (*)(int tasks, int threads, Executor::Task task, void* context) noexcept;
 void set_team(Team team) noexcept;
 

@@ -24,6 +24,7 @@ FUNCTIONS = [
     halfway.to_torch,
     halfway.to_numpy,
     halfway.cast,
+    halfway.collate,
     halfway.from_dlpack,
     halfway.explain,
     halfway.fields,

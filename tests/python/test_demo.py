@@ -336,6 +336,8 @@ def torch_threads():
     ("script", "arguments", "expected"),
     [
         ("bfloat16_roundtrip", [], "back in torch, the same memory: True"),
+        ("collate_batches", [], "one buffer for all batches: True"),
+        ("collate_batches", ["2"], "every clip came: True"),
         ("records", [], "centred by torch, seen by NumPy: True"),
         ("train_digits", [], "NumPy float32, test accuracy 0.9"),
         ("train_digits", ["bfloat16"], "NumPy bfloat16, test accuracy 0.9"),
@@ -352,7 +354,7 @@ def test_examples_run(capsys, monkeypatch, script, arguments, expected):
 
 
 def test_every_example_is_tested():
-    tested = {"bfloat16_roundtrip", "records", "train_digits"}
+    tested = {"bfloat16_roundtrip", "collate_batches", "records", "train_digits"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
 
 

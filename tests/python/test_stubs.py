@@ -45,6 +45,10 @@ reveal_type(halfway.cast(torch.nn.Parameter(t), torch.float16))  # torch._tensor
 reveal_type(halfway.cast(own, Cast("bfloat16")))  # halfway._core.Tensor
 reveal_type(own)  # halfway._core.Tensor
 reveal_type(halfway.fields(x))  # dict[str, halfway._core.Tensor]
+reveal_type(halfway.collate([x, x], "bfloat16", pad=0))  # torch._tensor.Tensor
+reveal_type(halfway.collate([1.5, np.float32(2)], to="numpy"))  # NDARRAY
+reveal_type(halfway.collate([t, own], to="halfway", overflow="raise"))  # halfway._core.Tensor
+reveal_type(halfway.collate([{"x": x}], {float: "bf16"}))  # Any
 reveal_type(own.shape)  # tuple[int, ...]
 reveal_type(own.dtype)  # str
 reveal_type(halfway.explain(x, to="numpy").reasons)  # tuple[str, ...]
@@ -113,6 +117,9 @@ halfway.Cast("f4").dtype = "f8"
 halfway.Report().nan = 3
 halfway.Tensor().shape = ()
 halfway.fields([1])
+halfway.collate(3)
+halfway.collate([x], to="jax")
+halfway.collate([x], colour=1)
 halfway.nothing()
 halfway.memory.limit("1 GiB")
 

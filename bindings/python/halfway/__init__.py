@@ -10,6 +10,7 @@ Example:
 from __future__ import annotations
 
 from . import memory
+from ._collate import collate
 from ._core import (
     Cast,
     Plan,
@@ -43,6 +44,7 @@ __all__ = [
     "Step",
     "Tensor",
     "cast",
+    "collate",
     "dtypes",
     "explain",
     "fields",

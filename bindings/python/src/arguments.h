@@ -32,6 +32,10 @@ enum Keyword : std::uint32_t {
   kw_permute = 1U << 16U,
 };
 
+// Those of every function that casts.
+inline constexpr std::uint32_t cast_keywords =
+    kw_casting | kw_overflow | kw_rounding | kw_seed | kw_scale | kw_shift | kw_axis | kw_permute | kw_report;
+
 struct Arguments {
   PyObject* x = nullptr;  // borrowed, as everything here
   std::optional<DType> dtype;

@@ -20,8 +20,6 @@
 namespace halfway::python {
 namespace {
 
-constexpr std::uint32_t cast_keywords =
-    kw_casting | kw_overflow | kw_rounding | kw_seed | kw_scale | kw_shift | kw_axis | kw_permute | kw_report;
 constexpr std::uint32_t to_torch_keywords =
     kw_dtype | kw_device | kw_copy | kw_out | kw_non_blocking | kw_allow_readonly | cast_keywords;
 constexpr std::uint32_t to_numpy_keywords =
@@ -36,24 +34,6 @@ struct Exchange {
   std::optional<Source> out;
   Plan plan;
 };
-
-Source open_out(const Library& target, PyObject* object) {
-  if (!target.owns(object)) {
-    throw_type_error("out must be an array of " + std::string(target.target.name) + ", not " +
-                     Py_TYPE(object)->tp_name);
-  }
-  Source out = target.open(object);
-  const SourceTraits& traits = out.traits;
-  if (traits.requires_grad || traits.conj || traits.neg) {
-    const Reason reason = traits.requires_grad ? Reason::requires_grad : traits.conj ? Reason::conj : Reason::neg;
-    throw Error(reason, "out cannot be written: " + std::string(describe(reason)),
-                traits.requires_grad ? "pass out.detach()" : "pass a plain tensor");
-  }
-  if (out.view.readonly) {
-    throw Error(Reason::readonly, "out is read-only", "pass a writable array");
-  }
-  return out;
-}
 
 // Same library, same dtype: the object itself, whatever it is.
 bool is_identity(const Exchange& exchange) {

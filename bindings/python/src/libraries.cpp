@@ -279,7 +279,7 @@ const Library& library_named(PyObject* name) {
   throw_value_error("to='" + text + "' is not one of " + names);
 }
 
-Source open_source(PyObject* object, bool keep_capsule) {
+std::optional<Source> open_if_source(PyObject* object, bool keep_capsule) {
   if (const Library* library = library_of(object); library != nullptr) {
     return library->open(object);
   }
@@ -300,10 +300,35 @@ Source open_source(PyObject* object, bool keep_capsule) {
       return source_of(import_by_method(object));
     }
   }
+  return std::nullopt;
+}
+
+Source open_source(PyObject* object, bool keep_capsule) {
+  if (std::optional<Source> source = open_if_source(object, keep_capsule)) {
+    return std::move(*source);
+  }
   throw_type_error(
       std::string("expected a NumPy array, a torch tensor, a halfway.Tensor, a DLPack producer or capsule, "
                   "not ") +
       Py_TYPE(object)->tp_name + "; numpy.asarray(x) makes an array of most things");
+}
+
+Source open_out(const Library& target, PyObject* object, const std::string& name) {
+  if (!target.owns(object)) {
+    throw_type_error(name + " must be an array of " + std::string(target.target.name) + ", not " +
+                     Py_TYPE(object)->tp_name);
+  }
+  Source out = target.open(object);
+  const SourceTraits& traits = out.traits;
+  if (traits.requires_grad || traits.conj || traits.neg) {
+    const Reason reason = traits.requires_grad ? Reason::requires_grad : traits.conj ? Reason::conj : Reason::neg;
+    throw Error(reason, name + " cannot be written: " + std::string(describe(reason)),
+                traits.requires_grad ? "pass out.detach()" : "pass a plain tensor");
+  }
+  if (out.view.readonly) {
+    throw Error(Reason::readonly, name + " is read-only", "pass a writable array");
+  }
+  return out;
 }
 
 detail::Box* box_of_array(PyObject* array, const TensorView& view) {

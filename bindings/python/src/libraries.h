@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "halfway/plan.h"
 #include "halfway/tensor.h"
@@ -45,6 +46,13 @@ struct Library {
 // Opens any object: the libraries' arrays, NumPy scalars, DLPack capsules, exchange tables and __dlpack__ producers.
 // A capsule is consumed unless `keep_capsule`. throws Error, PythonError (TypeError for anything else)
 [[nodiscard]] Source open_source(PyObject* object, bool keep_capsule = false);
+
+// The same; nothing for anything else.
+[[nodiscard]] std::optional<Source> open_if_source(PyObject* object, bool keep_capsule = false);
+
+// Opens an array to write into; `name` is what messages call it.
+// throws: Error (requires_grad, conj, neg, readonly; as `open` of the library), PythonError (TypeError: not its array)
+[[nodiscard]] Source open_out(const Library& target, PyObject* object, const std::string& name = "out");
 
 // A box for NumPy's memory that owns a reference to the array, in DLPack's terms: whole-element strides, those of
 // dimensions of size one and of empty arrays made row-major. Requires: strides are whole elements.

@@ -1,6 +1,7 @@
 // The extension module halfway._core.
 #include <pybind11/pybind11.h>
 
+#include "collate.h"
 #include "docs.h"
 #include "exchange.h"
 #include "exchange_fast.h"
@@ -56,6 +57,7 @@ PYBIND11_MODULE(_core, module) {
     hp::init_plan(module.ptr());
     hp::init_tensor_type(module.ptr());
     hp::init_exchange(module.ptr());
+    hp::init_collate(module.ptr());
     hp::init_memory(module);
     hp::init_threads(module.ptr());
     module.attr("__version__") = HALFWAY_VERSION;

@@ -1,17 +1,14 @@
 #include "moving.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <span>
 #include <utility>
 #include <vector>
 
-#include "gil.h"
 #include "halfway/layout.h"
 #include "numpy_api.h"
 #include "tensor_type.h"
-#include "threads.h"
 
 namespace halfway::python {
 namespace {
@@ -22,41 +19,6 @@ std::int64_t bytes_of(std::span<const std::int64_t> shape, std::size_t element_s
   const std::int64_t count = element_count(shape).value_or(std::numeric_limits<std::int64_t>::max());
   const auto size = static_cast<std::int64_t>(std::max<std::size_t>(element_size, 1));
   return __builtin_mul_overflow(count, size, &bytes) ? std::numeric_limits<std::int64_t>::max() : bytes;
-}
-
-// Shape and strides of a view, copied: NumPy's and torch's own may change under another thread while the GIL is not
-// held.
-template <class View>
-class OwnGeometry {
- public:
-  explicit OwnGeometry(const View& view) noexcept : view_(view) {
-    // a view of more dimensions is refused by the cast, before anything is read
-    const std::size_t ndim = std::min(view.shape.size(), shape_.size());
-    std::copy_n(view.shape.data(), ndim, shape_.data());
-    std::copy_n(view.strides.data(), ndim, strides_.data());
-    view_.shape = {shape_.data(), ndim};
-    view_.strides = {strides_.data(), ndim};
-  }
-  ~OwnGeometry() = default;
-  OwnGeometry(const OwnGeometry&) = delete;
-  OwnGeometry& operator=(const OwnGeometry&) = delete;
-
-  [[nodiscard]] const View& view() const noexcept { return view_; }
-
- private:
-  View view_;
-  // Not initialised: of each, only the first ndim values are read.
-  std::array<std::int64_t, max_ndim> shape_;    // NOLINT(cppcoreguidelines-pro-type-member-init)
-  std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-};
-
-// Runs `body` without the GIL. All large work comes through here: what has to be said to the runtime before other
-// Python threads run beside it (how many threads it may use, for one) is said here.
-template <class Body>
-decltype(auto) unlocked(std::int64_t bytes, Body&& body) {
-  limit_threads_in_workers();
-  const WithoutGil nothing(bytes);
-  return std::forward<Body>(body)();
 }
 
 }  // namespace

@@ -55,9 +55,8 @@ enum class Rounding : std::uint8_t {
 class Coefficients {
  public:
   constexpr Coefficients() noexcept = default;
-  constexpr Coefficients(
-      double value) noexcept  // NOLINT(google-explicit-constructor): options are written {.scale = 2}
-      : value_(value), kind_(Kind::one) {}
+  // NOLINTNEXTLINE(google-explicit-constructor): options are written {.scale = 2}
+  constexpr Coefficients(double value) noexcept : value_(value), kind_(Kind::one) {}
   constexpr Coefficients(std::span<const double> values) noexcept  // NOLINT(google-explicit-constructor)
       : values_(values), kind_(Kind::along_axis) {}
   Coefficients(const std::vector<double>& values) noexcept  // NOLINT(google-explicit-constructor)

@@ -31,7 +31,7 @@ enum class Reason : std::uint8_t {
   conj,                // the tensor's conjugate bit is set: its memory holds the conjugates
   neg,                 // the tensor's negative bit is set: its memory holds the negatives
   sparse,              // the layout is not strided
-  nested,              // nested tensor or nested structured dtype
+  nested,              // nested tensor, samples of different shapes (a ragged batch), nested structured dtype
   quantized,           // quantized tensor
   subclass,            // a subclass with its own dispatch: its memory is not its value
   no_storage,          // elements without memory behind them (meta, fake, wrapper tensors)

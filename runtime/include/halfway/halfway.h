@@ -3,6 +3,7 @@
 
 #include "halfway/allocator.h"
 #include "halfway/cast.h"
+#include "halfway/collate.h"
 #include "halfway/convert.h"
 #include "halfway/dlpack.h"
 #include "halfway/dtype.h"

@@ -43,8 +43,8 @@ struct BasicView {
   Data* data = nullptr;
   DType dtype{};
   Device device{};
-  std::span<const std::int64_t> shape;
-  std::span<const std::int64_t> strides;
+  std::span<const std::int64_t> shape{};
+  std::span<const std::int64_t> strides{};
   bool readonly = std::is_const_v<Data>;
   bool swapped = false;  // the elements are in the other byte order than the machine's
   bool strides_in_bytes = false;

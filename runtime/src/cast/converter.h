@@ -17,26 +17,6 @@ namespace halfway {
 inline namespace v0 {
 namespace detail {
 
-// Everything that the threads of a pass share.
-struct Pass {
-  const Kernels& kernels;
-  const Nest& nest;
-  const Elements& from;
-  const Elements& to;
-  const Route& route;
-  const Tiling& tiling;
-  const Transform* transform;  // nullptr: the route does nothing but convert
-  const Positions* positions;  // of a transform
-  bool counts;                 // into a tally
-  bool contiguous;             // both sides are one run of elements
-  bool dense;                  // the destination is one run of elements in the order of the nest
-  bool in_place;               // both sides are the same places
-  bool streams;                // past the caches: runs of the destination are long
-  // Loops over contiguous pairs that stream by themselves: nullptr where there is none, or it is not wanted.
-  EncodeLoop streamed;
-  CountedLoop streamed_counted;
-};
-
 // Works through a part of a nest. It lives on the stack of the thread that works, where its buffers take 70 KiB, and
 // tiles twice as much again.
 class Converter {

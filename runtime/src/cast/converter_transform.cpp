@@ -121,13 +121,11 @@ const std::byte* Converter::transformed(const std::byte* values, std::int64_t po
 
 // A lane for each component of the target.
 void Converter::find_lanes(std::int64_t position, std::size_t n) noexcept {
-  const Transform& transform = *pass_.transform;
+  const std::uint64_t seed = pass_.transform->seed;
   const Positions& positions = *pass_.positions;
   const std::size_t components = to_complex() ? 2 : 1;
-  const auto first = [&](std::int64_t at) {
-    return (transform.first_index + static_cast<std::uint64_t>(positions.index(at))) * components;
-  };
-  if (positions.in_order) return pass_.kernels.lanes(transform.seed, first(position), lanes_, n * components);
+  const auto first = [&](std::int64_t at) { return static_cast<std::uint64_t>(positions.index(at)) * components; };
+  if (positions.in_order) return pass_.kernels.lanes(seed, first(position), lanes_, n * components);
   for (std::size_t i = 0; i < n;) {
     const std::int64_t at = position + static_cast<std::int64_t>(i);
     const std::size_t last = positions.ndim - 1;
@@ -136,7 +134,7 @@ void Converter::find_lanes(std::int64_t position, std::size_t n) noexcept {
       const std::int64_t row = positions.shape[last];
       some = std::min(n - i, static_cast<std::size_t>(row - at % row));
     }
-    pass_.kernels.lanes(transform.seed, first(at), lanes_ + i * components, some * components);
+    pass_.kernels.lanes(seed, first(at), lanes_ + i * components, some * components);
     i += some;
   }
 }

@@ -81,9 +81,12 @@ std::string value_text(const TensorView& source, const Elements& elements, std::
   return "(" + real + (imaginary.front() == '-' ? "" : "+") + imaginary + "j)";
 }
 
+std::string SampleName::text() const { return "samples[" + std::to_string(index) + "]" + std::string(path); }
+
 void refuse_loss(const TensorView& source, const Elements& elements, DType to, const CastOptions& options,
                  const Tally& tally,
-                 const std::function<std::vector<std::int64_t>(const std::vector<std::int64_t>&)>& named) {
+                 const std::function<std::vector<std::int64_t>(const std::vector<std::int64_t>&)>& named,
+                 const SampleName* sample) {
   const bool same_value = options.casting == Casting::same_value;
   std::vector<std::int64_t> index = named(unravel(source.shape, tally.first_loss));
   std::string value = value_text(source, elements, tally.first_loss);
@@ -94,9 +97,11 @@ void refuse_loss(const TensorView& source, const Elements& elements, DType to, c
   const std::string message = rule + " forbids this cast of " + to_string(source.dtype) + " to " + to_string(to) +
                               ": " + std::to_string(tally.losses) + " of " + std::to_string(tally.report.count) +
                               (tally.report.count == 1 ? " element" : " elements") + fate + ", the first is " + value +
-                              " at index " + tuple_text(index);
+                              " at index " + tuple_text(index) +
+                              (sample != nullptr ? " of " + sample->text() : std::string());
   const std::string hint = same_value ? "casting='unsafe' accepts the changes, and report= counts them"
                                       : "overflow='saturate' clamps to the finite range";
+  if (sample != nullptr) index.insert(index.begin(), sample->index);
   throw CastError(message, hint, tally.report, std::move(index), std::move(value));
 }
 

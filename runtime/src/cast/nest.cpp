@@ -48,7 +48,7 @@ void Nest::add(std::size_t axis, std::int64_t dim, std::int64_t source_stride,
   count *= dim;
 }
 
-void Nest::normalise(Positions* positions) noexcept {
+void Nest::normalise(std::span<const std::int64_t> axes, Positions* positions) noexcept {
   // 1. The destination's steps run upwards.
   for (std::size_t i = 0; i < ndim; ++i) {
     if (destination_strides[i] >= 0) continue;
@@ -72,7 +72,7 @@ void Nest::normalise(Positions* positions) noexcept {
       std::swap(destination_strides[j - 1], destination_strides[j]);
     }
   }
-  if (positions != nullptr) describe(*positions);
+  if (positions != nullptr) describe(axes, *positions);
   // 3. A dimension whose neighbour inside ends where its own next step begins, in both tensors, is the same loop.
   std::size_t last = 0;
   for (std::size_t i = 1; i < ndim; ++i) {
@@ -89,8 +89,9 @@ void Nest::normalise(Positions* positions) noexcept {
   ndim = last + 1;
 }
 
-void Nest::describe(Positions& positions) const noexcept {
+void Nest::describe(std::span<const std::int64_t> axes, Positions& positions) const noexcept {
   positions.ndim = ndim;
+  positions.first_index = positions.origin;
   std::int64_t below = 1;
   for (std::size_t i = ndim; i-- > 0;) {
     const std::size_t axis = axes_[i];
@@ -103,12 +104,18 @@ void Nest::describe(Positions& positions) const noexcept {
     }
     below *= shape[i];
   }
-  if (reversed_ != 0) positions.in_order = false;
+  // Rows of a result that is longer than what is walked of it do not follow each other.
+  const bool has_gaps = positions.last_extent != 0 && !axes.empty() && positions.last_extent != axes.back();
+  if (reversed_ != 0 || has_gaps) positions.in_order = false;
+  if (ndim == 0) positions.in_order = true;
   if (positions.in_order) return;
   // The steps of row-major order: the product of the extents of later axes, which may stand anywhere in the nest.
+  const std::size_t last = axes.size() - 1;
   for (std::size_t i = 0; i < ndim; ++i) {
-    std::int64_t step = 1;
-    for (std::size_t j = 0; j < ndim; ++j) step *= axes_[j] > axes_[i] ? shape[j] : 1;
+    std::int64_t step = has_gaps && axes_[i] != last ? positions.last_extent : 1;
+    for (std::size_t j = 0; j < ndim; ++j) {
+      if (axes_[j] > axes_[i] && !(has_gaps && axes_[j] == last)) step *= shape[j];
+    }
     const bool is_reversed = (reversed_ >> axes_[i] & 1) != 0;
     if (is_reversed) positions.first_index += step * (shape[i] - 1);
     positions.index_strides[i] = is_reversed ? -step : step;
@@ -122,7 +129,7 @@ Nest Nest::between(const TensorView& source, const MutableView& destination, Pos
   for (std::size_t i = 0; i < source.shape.size(); ++i) {
     if (source.shape[i] != 1) nest.add(i, source.shape[i], source.byte_stride(i), destination.byte_stride(i));
   }
-  nest.normalise(positions);
+  nest.normalise(source.shape, positions);
   return nest;
 }
 
@@ -135,7 +142,7 @@ Nest Nest::of(const TensorView& source, Positions* positions) noexcept {
     elements /= source.shape[i];
     if (source.shape[i] != 1) nest.add(i, source.shape[i], source.byte_stride(i), elements);
   }
-  nest.normalise(positions);
+  nest.normalise(source.shape, positions);
   return nest;
 }
 

@@ -13,18 +13,22 @@ namespace halfway {
 inline namespace v0 {
 namespace detail {
 
-// What a position in a nest says about an element: its place along one axis, and its index in row-major order of all
-// axes. The shape that is walked, but before dimensions were joined.
+// What a position in a nest says about an element: its place along one axis, and its index in the result, in row-major
+// order of all axes. The shape that is walked, but before dimensions were joined.
 struct Positions {
   static constexpr std::size_t no_axis = max_ndim;
-  std::size_t axis = no_axis;  // asked for
+  // Asked for: the place along this axis; indices in a result whose last axis has `last_extent` indices (0: as many as
+  // are walked), and where the first element has the index `origin`.
+  std::size_t axis = no_axis;
+  std::int64_t last_extent = 0;
+  std::int64_t origin = 0;
 
   std::int64_t extent = 1;   // of that axis
   std::int64_t below = 1;    // elements from one index along it to the next, in the nest's order
   bool is_reversed = false;  // the nest walks it from its end
 
-  bool in_order = true;  // positions are indices
-  std::int64_t first_index = 0;
+  bool in_order = true;          // positions are indices, but for the origin
+  std::int64_t first_index = 0;  // of the nest's first element
   std::size_t ndim = 0;
   std::array<std::int64_t, max_ndim> shape;
   std::array<std::int64_t, max_ndim> index_strides;
@@ -36,7 +40,7 @@ struct Positions {
     return is_reversed ? extent - 1 - at : at;
   }
   [[nodiscard]] std::int64_t index(std::int64_t position) const noexcept {
-    if (in_order) return position;
+    if (in_order) return origin + position;
     std::int64_t index = first_index;
     for (std::size_t i = ndim; i-- > 0;) {
       index += position % shape[i] * index_strides[i];
@@ -69,8 +73,9 @@ struct Nest {
  private:
   Nest() noexcept {}  // NOLINT(modernize-use-equals-default): leaves the arrays uninitialised
   void add(std::size_t axis, std::int64_t dim, std::int64_t source_stride, std::int64_t destination_stride) noexcept;
-  void normalise(Positions* positions) noexcept;
-  void describe(Positions& positions) const noexcept;
+  // `axes`: the shape of all axes.
+  void normalise(std::span<const std::int64_t> axes, Positions* positions) noexcept;
+  void describe(std::span<const std::int64_t> axes, Positions& positions) const noexcept;
 
   // Of each dimension until they are joined: the axis, and the axes that are walked from their end, as bits.
   std::array<std::uint8_t, max_ndim> axes_;

@@ -6,7 +6,6 @@
 #include "converter.h"
 #include "copier.h"
 #include "parallel_run.h"
-#include "tiling.h"
 #include "tuning.h"
 
 namespace halfway {
@@ -14,39 +13,15 @@ inline namespace v0 {
 namespace detail {
 namespace {
 
-// How many tasks a pass over that many bytes is worth. One: it is not worth a second thread.
-std::int64_t task_count(std::int64_t elements, std::size_t bytes_of_pair) noexcept {
-  const std::size_t bytes = static_cast<std::size_t>(elements) * bytes_of_pair;
-  if (bytes < parallel_bytes) return 1;
-  const int threads = num_threads();
-  if (threads == 1) return 1;
-  const std::size_t most = static_cast<std::size_t>(threads) * tasks_per_thread;
-  return static_cast<std::int64_t>(std::clamp(bytes / task_bytes, std::size_t{1}, most));
-}
-
-// The elements of a task: equal parts, whose borders are whole grains.
-struct Share {
-  std::int64_t begin;
-  std::int64_t end;
-
-  Share(std::int64_t count, std::int64_t grain, std::int64_t tasks, std::int64_t index) noexcept {
-    const std::int64_t grains = (count + grain - 1) / grain;
-    begin = std::min(count, grains * index / tasks * grain);
-    end = std::min(count, grains * (index + 1) / tasks * grain);
-  }
-};
-
-// The elements of a nest, or its tiles, among threads.
+// The parts of a pass among threads.
 template <class Work>
-void split(const Nest& nest, const Tiling& tiling, std::size_t bytes_of_pair, const Work& work) noexcept {
-  // Whole blocks, so that no two threads write to one cache line.
-  const std::int64_t count = tiling.pays() ? tiling.count() : nest.count;
-  const std::int64_t grain = tiling.pays() ? 1 : static_cast<std::int64_t>(block_components);
-  const std::int64_t tasks = task_count(nest.count, bytes_of_pair);
-  if (tasks == 1) return work(0, count);
+void split(const Pass& pass, const Work& work) noexcept {
+  const std::size_t bytes = static_cast<std::size_t>(pass.nest.count) * (pass.from.size + pass.to.size);
+  const std::int64_t tasks = task_count(bytes);
+  if (tasks == 1) return work(pass.share(1, 0));
   run_parallel(static_cast<int>(tasks), [&](int index) noexcept {
-    const Share share(count, grain, tasks, index);
-    if (share.begin < share.end) work(share.begin, share.end);
+    const Share share = pass.share(tasks, index);
+    if (share.begin < share.end) work(share);
   });
 }
 
@@ -69,13 +44,21 @@ bool is_dense(const Nest& nest, std::size_t size) noexcept {
   return nest.destination != nullptr;
 }
 
-bool is_worth_streaming(const Nest& nest, std::size_t from_size, std::size_t size) noexcept {
+// Whether what is written is runs that are worth to be written past the caches.
+bool is_in_runs(const Nest& nest, std::size_t size) noexcept {
   const std::size_t last = nest.ndim - 1;
   const auto step = static_cast<std::int64_t>(size);
-  const bool in_runs = is_dense(nest, size) ||
-                       (nest.destination_strides[last] == step && nest.shape[last] * step >= shortest_streamed_run);
-  return nest.destination != nullptr && in_runs &&
-         static_cast<std::size_t>(nest.count) * (from_size + size) >= streaming_bytes();
+  return nest.destination != nullptr && (is_dense(nest, size) || (nest.destination_strides[last] == step &&
+                                                                  nest.shape[last] * step >= shortest_streamed_run));
+}
+
+// Whether a pass reads and writes so much that what it writes is better not kept.
+bool is_large(const Nest& nest, const Treatment& treatment) noexcept {
+  return static_cast<std::size_t>(nest.count) * (treatment.from.size + treatment.to.size) >= streaming_bytes();
+}
+
+std::int64_t block_of(const Treatment& treatment) noexcept {
+  return treatment.copies ? static_cast<std::int64_t>(block_components) : Converter::block_of(treatment.route);
 }
 
 }  // namespace
@@ -91,51 +74,119 @@ Tally& Tally::operator+=(const Tally& other) noexcept {
   return *this;
 }
 
+std::int64_t task_count(std::size_t bytes) noexcept {
+  if (bytes < parallel_bytes) return 1;
+  const int threads = num_threads();
+  if (threads == 1) return 1;
+  const std::size_t most = static_cast<std::size_t>(threads) * tasks_per_thread;
+  return static_cast<std::int64_t>(std::clamp(bytes / task_bytes, std::size_t{1}, most));
+}
+
+Share::Share(std::int64_t count, std::int64_t grain, std::int64_t tasks, std::int64_t index) noexcept {
+  const std::int64_t grains = (count + grain - 1) / grain;
+  begin = std::min(count, grains * index / tasks * grain);
+  end = std::min(count, grains * (index + 1) / tasks * grain);
+}
+
+Treatment Treatment::copy(const Elements& from, const Elements& to) noexcept {
+  Treatment treatment;  // NOLINT(cppcoreguidelines-pro-type-member-init): there is no route
+  treatment.from = from;
+  treatment.to = to;
+  // Turned round twice is as it was.
+  treatment.from.swap_unit = from.swap_unit == to.swap_unit ? 1 : std::max(from.swap_unit, to.swap_unit);
+  treatment.to.swap_unit = 1;
+  treatment.copies = true;
+  treatment.counts = false;
+  treatment.streams = false;
+  treatment.watched = 0;
+  treatment.transform = nullptr;
+  return treatment;
+}
+
+Treatment Treatment::conversion(const Kernels& kernels, const Elements& from, const Elements& to, bool saturate,
+                                bool counts, convert::Flags watched, const Transform* transform) noexcept {
+  const Route route = transform == nullptr ? Route::between(kernels, from.dtype, to.dtype, saturate)
+                                           : Route::between(kernels, from.dtype, to.dtype, saturate,
+                                                            {transform->affine, transform->stochastic});
+  return {.from = from,
+          .to = to,
+          .copies = false,
+          .counts = counts,
+          .streams = false,
+          .watched = watched,
+          .route = route,
+          .transform = route.affine != nullptr || route.stochastic != nullptr ? transform : nullptr};
+}
+
+Pass::Pass(const Kernels& used, const Treatment& done, const Nest& walked, const Positions* at) noexcept
+    : kernels(used),
+      treatment(done),
+      nest(walked),
+      from(done.from),
+      to(done.to),
+      route(done.route),
+      tiling(walked, done.from.size, done.to.size, block_of(done)),
+      transform(done.transform),
+      positions(at),
+      counts(done.counts),
+      contiguous(is_contiguous_pair(walked, done.from.size, done.to.size)),
+      dense(is_dense(walked, done.to.size)),
+      in_place(walked.source == walked.destination),
+      streams(done.streams && is_in_runs(walked, done.to.size)) {
+  if (treatment.copies) return;
+  const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
+  const bool is_plain =
+      transform == nullptr && contiguous && !in_place && from.swap_unit == 1 && to.swap_unit == 1 && !route.saturate;
+  if (!is_plain || (nest.destination != nullptr && !(streams && aligned))) return;
+  const FusedLoop* const fused = kernels.find_fused(from.dtype, to.dtype);
+  if (fused == nullptr) return;
+  streamed = fused->streamed;
+  streamed_counted = fused->streamed_counted;
+}
+
+Share Pass::share(std::int64_t tasks, std::int64_t index) const noexcept {
+  if (tiling.pays()) return {tiling.count(), 1, tasks, index};
+  return {nest.count, static_cast<std::int64_t>(block_components), tasks, index};
+}
+
+void Pass::run(const Share& part, Tally& tally, std::int64_t first) const noexcept {
+  if (treatment.copies) {
+    if (nest.destination == nullptr) return;
+    const Copy copy{.kernels = kernels,
+                    .nest = nest,
+                    .tiling = tiling,
+                    .size = to.size,
+                    .swap_unit = from.swap_unit,
+                    .streams = streams};
+    return Copier(copy).run(part.begin, part.end);
+  }
+  Tally own{.watched = treatment.watched};
+  Converter(*this, &own).run(part.begin, part.end);
+  if (!counts) return;
+  if (own.first_loss >= 0) own.first_loss += first;
+  tally += own;
+}
+
 void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept {
-  constexpr auto most_elements = static_cast<std::int64_t>(block_components);
-  const Tiling tiling(nest, size, size, most_elements);
-  const Copy copy{.kernels = kernels,
-                  .nest = nest,
-                  .tiling = tiling,
-                  .size = size,
-                  .swap_unit = swap_unit,
-                  .streams = is_worth_streaming(nest, size, size)};
-  split(nest, tiling, 2 * size, [&](std::int64_t begin, std::int64_t end) noexcept { Copier(copy).run(begin, end); });
+  Treatment treatment = Treatment::copy({DType{}, size, swap_unit}, {DType{}, size, 1});
+  treatment.streams = is_large(nest, treatment);
+  const Pass pass(kernels, treatment, nest);
+  split(pass, [&](const Share& share) noexcept {
+    Tally none;
+    pass.run(share, none);
+  });
 }
 
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
                   Tally* tally, const Transform* transform, const Positions* positions) noexcept {
-  const Route route = transform == nullptr ? Route::between(kernels, from.dtype, to.dtype, saturate)
-                                           : Route::between(kernels, from.dtype, to.dtype, saturate,
-                                                            {transform->affine, transform->stochastic});
-  const Tiling tiling(nest, from.size, to.size, Converter::block_of(route));
-  const bool contiguous = is_contiguous_pair(nest, from.size, to.size);
-  const bool in_place = nest.source == nest.destination;
-  const bool streams = is_worth_streaming(nest, from.size, to.size);
-  const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
-  const bool is_plain =
-      transform == nullptr && contiguous && !in_place && from.swap_unit == 1 && to.swap_unit == 1 && !saturate;
-  const bool has_loop = is_plain && ((streams && aligned) || nest.destination == nullptr);
-  const FusedLoop* const fused = has_loop ? kernels.find_fused(from.dtype, to.dtype) : nullptr;
-  const Pass pass{.kernels = kernels,
-                  .nest = nest,
-                  .from = from,
-                  .to = to,
-                  .route = route,
-                  .tiling = tiling,
-                  .transform = route.affine != nullptr || route.stochastic != nullptr ? transform : nullptr,
-                  .positions = positions,
-                  .counts = tally != nullptr,
-                  .contiguous = contiguous,
-                  .dense = is_dense(nest, to.size),
-                  .in_place = in_place,
-                  .streams = streams,
-                  .streamed = fused != nullptr ? fused->streamed : nullptr,
-                  .streamed_counted = fused != nullptr ? fused->streamed_counted : nullptr};
+  Treatment treatment = Treatment::conversion(kernels, from, to, saturate, tally != nullptr,
+                                              tally != nullptr ? tally->watched : convert::Flags{0}, transform);
+  treatment.streams = is_large(nest, treatment);
+  const Pass pass(kernels, treatment, nest, positions);
   std::mutex adding;
-  split(nest, tiling, from.size + to.size, [&](std::int64_t begin, std::int64_t end) noexcept {
-    Tally part{.watched = tally != nullptr ? tally->watched : 0};
-    Converter(pass, &part).run(begin, end);
+  split(pass, [&](const Share& share) noexcept {
+    Tally part;
+    pass.run(share, part);
     if (tally != nullptr) {
       const std::lock_guard lock(adding);
       *tally += part;

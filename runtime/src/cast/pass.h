@@ -1,4 +1,8 @@
-// One pass over a nest: copies or converts, and counts. Private to the runtime.
+// A pass over nests: copies or converts, and counts. Private to the runtime.
+//
+// What is done to the elements (a `Treatment`) is chosen once, for any number of nests. With a nest it makes a `Pass`,
+// which is worked through in parts, on any thread. `copy_pass` and `convert_pass` share one nest among threads, batch.h
+// many.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +13,7 @@
 #include "halfway/convert.h"
 #include "nest.h"
 #include "route.h"
+#include "tiling.h"
 #include "transform.h"
 
 namespace halfway {
@@ -26,14 +31,74 @@ struct Tally {
   Tally& operator+=(const Tally& other) noexcept;
 };
 
-// Elements of one dtype, bit by bit: any size. The bytes of each `swap_unit` are reversed; 1: none are. If both sides
-// are the same places, elements change where they are.
+// What is done to elements that lie in memory in one way, and what is watched meanwhile.
+struct Treatment {
+  Elements from;
+  Elements to;
+  bool copies;   // bit by bit, castable or not
+  bool counts;   // into a tally; of copies there is nothing to count but how many
+  bool streams;  // past the caches, where runs of the destination are long: it is large
+  convert::Flags watched;
+  Route route;                 // not set when `copies`
+  const Transform* transform;  // nullptr: none
+
+  // Elements of one size, in any byte orders.
+  static Treatment copy(const Elements& from, const Elements& to) noexcept;
+
+  // Castable dtypes. Between equal ones bits are copied, and only NaN can be counted, unless the transform, which fits
+  // the dtypes (see Route::between), is affine.
+  static Treatment conversion(const Kernels& kernels, const Elements& from, const Elements& to, bool saturate,
+                              bool counts, convert::Flags watched, const Transform* transform = nullptr) noexcept;
+};
+
+// What one task does of the parts of a pass: equal numbers, whose borders are whole grains.
+struct Share {
+  std::int64_t begin;
+  std::int64_t end;
+
+  Share(std::int64_t count, std::int64_t grain, std::int64_t tasks, std::int64_t index) noexcept;
+};
+
+// A nest and what is done to it. Borrows all that it is made from. Without a destination in the nest nothing is
+// written; if both sides are the same places, elements change where they are.
+struct Pass {
+  // `at`: the nest's positions, which say where an element stands. A treatment with a transform needs them.
+  Pass(const Kernels& used, const Treatment& done, const Nest& walked, const Positions* at = nullptr) noexcept;
+
+  // The part of one of so many tasks, elements in the order of the nest, or tiles where it is walked in tiles: no two
+  // threads write to one cache line of a run.
+  [[nodiscard]] Share share(std::int64_t tasks, std::int64_t index) const noexcept;
+
+  // On the calling thread. Positions in the tally count from `first`, that of the nest's first element. Where nothing
+  // counts, the tally stays as it is.
+  void run(const Share& part, Tally& tally, std::int64_t first = 0) const noexcept;
+
+  const Kernels& kernels;
+  const Treatment& treatment;
+  const Nest& nest;
+  const Elements& from;
+  const Elements& to;
+  const Route& route;
+  Tiling tiling;
+  const Transform* transform;  // nullptr: the route does nothing but convert
+  const Positions* positions;  // of a transform
+  bool counts;                 // into a tally
+  bool contiguous;             // both sides are one run of elements
+  bool dense;                  // the destination is one run of elements in the order of the nest
+  bool in_place;               // both sides are the same places
+  bool streams;                // past the caches: runs of the destination are long
+  // Loops over contiguous pairs that stream by themselves: nullptr where there is none, or it is not wanted.
+  EncodeLoop streamed = nullptr;
+  CountedLoop streamed_counted = nullptr;
+};
+
+// How many tasks a pass that reads and writes so many bytes is worth. One: it is not worth a second thread.
+[[nodiscard]] std::int64_t task_count(std::size_t bytes) noexcept;
+
+// Elements of one dtype, bit by bit: any size. The bytes of each `swap_unit` are reversed; 1: none are.
 void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept;
 
-// Castable dtypes. Counts into `tally` when there is one. Without a destination in the nest nothing is written. Between
-// equal dtypes the bits are copied, and only NaN can be counted, unless `transform` is affine. With a transform (which
-// fits the dtypes, see Route::between) the nest's positions say where an element stands. If both sides are the same
-// places, elements become their images where they are.
+// Castable dtypes. Counts into `tally` when there is one.
 void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
                   Tally* tally, const Transform* transform = nullptr, const Positions* positions = nullptr) noexcept;
 

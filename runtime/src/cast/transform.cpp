@@ -117,6 +117,24 @@ WideType compute_type(const Kernels& kernels, DType from) noexcept {
   return kernels.find(from)->number.wide == WideType::float32 ? WideType::float32 : WideType::float64;
 }
 
+bool is_transformed(DType from, DType to, const CastOptions& options) noexcept {
+  return options.is_affine() || (from != to && options.rounding == Rounding::stochastic);
+}
+
+void Transforms::prepare(const Kernels& kernels, DType from, DType to, const CastOptions& options) {
+  if (!is_transformed(from, to, options)) return;
+  const WideType compute = compute_type(kernels, from);
+  std::optional<Transform>& transform = compute == WideType::float32 ? single_ : double_;
+  if (!transform) transform.emplace(options, compute);
+}
+
+const Transform* Transforms::find(const Kernels& kernels, DType from, DType to,
+                                  const CastOptions& options) const noexcept {
+  if (!is_transformed(from, to, options)) return nullptr;
+  const std::optional<Transform>& transform = compute_type(kernels, from) == WideType::float32 ? single_ : double_;
+  return transform ? &*transform : nullptr;
+}
+
 std::array<std::uint8_t, max_ndim> require_permutation(std::span<const std::int64_t> permute, std::size_t ndim) {
   const auto refuse = [&](const std::string& why) {
     throw Error(Reason::permute, "permute=" + tuple_text(permute) + " " + why,

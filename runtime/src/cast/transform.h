@@ -27,8 +27,6 @@ struct Transform {
   bool varies;  // along an axis
   bool stochastic;
   std::uint64_t seed;
-  // The index, in row-major order of the whole result, of the first element of this pass.
-  std::uint64_t first_index = 0;
 
   alignas(8) std::array<std::byte, 8> one_scale{};
   alignas(8) std::array<std::byte, 8> one_shift{};
@@ -38,6 +36,24 @@ struct Transform {
 
 // The compute type of affine casts from a dtype: float32 where it holds every value, else float64.
 [[nodiscard]] WideType compute_type(const Kernels& kernels, DType from) noexcept;
+
+// Whether values are scaled, shifted or rounded by chance on their way. Where bits are copied, nothing is rounded.
+[[nodiscard]] bool is_transformed(DType from, DType to, const CastOptions& options) noexcept;
+
+// The transforms of tensors of any dtypes: coefficients are prepared once for each compute type that occurs.
+class Transforms {
+ public:
+  // Requires: the options are valid and fit the source, and both dtypes are castable to each other.
+  void prepare(const Kernels& kernels, DType from, DType to, const CastOptions& options);
+
+  // What was prepared for such a pair; nullptr where it is not transformed.
+  [[nodiscard]] const Transform* find(const Kernels& kernels, DType from, DType to,
+                                      const CastOptions& options) const noexcept;
+
+ private:
+  std::optional<Transform> single_;
+  std::optional<Transform> double_;
+};
 
 // The axes of a source in the order of the result's.
 // throws: Error (permute)

@@ -50,6 +50,10 @@ inline constexpr std::int64_t shortest_streamed_run = 256;
 // it does not.
 [[nodiscard]] std::size_t last_level_cache(const char* directory) noexcept;
 
+// Rows of a batch shorter than this are written through the caches, however large the batch: each streamed run ends
+// with a fence.
+inline constexpr std::size_t streaming_row_bytes = std::size_t{16} << 10;
+
 }  // namespace detail
 }  // namespace v0
 }  // namespace halfway
