@@ -197,7 +197,7 @@ class Walk {
   bool swapped_ = false;
   bool plain_ = false;          // where the sample is packed, too, nothing but the loop is left
   std::size_t components_ = 1;  // of an element
-  Treatment treatment_;         // set with `chosen_`
+  Treatment treatment_{};       // set with `chosen_`
 };
 
 }  // namespace
