@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -175,7 +174,7 @@ def _walk(samples: Sequence[Any], path: str, dtype: Any, out: Any, pad: Any, bat
 
 
 def _is_record(tree: Any) -> bool:
-    return dataclasses.is_dataclass(tree) and not isinstance(tree, type)
+    return hasattr(type(tree), "__dataclass_fields__")
 
 
 def _entries(tree: Any) -> dict[Any, Any] | None:
@@ -187,7 +186,9 @@ def _entries(tree: Any) -> dict[Any, Any] | None:
     if isinstance(tree, list | tuple):
         return dict(enumerate(tree))
     if _is_record(tree):
-        return {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+        from dataclasses import fields  # whoever made the tree has imported it already
+
+        return {field.name: getattr(tree, field.name) for field in fields(tree)}
     return None
 
 

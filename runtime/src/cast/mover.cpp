@@ -10,8 +10,7 @@ namespace halfway {
 inline namespace v0 {
 namespace detail {
 
-Mover::Mover(const Kernels& kernels, std::size_t size, std::size_t swap_unit) noexcept
-    : size_(size), unit_(swap_unit), loops_(nullptr), swap_(nullptr) {
+Mover::Mover(const Kernels& kernels, std::size_t size, std::size_t swap_unit) noexcept : size_(size), unit_(swap_unit) {
   if (std::has_single_bit(size) && size <= largest_moved) {
     loops_ = &kernels.moves[static_cast<std::size_t>(std::countr_zero(size))];
   }

@@ -43,8 +43,8 @@ class Mover {
  private:
   std::size_t size_;
   std::size_t unit_;
-  const MoveKernels* loops_;  // nullptr for sizes that have none
-  SwapLoop swap_;             // likewise
+  const MoveKernels* loops_ = nullptr;  // nullptr for sizes that have none
+  SwapLoop swap_ = nullptr;             // likewise
 };
 
 }  // namespace detail

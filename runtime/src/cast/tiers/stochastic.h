@@ -43,10 +43,10 @@ inline void store_lanes(std::uint16_t* lanes, const FourCounters& x) noexcept {
 constexpr std::size_t many_lanes = 8 * convert::lanes_of_counter;
 
 inline void store_many_lanes(std::uint16_t* lanes, std::uint64_t counter, std::uint64_t seed) noexcept {
-  constexpr int chains = 2;
+  constexpr std::size_t chains = 2;
   FourCounters x[chains];
-  for (int i = 0; i < chains; ++i) {
-    const __m256i first = _mm256_set1_epi64x(static_cast<std::int64_t>(counter + static_cast<std::uint64_t>(4 * i)));
+  for (std::size_t i = 0; i < chains; ++i) {
+    const __m256i first = _mm256_set1_epi64x(static_cast<std::int64_t>(counter + 4 * i));
     const __m256i counters = _mm256_add_epi64(first, _mm256_setr_epi64x(0, 1, 2, 3));
     x[i] = {{counters, _mm256_srli_epi64(counters, 32), _mm256_setzero_si256(), _mm256_setzero_si256()}};
   }
@@ -57,7 +57,7 @@ inline void store_many_lanes(std::uint16_t* lanes, std::uint64_t counter, std::u
     key_0 = _mm256_add_epi32(key_0, _mm256_set1_epi64x(convert::Philox::weyl_0));
     key_1 = _mm256_add_epi32(key_1, _mm256_set1_epi64x(convert::Philox::weyl_1));
   }
-  for (int i = 0; i < chains; ++i) store_lanes(lanes + 32 * i, x[i]);
+  for (std::size_t i = 0; i < chains; ++i) store_lanes(lanes + 32 * i, x[i]);
 }
 #endif
 
