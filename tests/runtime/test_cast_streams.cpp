@@ -64,7 +64,7 @@ std::string describe(const FusedLoop& loop, std::string_view tier, std::size_t n
 }
 
 bool is_in(const std::vector<std::byte>& expected, Guarded& actual) {
-  return actual.is_intact() && std::memcmp(actual.data(), expected.data(), expected.size()) == 0;
+  return actual.is_intact() && std::equal(expected.begin(), expected.end(), actual.data());
 }
 
 // Calls `check(loop, n, misalignment, tier)` for what has streamed loops, around the widths of the vectors.
