@@ -49,8 +49,15 @@ using OneVector = Vectors<1>;
 using TwoVectors = Vectors<2>;
 
 inline OneVector one(__m256i part) noexcept { return {{part}}; }
-inline TwoVectors two(__m256 low, __m256 high) noexcept {
-  return {{_mm256_castps_si256(low), _mm256_castps_si256(high)}};
+
+// 16 elements on their way.
+struct Floats {
+  __m256 low;
+  __m256 high;
+};
+inline Floats load_sixteen(const std::byte* from) noexcept { return {load_floats(from), load_floats(from + 32)}; }
+inline TwoVectors two(Floats floats) noexcept {
+  return {{_mm256_castps_si256(floats.low), _mm256_castps_si256(floats.high)}};
 }
 
 // --- the loop around a step
@@ -183,7 +190,7 @@ struct Step<convert::Float32, convert::Float64> {
       low = canonical_nan(low);
       high = canonical_nan(high);
     }
-    return two(low, high);
+    return two({low, high});
   }
 };
 
@@ -223,14 +230,12 @@ inline __m256 step_to_odd(__m256d low, __m256d high, __m256 nearest) noexcept {
 // 16 doubles as the nearest floats, and whether those round to 16 bits and fewer as the doubles do. They do, unless one
 // is a midpoint of the target, or one of its values: these have at most 11 of float's 23 digits. Only where the other
 // 12 are all zero it has to be seen whether the double was on one side of it. NaN is left to the careful way as well.
-struct Nearest {
-  __m256 low;
-  __m256 high;
+struct Nearest : Floats {
   bool plain;  // neither a midpoint nor NaN among them
 
   explicit Nearest(const std::byte* from) noexcept
-      : low(join(_mm256_cvtpd_ps(load_doubles(from)), _mm256_cvtpd_ps(load_doubles(from + 32)))),
-        high(join(_mm256_cvtpd_ps(load_doubles(from + 64)), _mm256_cvtpd_ps(load_doubles(from + 96)))) {
+      : Floats{join(_mm256_cvtpd_ps(load_doubles(from)), _mm256_cvtpd_ps(load_doubles(from + 32))),
+               join(_mm256_cvtpd_ps(load_doubles(from + 64)), _mm256_cvtpd_ps(load_doubles(from + 96)))} {
     const __m256i digits = _mm256_set1_epi32(0xFFF);
     const __m256i least = _mm256_min_epu32(_mm256_and_si256(_mm256_castps_si256(low), digits),
                                            _mm256_and_si256(_mm256_castps_si256(high), digits));
@@ -279,11 +284,14 @@ inline bool are_small(const Integers& integers) noexcept {
   return _mm256_testz_si256(beyond, beyond) != 0;
 }
 
-// The lower halves of 8, as float32: one rounding, if they are the values.
-inline __m256 lower_halves_to_float(__m256i low, __m256i high) noexcept {
-  constexpr int lower_halves = 0x88;
-  const __m256 halves = _mm256_shuffle_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high), lower_halves);
-  return _mm256_cvtepi32_ps(in_order(_mm256_castps_si256(halves)));
+// The lower halves, as float32: one rounding, if they are the values.
+inline Floats lower_halves_to_float(const Integers& integers) noexcept {
+  const auto eight = [](__m256i low, __m256i high) {
+    constexpr int lower_halves = 0x88;
+    const __m256 halves = _mm256_shuffle_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high), lower_halves);
+    return _mm256_cvtepi32_ps(in_order(_mm256_castps_si256(halves)));
+  };
+  return {eight(integers.parts[0], integers.parts[1]), eight(integers.parts[2], integers.parts[3])};
 }
 
 template <>
@@ -291,29 +299,12 @@ struct Step<convert::Float32, Int64> {
   static constexpr std::size_t width = 16;
   static TwoVectors of(const std::byte* from) noexcept {
     const Integers integers = load_integers(from);
-    if (are_small<31>(integers)) {
-      return two(lower_halves_to_float(integers.parts[0], integers.parts[1]),
-                 lower_halves_to_float(integers.parts[2], integers.parts[3]));
-    }
+    if (are_small<31>(integers)) return two(lower_halves_to_float(integers));
     std::byte floats[16 * sizeof(float)];
     convert_rest<convert::Float32, Int64>(from, floats, 0, 16);
-    return two(load_floats(floats), load_floats(floats + 32));
+    return two(load_sixteen(floats));
   }
 };
-
-// 16 as floats that round to 16 bits and fewer as they do.
-inline void floats_for_narrow(const std::byte* from, __m256& low, __m256& high) noexcept {
-  const Integers integers = load_integers(from);
-  if (are_small<24>(integers)) {  // exact
-    low = lower_halves_to_float(integers.parts[0], integers.parts[1]);
-    high = lower_halves_to_float(integers.parts[2], integers.parts[3]);
-  } else {
-    std::byte floats[16 * sizeof(float)];
-    decode_odd<Int64>(from, floats, 16);
-    low = load_floats(floats);
-    high = load_floats(floats + 32);
-  }
-}
 
 // --- bool and bytes
 
@@ -323,21 +314,16 @@ inline __m256i spread(__m256i bytes, const char (&first)[8]) noexcept {
   const auto at = [&](int i) { return static_cast<std::int32_t>(0x80808000U | static_cast<unsigned>(first[i])); };
   return _mm256_shuffle_epi8(bytes, _mm256_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)));
 }
-inline void bytes_to_float(const std::byte* from, __m256& low, __m256& high) noexcept {
+inline Floats bytes_to_float(const std::byte* from) noexcept {
   const __m256i bytes = _mm256_broadcastsi128_si256(load_half(from));
-  low = _mm256_cvtepi32_ps(spread(bytes, {0, 1, 2, 3, 4, 5, 6, 7}));
-  high = _mm256_cvtepi32_ps(spread(bytes, {8, 9, 10, 11, 12, 13, 14, 15}));
+  return {_mm256_cvtepi32_ps(spread(bytes, {0, 1, 2, 3, 4, 5, 6, 7})),
+          _mm256_cvtepi32_ps(spread(bytes, {8, 9, 10, 11, 12, 13, 14, 15}))};
 }
 
 template <>
 struct Step<convert::Float32, UInt8> {
   static constexpr std::size_t width = 16;
-  static TwoVectors of(const std::byte* from) noexcept {
-    __m256 low;
-    __m256 high;
-    bytes_to_float(from, low, high);
-    return two(low, high);
-  }
+  static TwoVectors of(const std::byte* from) noexcept { return two(bytes_to_float(from)); }
 };
 
 template <>
@@ -346,80 +332,61 @@ struct Step<convert::Float32, convert::Boolean> {
   static TwoVectors of(const std::byte* from) noexcept {
     const __m128i is_zero = _mm_cmpeq_epi8(load_half(from), _mm_setzero_si128());
     const __m256 ones = _mm256_set1_ps(1);
-    return two(_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cvtepi8_epi32(is_zero)), ones),
-               _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(is_zero, 8))), ones));
+    return two({_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cvtepi8_epi32(is_zero)), ones),
+                _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(is_zero, 8))), ones)});
   }
 };
 
-// --- float16: the processor's conversions differ from ours in NaN alone
+// --- 16 elements as floats, and floats as elements of 16 bits
 
+// Those of a dtype, exactly; int64 as floats that round to 16 bits and fewer as they do. NaN of any payload.
+template <class From>
+inline Floats floats_of(const std::byte* from) noexcept {
+  static_assert(std::is_same_v<From, convert::Float32>);
+  return load_sixteen(from);
+}
+template <>
+inline Floats floats_of<UInt8>(const std::byte* from) noexcept {
+  return bytes_to_float(from);
+}
+template <>
+inline Floats floats_of<Int64>(const std::byte* from) noexcept {
+  const Integers integers = load_integers(from);
+  if (are_small<24>(integers)) return lower_halves_to_float(integers);  // exact
+  std::byte floats[16 * sizeof(float)];
+  decode_odd<Int64>(from, floats, 16);
+  return load_sixteen(floats);
+}
+template <>
+inline Floats floats_of<convert::Float16>(const std::byte* from) noexcept {
+  return {_mm256_cvtph_ps(load_half(from)), _mm256_cvtph_ps(load_half(from + 16))};
+}
+template <>
+inline Floats floats_of<convert::BFloat16>(const std::byte* from) noexcept {
+  const __m256i bfloats = in_order(load_vector(from));
+  return {_mm256_castsi256_ps(_mm256_unpacklo_epi16(_mm256_setzero_si256(), bfloats)),
+          _mm256_castsi256_ps(_mm256_unpackhi_epi16(_mm256_setzero_si256(), bfloats))};
+}
+template <class From>
+concept HasFloats = std::is_same_v<From, convert::Float32> || std::is_same_v<From, convert::Float16> ||
+    std::is_same_v<From, convert::BFloat16> || std::is_same_v<From, Int64> || std::is_same_v<From, UInt8>;
+
+inline Floats canonical_nan(Floats floats) noexcept { return {canonical_nan(floats.low), canonical_nan(floats.high)}; }
+
+// float16: the processor's conversions differ from ours in NaN alone.
 inline __m256i join(__m128i low, __m128i high) noexcept {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
 }
-
-// Numbers alone.
-inline __m256i numbers_to_float16(__m256 low, __m256 high) noexcept {
+inline __m256i numbers_to_float16(Floats floats) noexcept {
   constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-  return join(_mm256_cvtps_ph(low, nearest), _mm256_cvtps_ph(high, nearest));
+  return join(_mm256_cvtps_ph(floats.low, nearest), _mm256_cvtps_ph(floats.high, nearest));
 }
-
-inline __m256i to_float16(__m256 low, __m256 high) noexcept {
-  const __m256i halves = numbers_to_float16(low, high);
+inline __m256i to_float16(Floats floats) noexcept {
+  const __m256i halves = numbers_to_float16(floats);
   const __m256i magnitude = _mm256_set1_epi16(0x7FFF);  // also the canonical NaN
   const __m256i is_nan = _mm256_cmpgt_epi16(_mm256_and_si256(halves, magnitude), _mm256_set1_epi16(0x7C00));
   return _mm256_blendv_epi8(halves, magnitude, is_nan);
 }
-
-template <>
-struct Step<convert::Float32, convert::Float16> {
-  static constexpr std::size_t width = 16;
-  static TwoVectors of(const std::byte* from) noexcept {
-    return two(canonical_nan(_mm256_cvtph_ps(load_half(from))), canonical_nan(_mm256_cvtph_ps(load_half(from + 16))));
-  }
-};
-
-template <>
-struct Step<convert::Float16, convert::Float32> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    return one(to_float16(load_floats(from), load_floats(from + 32)));
-  }
-};
-
-template <>
-struct Step<convert::Float16, convert::Float64> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    Nearest floats(from);
-    if (floats.plain) return one(numbers_to_float16(floats.low, floats.high));
-    floats.step_aside(from);
-    return one(to_float16(floats.low, floats.high));
-  }
-};
-
-template <>
-struct Step<convert::Float16, Int64> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    __m256 low;
-    __m256 high;
-    floats_for_narrow(from, low, high);
-    return one(numbers_to_float16(low, high));
-  }
-};
-
-template <>
-struct Step<convert::Float16, UInt8> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    __m256 low;
-    __m256 high;
-    bytes_to_float(from, low, high);
-    return one(numbers_to_float16(low, high));
-  }
-};
-
-// --- bfloat16
 
 // bfloat16 in the upper halves of 32 bits. Rounding works on the pattern with its sign: a carry never reaches it but
 // from NaN.
@@ -435,19 +402,77 @@ inline __m256i round_to_bfloat16_off_midpoints(__m256 floats) noexcept {
   return _mm256_srli_epi32(_mm256_add_epi32(_mm256_castps_si256(floats), _mm256_set1_epi32(0x8000)), 16);
 }
 
-inline __m256i to_bfloat16(__m256 low, __m256 high) noexcept {
-  __m256i low_rounded = round_to_bfloat16(low);
-  __m256i high_rounded = round_to_bfloat16(high);
-  if (has_nan(low, high)) {
-    const auto replaced = [](__m256i rounded, __m256 floats) {
-      const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(floats, floats, _CMP_UNORD_Q));
+inline __m256i to_bfloat16(Floats floats) noexcept {
+  __m256i low = round_to_bfloat16(floats.low);
+  __m256i high = round_to_bfloat16(floats.high);
+  if (has_nan(floats.low, floats.high)) {
+    const auto replaced = [](__m256i rounded, __m256 number) {
+      const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(number, number, _CMP_UNORD_Q));
       return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7FFF), is_nan);
     };
-    low_rounded = replaced(low_rounded, low);
-    high_rounded = replaced(high_rounded, high);
+    low = replaced(low, floats.low);
+    high = replaced(high, floats.high);
   }
-  return narrow(low_rounded, high_rounded);
+  return narrow(low, high);
 }
+
+template <HasFloats From>
+struct Step<convert::Float16, From> {
+  static constexpr std::size_t width = 16;
+  static OneVector of(const std::byte* from) noexcept {
+    const Floats floats = floats_of<From>(from);
+    return one(convert::is_float<From> ? to_float16(floats) : numbers_to_float16(floats));
+  }
+};
+
+template <HasFloats From>
+struct Step<convert::BFloat16, From> {
+  static constexpr std::size_t width = 16;
+  static OneVector of(const std::byte* from) noexcept { return one(to_bfloat16(floats_of<From>(from))); }
+};
+
+// 8-bit integers are exact in bfloat16's 8 digits.
+template <>
+struct Step<convert::BFloat16, UInt8> {
+  static constexpr std::size_t width = 16;
+  static OneVector of(const std::byte* from) noexcept {
+    const Floats floats = bytes_to_float(from);
+    return one(narrow(_mm256_srli_epi32(_mm256_castps_si256(floats.low), 16),
+                      _mm256_srli_epi32(_mm256_castps_si256(floats.high), 16)));
+  }
+};
+
+template <>
+struct Step<convert::Float16, convert::Float64> {
+  static constexpr std::size_t width = 16;
+  static OneVector of(const std::byte* from) noexcept {
+    Nearest floats(from);
+    if (floats.plain) return one(numbers_to_float16(floats));
+    floats.step_aside(from);
+    return one(to_float16(floats));
+  }
+};
+
+template <>
+struct Step<convert::BFloat16, convert::Float64> {
+  static constexpr std::size_t width = 16;
+  static OneVector of(const std::byte* from) noexcept {
+    Nearest floats(from);
+    if (floats.plain) {
+      return one(narrow(round_to_bfloat16_off_midpoints(floats.low), round_to_bfloat16_off_midpoints(floats.high)));
+    }
+    floats.step_aside(from);
+    return one(to_bfloat16(floats));
+  }
+};
+
+// --- 16 bits to float32
+
+template <>
+struct Step<convert::Float32, convert::Float16> {
+  static constexpr std::size_t width = 16;
+  static TwoVectors of(const std::byte* from) noexcept { return two(canonical_nan(floats_of<convert::Float16>(from))); }
+};
 
 // 16 bfloat16, already in the order for unpacking, to float32: 16 digits more, which only NaN has.
 inline TwoVectors widened(__m256i bfloats, __m256i is_nan) noexcept {
@@ -462,70 +487,6 @@ struct Step<convert::Float32, convert::BFloat16> {
     const __m256i bfloats = in_order(load_vector(from));
     const __m256i is_nan = _mm256_cmpgt_epi16(_mm256_and_si256(bfloats, magnitude), _mm256_set1_epi16(0x7F80));
     return widened(_mm256_blendv_epi8(bfloats, magnitude, is_nan), is_nan);
-  }
-};
-
-template <>
-struct Step<convert::BFloat16, convert::Float32> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    return one(to_bfloat16(load_floats(from), load_floats(from + 32)));
-  }
-};
-
-template <>
-struct Step<convert::BFloat16, convert::Float64> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    Nearest floats(from);
-    if (floats.plain) {
-      return one(narrow(round_to_bfloat16_off_midpoints(floats.low), round_to_bfloat16_off_midpoints(floats.high)));
-    }
-    floats.step_aside(from);
-    return one(to_bfloat16(floats.low, floats.high));
-  }
-};
-
-template <>
-struct Step<convert::BFloat16, convert::Float16> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    return one(to_bfloat16(_mm256_cvtph_ps(load_half(from)), _mm256_cvtph_ps(load_half(from + 16))));
-  }
-};
-
-template <>
-struct Step<convert::Float16, convert::BFloat16> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    const __m256i bfloats = in_order(load_vector(from));
-    const __m256i low = _mm256_unpacklo_epi16(_mm256_setzero_si256(), bfloats);
-    const __m256i high = _mm256_unpackhi_epi16(_mm256_setzero_si256(), bfloats);
-    return one(to_float16(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)));
-  }
-};
-
-template <>
-struct Step<convert::BFloat16, Int64> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    __m256 low;
-    __m256 high;
-    floats_for_narrow(from, low, high);
-    return one(to_bfloat16(low, high));
-  }
-};
-
-// 8-bit integers are exact in bfloat16's 8 digits.
-template <>
-struct Step<convert::BFloat16, UInt8> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    __m256 low;
-    __m256 high;
-    bytes_to_float(from, low, high);
-    return one(
-        narrow(_mm256_srli_epi32(_mm256_castps_si256(low), 16), _mm256_srli_epi32(_mm256_castps_si256(high), 16)));
   }
 };
 

@@ -10,32 +10,17 @@ inline namespace v0 {
 namespace detail {
 namespace {
 
-// 16 elements, exactly.
-template <class From>
-inline void load_sixteen(const std::byte* from, __m256& low, __m256& high) noexcept {
-  if constexpr (std::is_same_v<From, UInt8>) {
-    bytes_to_float(from, low, high);
-  } else {
-    static_assert(std::is_same_v<From, convert::Float32>);
-    low = load_floats(from);
-    high = load_floats(from + 32);
-  }
-}
-
 template <class To>
-inline void store_sixteen(std::byte* to, __m256 low, __m256 high) noexcept {
+inline void store_sixteen(std::byte* to, Floats floats) noexcept {
   if constexpr (std::is_same_v<To, convert::BFloat16>) {
-    store_vector(to, to_bfloat16(low, high));
+    store_vector(to, to_bfloat16(floats));
   } else if constexpr (std::is_same_v<To, convert::Float16>) {
-    store_vector(to, to_float16(low, high));
+    store_vector(to, to_float16(floats));
   } else {
     static_assert(std::is_same_v<To, convert::Float32>);
-    if (has_nan(low, high)) {
-      low = canonical_nan(low);
-      high = canonical_nan(high);
-    }
-    store_vector(to, low);
-    store_vector(to + 32, high);
+    if (has_nan(floats.low, floats.high)) floats = canonical_nan(floats);
+    store_vector(to, floats.low);
+    store_vector(to + 32, floats.high);
   }
 }
 
@@ -50,11 +35,9 @@ void affine_fused(const std::byte* __restrict values, std::byte* __restrict resu
   const __m256 addends = _mm256_set1_ps(addend);
   std::size_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    __m256 low;
-    __m256 high;
-    load_sixteen<From>(values + i * sizeof(Bits), low, high);
-    store_sixteen<To>(results + i * sizeof(Out), _mm256_fmadd_ps(low, factors, addends),
-                      _mm256_fmadd_ps(high, factors, addends));
+    const Floats floats = floats_of<From>(values + i * sizeof(Bits));
+    store_sixteen<To>(results + i * sizeof(Out),
+                      {_mm256_fmadd_ps(floats.low, factors, addends), _mm256_fmadd_ps(floats.high, factors, addends)});
   }
   for (; i < n; ++i) {
     const float value = From::decode_number(load<Bits>(values + i * sizeof(Bits)));

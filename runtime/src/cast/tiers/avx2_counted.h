@@ -98,7 +98,7 @@ struct CountedStep<convert::Float16> {
     const __m256i kept = in_order(_mm256_packs_epi32(_mm256_castps_si256(low_kept), _mm256_castps_si256(high_kept)));
     if (has_nan(low, high)) {
       lanes.add_nan(_mm256_cmp_ps(low, low, _CMP_UNORD_Q), _mm256_cmp_ps(high, high, _CMP_UNORD_Q));
-      results = to_float16(low, high);
+      results = to_float16({low, high});
     }
     lanes.add(results, kept, _mm256_set1_epi16(0x7C00));
     return results;
