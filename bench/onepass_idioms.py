@@ -88,24 +88,22 @@ def channels_last(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor, wide: Tens
     return o.copy_(planes_of(wide))
 
 
-def channels_last_images(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor, wide: Tensor) -> Tensor:
-    """The same an image at a time, through one small buffer. `scale` and `shift` are as large as an image."""
-    small = wide[0]
+def _through_one_image(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor, small: Tensor) -> Tensor:
     for image, result in zip(t, o, strict=True):
         small.copy_(image)
         torch.addcmul(shift, small, scale, out=small)
         result.copy_(small.permute(2, 0, 1))
     return o
+
+
+def channels_last_images(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor, wide: Tensor) -> Tensor:
+    """The same an image at a time, through one small buffer. `scale` and `shift` are as large as an image."""
+    return _through_one_image(t, o, scale, shift, wide[0])
 
 
 def narrow_then_permute(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor, narrow: Tensor) -> Tensor:
     """bfloat16 arithmetic in the source's order, an image at a time, and the permuted copy of bytes alone."""
-    small = narrow[0]
-    for image, result in zip(t, o, strict=True):
-        small.copy_(image)
-        torch.addcmul(shift, small, scale, out=small)
-        result.copy_(small.permute(2, 0, 1))
-    return o
+    return _through_one_image(t, o, scale, shift, narrow[0])
 
 
 def from_a_table(a: Array, b: Array, tables: Sequence[Array]) -> Array:

@@ -134,13 +134,9 @@ class Arranged {
   [[nodiscard]] const TensorView& view() const noexcept { return view_; }
   // Of the view.
   [[nodiscard]] std::optional<std::size_t> axis() const noexcept { return axis_; }
-  [[nodiscard]] bool is_permuted() const noexcept { return permuted_; }
   // An index of the view as one of the source.
   [[nodiscard]] std::vector<std::int64_t> index_of_source(const std::vector<std::int64_t>& index) const {
-    if (!permuted_) return index;
-    std::vector<std::int64_t> result(index.size());
-    for (std::size_t i = 0; i < index.size(); ++i) result[axes_[i]] = index[i];
-    return result;
+    return permuted_ ? detail::index_in_source(axes_, index) : index;
   }
 
  private:

@@ -198,10 +198,7 @@ void Collation::permute(std::size_t index) {
 }
 
 std::vector<std::int64_t> Collation::index_of_source(const std::vector<std::int64_t>& index) const {
-  if (!options_.cast.permute) return index;
-  std::vector<std::int64_t> result(index.size());
-  for (std::size_t i = 0; i < index.size(); ++i) result[axes_[i]] = index[i];
-  return result;
+  return options_.cast.permute ? index_in_source(axes_, index) : index;
 }
 
 void Collation::refuse_shape(std::size_t index) const {
@@ -285,7 +282,10 @@ void Collation::encode_padding() {
 }
 
 Batch Collation::batch(const MutableView& destination) const noexcept {
-  return {samples_, destination, options_.cast, axis_, transforms_, pads_ ? padding_.data() : nullptr, row_};
+  return {samples_,      destination,
+          options_.cast, axis_,
+          transforms_,   pads_ ? padding_.data() : nullptr,
+          row_,          static_cast<std::size_t>(read_)};
 }
 
 void Collation::run(const MutableView& destination, bool writes, bool counts) {

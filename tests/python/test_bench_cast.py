@@ -6,8 +6,7 @@ import copy
 import importlib.util
 import json
 import math
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ pytest.importorskip("torch")
 
 from bench import cast_claims, cast_options, cast_rows, floor, harness
 from bench.harness import Contender, Effort
+from tests.python import bench_script
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "bench" / "cast.py"
+run_script = partial(bench_script.run, SCRIPT)
 KI, MI = 1 << 10, 1 << 20
 
 NARROW = ("float32", "float16", "bfloat16")
@@ -43,12 +44,6 @@ NEAR_FLOOR = {
     ("uint8", "float32"),
 }
 RIVAL_SIZES = ("1", "32", "1 Ki", "32 Ki", "1 Mi", "64 Mi")
-
-
-def run_script(*arguments: Any) -> str:
-    done = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

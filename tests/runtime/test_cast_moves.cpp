@@ -14,6 +14,7 @@
 #include "cast/tiers.h"
 #include "halfway/cast.h"
 #include "halfway/parallel.h"
+#include "under_test.h"
 
 using arrays::Array;
 using arrays::Random;
@@ -27,7 +28,7 @@ using halfway::detail::active_kernels;
 using halfway::detail::available_tiers;
 using halfway::detail::Lines;
 using halfway::detail::MoveKernels;
-using halfway::detail::set_active_tier;
+using under_test::InTier;
 
 namespace {
 
@@ -47,22 +48,14 @@ class Comparisons {
   int least_;
 };
 
-class InTier {
- public:
-  explicit InTier(std::string_view name) {
-    if (!set_active_tier(name)) BOOST_FAIL("no tier " << name);
-  }
-  ~InTier() {
-    set_active_tier({});
-    halfway::set_num_threads(0);
-  }
-  InTier(const InTier&) = delete;
-  InTier& operator=(const InTier&) = delete;
+struct DefaultThreads {
+  ~DefaultThreads() { halfway::set_num_threads(0); }
 };
 
 // Calls `check(what)` in every tier and with every number of threads.
 template <class Check>
 void everywhere(const Check& check) {
+  const DefaultThreads afterwards;
   for (const std::string_view tier : available_tiers()) {
     const InTier in(tier);
     for (const int threads : thread_counts) {

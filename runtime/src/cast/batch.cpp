@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "environment.h"
+#include "halfway/layout.h"
 #include "operands.h"
 #include "parallel_run.h"
 #include "tuning.h"
@@ -16,34 +17,6 @@ namespace detail {
 namespace {
 
 constexpr auto grain = static_cast<std::int64_t>(block_components);
-
-std::int64_t count_of(std::span<const std::int64_t> shape) noexcept {
-  std::int64_t count = 1;
-  for (const std::int64_t dim : shape) count *= dim;
-  return count;
-}
-
-// Row-major without gaps.
-template <class View>
-bool is_packed(const View& view, std::span<const std::int64_t> shape) noexcept {
-  std::int64_t expected = view.strides_in_bytes ? static_cast<std::int64_t>(view.element_size()) : 1;
-  for (std::size_t i = shape.size(); i-- > 0;) {
-    if (shape[i] == 1) continue;
-    if (view.strides[i] != expected) return false;
-    expected *= shape[i];
-  }
-  return true;
-}
-
-// The bytes that a pass reads and writes.
-std::size_t bytes_of(const Batch& batch, bool writes) noexcept {
-  std::size_t bytes = 0;
-  for (const TensorView& sample : batch.samples) {
-    bytes += static_cast<std::size_t>(count_of(sample.shape)) * sample.element_size();
-  }
-  if (writes) bytes += batch.samples.size() * static_cast<std::size_t>(batch.row) * batch.destination.element_size();
-  return bytes;
-}
 
 MutableView first_row(const MutableView& destination) noexcept {
   MutableView row = destination;
@@ -61,6 +34,7 @@ struct Shared {
   MutableView row;    // the destination of the first sample
   std::int64_t step;  // bytes from one row to the next
   bool packed_rows;
+  std::size_t bytes;  // that the pass reads and writes
   bool streams = false;
 
   Shared(const Kernels& used, const Batch& all, bool into, bool counted) noexcept
@@ -70,9 +44,11 @@ struct Shared {
         counts(counted),
         row(first_row(all.destination)),
         step(all.destination.byte_stride(0)),
-        packed_rows(is_packed(row, row.shape)) {
-    const std::size_t bytes = static_cast<std::size_t>(batch.row) * row.element_size();
-    streams = bytes >= streaming_row_bytes && bytes_of(batch, writes) >= streaming_bytes();
+        packed_rows(is_contiguous(row)),
+        bytes(all.read) {
+    const std::size_t row_bytes = static_cast<std::size_t>(batch.row) * row.element_size();
+    if (writes) bytes += batch.samples.size() * row_bytes;
+    streams = row_bytes >= streaming_row_bytes && bytes >= streaming_bytes();
   }
 
   [[nodiscard]] MutableView row_of(std::int64_t sample) const noexcept {
@@ -90,7 +66,7 @@ class Walk {
   // The piece `index` of `pieces` equal ones of a sample and of what pads it.
   void run(std::int64_t sample, std::int64_t pieces, std::int64_t index) noexcept {
     const TensorView& source = shared_.batch.samples[static_cast<std::size_t>(sample)];
-    const std::int64_t count = count_of(source.shape);
+    const std::int64_t count = element_count(source.shape).value_or(0);
     if (count > 0) convert_piece(source, sample, count, pieces, index);
     if (shared_.writes && count < shared_.batch.row) pad_piece(source, sample, pieces, index);
   }
@@ -136,7 +112,7 @@ class Walk {
       tally_.report.count += static_cast<std::uint64_t>(count);
     }
     if (!writes && (treatment_.copies || !treatment_.counts)) return;
-    if (plain_ && writes && !in_place && count == shared_.batch.row && is_packed(source, source.shape)) {
+    if (plain_ && writes && !in_place && count == shared_.batch.row && is_contiguous(source)) {
       return convert_plainly(source, row, {count, grain, pieces, index});
     }
     Positions positions;
@@ -205,7 +181,7 @@ class Walk {
 Tally batch_pass(const Kernels& kernels, const Batch& batch, bool writes, bool counts) noexcept {
   const Shared shared(kernels, batch, writes, counts);
   const auto samples = static_cast<std::int64_t>(batch.samples.size());
-  const std::int64_t wanted = task_count(bytes_of(batch, writes));
+  const std::int64_t wanted = task_count(shared.bytes);
   // Few samples are cut into pieces, many are dealt out in runs.
   const std::int64_t pieces = samples >= wanted ? 1 : (wanted + samples - 1) / samples;
   const std::int64_t units = samples * pieces;

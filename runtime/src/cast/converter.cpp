@@ -280,9 +280,9 @@ void Converter::locate_first_loss(const std::byte* values, std::int64_t begin, s
   for (std::int64_t at = begin; at < end; at += most) {
     const auto n = static_cast<std::size_t>(std::min(most, end - at));
     encode_flagged(route_.to, route_.wide, values, encoded_, flags_, n, route_.saturate);
-    const Flags* const first = std::find_if(flags_, flags_ + n, [watched](Flags f) { return (f & watched) != 0; });
-    if (first != flags_ + n) {
-      tally_->first_loss = at + (first - flags_);
+    const std::int64_t first = first_flagged(watched, n);
+    if (first < static_cast<std::int64_t>(n)) {
+      tally_->first_loss = at + first;
       return;
     }
     values += n * wide_size(route_.wide);
@@ -293,8 +293,12 @@ void Converter::locate_first_loss(const std::byte* values, std::int64_t begin, s
 void Converter::add_losses(std::uint64_t losses, Flags watched, std::int64_t position, std::size_t n) noexcept {
   tally_->losses += losses;
   if (losses == 0 || !may_be_first(position)) return;
-  const Flags* const first = std::find_if(flags_, flags_ + n, [watched](Flags f) { return (f & watched) != 0; });
-  tally_->first_loss = position + (first - flags_);
+  tally_->first_loss = position + first_flagged(watched, n);
+}
+
+// The first element of a block with one of the flags; `n` if none has.
+std::int64_t Converter::first_flagged(Flags watched, std::size_t n) const noexcept {
+  return std::find_if(flags_, flags_ + n, [watched](Flags f) { return (f & watched) != 0; }) - flags_;
 }
 
 // Complex elements count once for both parts, which takes the flags of each.

@@ -61,6 +61,8 @@ class Converter {
   std::uint64_t add(const Counts& counts, std::size_t n) noexcept;
   void add_losses(std::uint64_t losses, convert::Flags watched, std::int64_t position, std::size_t n) noexcept;
 
+  [[nodiscard]] std::int64_t first_flagged(convert::Flags watched, std::size_t n) const noexcept;
+
   // Whether the first loss of all may be in a block that begins there: it may, unless one is known before.
   [[nodiscard]] bool may_be_first(std::int64_t position) const noexcept {
     return tally_->first_loss < 0 || position < tally_->first_loss;

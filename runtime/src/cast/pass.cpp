@@ -44,12 +44,12 @@ bool is_dense(const Nest& nest, std::size_t size) noexcept {
   return nest.destination != nullptr;
 }
 
-// Whether what is written is runs that are worth to be written past the caches.
-bool is_in_runs(const Nest& nest, std::size_t size) noexcept {
+// Whether what is written has rows that are worth to be written past the caches.
+bool has_long_rows(const Nest& nest, std::size_t size) noexcept {
   const std::size_t last = nest.ndim - 1;
   const auto step = static_cast<std::int64_t>(size);
-  return nest.destination != nullptr && (is_dense(nest, size) || (nest.destination_strides[last] == step &&
-                                                                  nest.shape[last] * step >= shortest_streamed_run));
+  return nest.destination != nullptr && nest.destination_strides[last] == step &&
+         nest.shape[last] * step >= shortest_streamed_run;
 }
 
 // Whether a pass reads and writes so much that what it writes is better not kept.
@@ -132,7 +132,7 @@ Pass::Pass(const Kernels& used, const Treatment& done, const Nest& walked, const
       contiguous(is_contiguous_pair(walked, done.from.size, done.to.size)),
       dense(is_dense(walked, done.to.size)),
       in_place(walked.source == walked.destination),
-      streams(done.streams && is_in_runs(walked, done.to.size)) {
+      streams(done.streams && (dense || has_long_rows(walked, done.to.size))) {
   if (treatment.copies) return;
   const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
   const bool is_plain =

@@ -159,6 +159,13 @@ std::array<std::uint8_t, max_ndim> require_permutation(std::span<const std::int6
   return axes;
 }
 
+std::vector<std::int64_t> index_in_source(const std::array<std::uint8_t, max_ndim>& axes,
+                                          const std::vector<std::int64_t>& index) {
+  std::vector<std::int64_t> result(index.size());
+  for (std::size_t i = 0; i < index.size(); ++i) result[axes[i]] = index[i];
+  return result;
+}
+
 std::optional<std::size_t> require_axis(std::span<const std::int64_t> shape, const CastOptions& options) {
   if (!options.axis) return std::nullopt;
   const auto count = static_cast<std::int64_t>(shape.size());

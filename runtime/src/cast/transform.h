@@ -60,6 +60,10 @@ class Transforms {
 [[nodiscard]] std::array<std::uint8_t, max_ndim> require_permutation(std::span<const std::int64_t> permute,
                                                                      std::size_t ndim);
 
+// An index of the result, whose axes are these of the source, as one of the source.
+[[nodiscard]] std::vector<std::int64_t> index_in_source(const std::array<std::uint8_t, max_ndim>& axes,
+                                                        const std::vector<std::int64_t>& index);
+
 // The axis of the source that coefficients go along, if they do.
 // throws: Error (affine)
 [[nodiscard]] std::optional<std::size_t> require_axis(std::span<const std::int64_t> shape, const CastOptions& options);
