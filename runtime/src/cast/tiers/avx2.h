@@ -230,23 +230,24 @@ inline __m256 step_to_odd(__m256d low, __m256d high, __m256 nearest) noexcept {
 // 16 doubles as the nearest floats, and whether those round to 16 bits and fewer as the doubles do. They do, unless one
 // is a midpoint of the target, or one of its values: these have at most 11 of float's 23 digits. Only where the other
 // 12 are all zero it has to be seen whether the double was on one side of it. NaN is left to the careful way as well.
-struct Nearest : Floats {
+struct Nearest {
+  Floats floats;
   bool plain;  // neither a midpoint nor NaN among them
 
   explicit Nearest(const std::byte* from) noexcept
-      : Floats{join(_mm256_cvtpd_ps(load_doubles(from)), _mm256_cvtpd_ps(load_doubles(from + 32))),
+      : floats{join(_mm256_cvtpd_ps(load_doubles(from)), _mm256_cvtpd_ps(load_doubles(from + 32))),
                join(_mm256_cvtpd_ps(load_doubles(from + 64)), _mm256_cvtpd_ps(load_doubles(from + 96)))} {
     const __m256i digits = _mm256_set1_epi32(0xFFF);
-    const __m256i least = _mm256_min_epu32(_mm256_and_si256(_mm256_castps_si256(low), digits),
-                                           _mm256_and_si256(_mm256_castps_si256(high), digits));
+    const __m256i least = _mm256_min_epu32(_mm256_and_si256(_mm256_castps_si256(floats.low), digits),
+                                           _mm256_and_si256(_mm256_castps_si256(floats.high), digits));
     const __m256i may_be_midpoint = _mm256_cmpeq_epi32(least, _mm256_setzero_si256());
-    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(low, high, _CMP_UNORD_Q));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(floats.low, floats.high, _CMP_UNORD_Q));
     plain = _mm256_movemask_epi8(_mm256_or_si256(may_be_midpoint, is_nan)) == 0;
   }
 
   void step_aside(const std::byte* from) noexcept {
-    low = step_to_odd(load_doubles(from), load_doubles(from + 32), low);
-    high = step_to_odd(load_doubles(from + 64), load_doubles(from + 96), high);
+    floats.low = step_to_odd(load_doubles(from), load_doubles(from + 32), floats.low);
+    floats.high = step_to_odd(load_doubles(from + 64), load_doubles(from + 96), floats.high);
   }
 };
 
@@ -255,10 +256,10 @@ void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byt
                                   std::size_t n) noexcept {
   std::size_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    Nearest floats(elements + 8 * i);
-    if (!floats.plain) floats.step_aside(elements + 8 * i);
-    store_vector(wide + 4 * i, floats.low);
-    store_vector(wide + 4 * i + 32, floats.high);
+    Nearest nearest(elements + 8 * i);
+    if (!nearest.plain) nearest.step_aside(elements + 8 * i);
+    store_vector(wide + 4 * i, nearest.floats.low);
+    store_vector(wide + 4 * i + 32, nearest.floats.high);
   }
   for (; i < n; ++i) store<float>(wide + 4 * i, convert::detail::to_odd(load<double>(elements + 8 * i)));
 }
@@ -446,10 +447,10 @@ template <>
 struct Step<convert::Float16, convert::Float64> {
   static constexpr std::size_t width = 16;
   static OneVector of(const std::byte* from) noexcept {
-    Nearest floats(from);
-    if (floats.plain) return one(numbers_to_float16(floats));
-    floats.step_aside(from);
-    return one(to_float16(floats));
+    Nearest nearest(from);
+    if (nearest.plain) return one(numbers_to_float16(nearest.floats));
+    nearest.step_aside(from);
+    return one(to_float16(nearest.floats));
   }
 };
 
@@ -457,12 +458,13 @@ template <>
 struct Step<convert::BFloat16, convert::Float64> {
   static constexpr std::size_t width = 16;
   static OneVector of(const std::byte* from) noexcept {
-    Nearest floats(from);
-    if (floats.plain) {
-      return one(narrow(round_to_bfloat16_off_midpoints(floats.low), round_to_bfloat16_off_midpoints(floats.high)));
+    Nearest nearest(from);
+    if (nearest.plain) {
+      return one(narrow(round_to_bfloat16_off_midpoints(nearest.floats.low),
+                        round_to_bfloat16_off_midpoints(nearest.floats.high)));
     }
-    floats.step_aside(from);
-    return one(to_bfloat16(floats));
+    nearest.step_aside(from);
+    return one(to_bfloat16(nearest.floats));
   }
 };
 
