@@ -38,8 +38,8 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
   std::byte* destination = pass_.nest.destination;
   if (destination != nullptr) destination += begin * static_cast<std::int64_t>(pass_.to.size);
   const auto count = static_cast<std::size_t>(end - begin);
-  if (pass_.streamed != nullptr && is_plain_pair()) return pass_.streamed(source, destination, count);
-  if (pass_.streamed_counted != nullptr && pass_.counts) {
+  if (streams_into(destination) && !from_.swaps()) return pass_.streamed(source, destination, count);
+  if (pass_.streamed_counted != nullptr && pass_.counts && is_aligned(destination)) {
     Counts counts;
     pass_.streamed_counted(source, destination, count, route_.saturate, counts);
     const std::uint64_t losses = add(counts, count);
@@ -60,7 +60,8 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
     const auto n = static_cast<std::size_t>(some);
     if (from_.swaps()) from_.swap(source, gathered_, n);
     const std::byte* const native = from_.swaps() ? gathered_ : source;
-    const std::byte* const converted = convert_block(native, direct ? destination : encoded_, at - some, n);
+    std::byte* const place = direct || streams_into(destination) ? destination : encoded_;
+    const std::byte* const converted = convert_block(native, place, at - some, n);
     source += n * pass_.from.size;
     if (destination != nullptr) {
       const std::int64_t following = std::min(most, end - at);
@@ -89,7 +90,8 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
     const auto n = static_cast<std::size_t>(some);
     if (!pass_.dense && writes && is_run(out, pass_.to.size, n)) run = out.get();
     const std::byte* const source = gather(in, n);
-    const std::byte* const converted = convert_block(source, encodes && run != nullptr ? run : encoded_, at, n);
+    std::byte* const place = (encodes && run != nullptr) || streams_into(run) ? run : encoded_;
+    const std::byte* const converted = convert_block(source, place, at, n);
     if (run != nullptr) {
       deliver(converted, run, n, nullptr, 0);
       if (!pass_.dense) out.advance(some);
@@ -121,8 +123,8 @@ void Converter::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
       std::byte* const destination =
           tile.destination != nullptr ? tile.destination + piece * tiling.destination_step() : nullptr;
       if (from_.swaps()) from_.swap(source, source, n);
-      const std::byte* const converted = convert_block(source, encodes && is_run ? destination : encoded_,
-                                                       tile.position + piece * tiling.position_step(), n);
+      std::byte* const place = is_run && (encodes || streams_into(destination)) ? destination : encoded_;
+      const std::byte* const converted = convert_block(source, place, tile.position + piece * tiling.position_step(), n);
       if (is_run) {
         deliver(converted, destination, n, nullptr, 0);
       } else if (destination != nullptr) {
@@ -154,11 +156,13 @@ const std::byte* Converter::gather(Cursor<const std::byte>& in, std::size_t n) n
   return gathered_;
 }
 
-// Native elements to native elements of the target, which begin at the position in the nest: in `run`, or the source
-// itself where the dtypes are the same.
+// Native elements to native elements of the target, which begin at the position in the nest: in `run`, which is theirs
+// in the destination or `encoded_`, or the source itself where the dtypes are the same.
 const std::byte* Converter::convert_block(const std::byte* source, std::byte* run, std::int64_t position,
                                           std::size_t n) noexcept {
-  if (is_plain_pair()) {
+  if (run != encoded_ && streams_into(run)) {
+    pass_.streamed(source, run, n);
+  } else if (is_plain_pair()) {
     convert(route_, source, run, from_complex() ? 2 * n : n);
   } else {
     encode(decode(source, n), run, position, n);
@@ -170,6 +174,7 @@ const std::byte* Converter::convert_block(const std::byte* source, std::byte* ru
 void Converter::deliver(const std::byte* elements, std::byte* run, std::size_t n, const std::byte* next,
                         std::size_t next_bytes) noexcept {
   if (!pass_.streams) return to_.scatter(elements, run, static_cast<std::int64_t>(pass_.to.size), n);
+  if (elements == run) return;
   if (to_.swaps()) {
     to_.swap(elements, encoded_, n);
     elements = encoded_;

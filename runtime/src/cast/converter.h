@@ -86,6 +86,13 @@ class Converter {
   [[nodiscard]] bool encodes_into_place() const noexcept {
     return pass_.nest.destination != nullptr && !route_.copies && !pass_.streams && !pass_.in_place && !to_.swaps();
   }
+  // Whether one loop converts elements and writes them past the caches to this run.
+  [[nodiscard]] bool streams_into(const std::byte* run) const noexcept {
+    return pass_.streamed != nullptr && run != nullptr && is_plain_pair() && is_aligned(run);
+  }
+  [[nodiscard]] bool is_aligned(const std::byte* run) const noexcept {
+    return reinterpret_cast<std::uintptr_t>(run) % pass_.to.size == 0;
+  }
 
   const Pass& pass_;
   const Route& route_;

@@ -134,14 +134,12 @@ Pass::Pass(const Kernels& used, const Treatment& done, const Nest& walked, const
       in_place(walked.source == walked.destination),
       streams(done.streams && (dense || has_long_rows(walked, done.to.size))) {
   if (treatment.copies) return;
-  const bool aligned = reinterpret_cast<std::uintptr_t>(nest.destination) % to.size == 0;
-  const bool is_plain =
-      transform == nullptr && contiguous && !in_place && from.swap_unit == 1 && to.swap_unit == 1 && !route.saturate;
-  if (!is_plain || (nest.destination != nullptr && !(streams && aligned))) return;
+  const bool counts_alone = nest.destination == nullptr && contiguous;
+  if (transform != nullptr || in_place || to.swap_unit != 1 || route.saturate || !(streams || counts_alone)) return;
   const FusedLoop* const fused = kernels.find_fused(from.dtype, to.dtype);
   if (fused == nullptr) return;
   streamed = fused->streamed;
-  streamed_counted = fused->streamed_counted;
+  if (contiguous && from.swap_unit == 1) streamed_counted = fused->streamed_counted;
 }
 
 Share Pass::share(std::int64_t tasks, std::int64_t index) const noexcept {

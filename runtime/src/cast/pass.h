@@ -87,9 +87,10 @@ struct Pass {
   bool dense;                  // the destination is one run of elements in the order of the nest
   bool in_place;               // both sides are the same places
   bool streams;                // past the caches: runs of the destination are long
-  // Loops over contiguous pairs that stream by themselves: nullptr where there is none, or it is not wanted.
+  // Loops that stream by themselves, to runs that are aligned to their elements: nullptr where there is none, or it is
+  // not wanted.
   EncodeLoop streamed = nullptr;
-  CountedLoop streamed_counted = nullptr;
+  CountedLoop streamed_counted = nullptr;  // of a contiguous pair
 };
 
 // How many tasks a pass that reads and writes so many bytes is worth. One: it is not worth a second thread.

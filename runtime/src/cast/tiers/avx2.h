@@ -443,6 +443,34 @@ struct Step<convert::BFloat16, UInt8> {
   }
 };
 
+// Normal numbers of float16, and zero, in their own 16 bits: a third of the instructions of going through floats.
+template <>
+struct Step<convert::BFloat16, convert::Float16> {
+  static constexpr std::size_t width = 16;
+  static OneVector of(const std::byte* from) noexcept {
+    constexpr int fewer = convert::Float16::mantissa_bits - convert::BFloat16::mantissa_bits;
+    constexpr short rebias = (convert::BFloat16::bias - convert::Float16::bias) << convert::BFloat16::mantissa_bits;
+    constexpr short smallest_normal = 1 << convert::Float16::mantissa_bits;
+    constexpr int infinity = convert::Float16::max_finite + 1;
+    const __m256i halves = load_vector(from);
+    const __m256i magnitude = _mm256_and_si256(halves, _mm256_set1_epi16(0x7FFF));
+    const __m256i is_zero = _mm256_cmpeq_epi16(magnitude, _mm256_setzero_si256());
+    // 1. Subnormal numbers, infinity and NaN are left to floats: unsigned, less `smallest_normal`, none is below the
+    // number of normal magnitudes. (Signed comparison of what is less by 2^15.)
+    const __m256i above = _mm256_add_epi16(magnitude, _mm256_set1_epi16(static_cast<short>(0x8000 - smallest_normal)));
+    constexpr auto last_normal = static_cast<short>(infinity - 1 - smallest_normal - 0x8000);
+    const __m256i is_other = _mm256_andnot_si256(is_zero, _mm256_cmpgt_epi16(above, _mm256_set1_epi16(last_normal)));
+    if (_mm256_movemask_epi8(is_other) != 0) return one(to_bfloat16(floats_of<convert::Float16>(from)));
+    // 2. To nearest even, the sign taking no part: no carry reaches it.
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi16(halves, fewer), _mm256_set1_epi16(1));
+    const __m256i rounded = _mm256_add_epi16(_mm256_add_epi16(halves, _mm256_set1_epi16((1 << (fewer - 1)) - 1)), odd);
+    // 3. The mantissa to its place; copies of the sign that came along are dropped.
+    constexpr auto kept = static_cast<short>(0xFFFF ^ (0x7FFF & ~(0x7FFF >> fewer)));
+    const __m256i moved = _mm256_and_si256(_mm256_srai_epi16(rounded, fewer), _mm256_set1_epi16(kept));
+    return one(_mm256_add_epi16(moved, _mm256_andnot_si256(is_zero, _mm256_set1_epi16(rebias))));
+  }
+};
+
 template <>
 struct Step<convert::Float16, convert::Float64> {
   static constexpr std::size_t width = 16;

@@ -13,63 +13,101 @@ namespace {
 template <class E>
 concept SmallFloat = convert::is_float<E> && E::bits == 8 && E::has_sign&& E::mantissa_bits <= 3;
 
-// bfloat16 patterns of the subnormal numbers, by mantissa.
+// 32 elements as bfloat16: upper and lower bytes.
+struct BFloat16Bytes {
+  __m256i upper;
+  __m256i lower;
+  __m256i is_nan;
+};
+
+// Bytes of bfloat16 patterns by the last four bits of a magnitude, as a shuffle looks them up.
 template <class E>
-struct Subnormals {
-  std::uint16_t patterns[8] = {};
-  constexpr Subnormals() noexcept {
-    for (std::uint8_t i = 0; i < 1U << E::mantissa_bits; ++i) {
-      patterns[i] = convert::BFloat16::encode(E::decode(i), false).bits;
+struct Fp8Tables {
+  alignas(16) std::uint8_t lower[16] = {};            // of any normal number: its exponent's last bits and mantissa
+  alignas(16) std::uint8_t subnormal_upper[16] = {};  // of subnormal numbers
+  alignas(16) std::uint8_t subnormal_lower[16] = {};
+  constexpr Fp8Tables() noexcept {
+    constexpr unsigned subnormals = 1U << E::mantissa_bits;
+    for (unsigned i = 0; i < 16; ++i) {
+      // Exponents that end in the same bit: any normal number will do.
+      lower[i] = static_cast<std::uint8_t>(pattern(16 + i));
+      if (i < subnormals) {
+        subnormal_upper[i] = static_cast<std::uint8_t>(pattern(i) >> 8U);
+        subnormal_lower[i] = static_cast<std::uint8_t>(pattern(i));
+      }
     }
+  }
+  static constexpr unsigned pattern(unsigned code) noexcept {
+    return convert::BFloat16::encode(E::decode(static_cast<std::uint8_t>(code)), false).bits;
   }
 };
 
-// 16 elements, zero-extended to 16 bits each, to bfloat16.
-template <class E>
-inline __m256i widen_to_bfloat16(__m256i elements) noexcept {
-  static_assert(E::bits == 8 && E::mantissa_bits <= 3);
-  static constexpr Subnormals<E> subnormals;
-  const __m256i table =
-      _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(subnormals.patterns)));
-  const __m256i magnitude = _mm256_and_si256(elements, _mm256_set1_epi16(0x7F));
-  // 1. Normal numbers: the mantissa to its place, and the difference of the biases.
-  constexpr int mantissa_bits = convert::BFloat16::mantissa_bits;
-  constexpr auto rebias = static_cast<short>((convert::BFloat16::bias - E::bias) << mantissa_bits);
-  const __m256i normal =
-      _mm256_add_epi16(_mm256_slli_epi16(magnitude, mantissa_bits - E::mantissa_bits), _mm256_set1_epi16(rebias));
-  // 2. Subnormal numbers: looked up, two bytes each, at 2i and 2i + 1.
-  const __m256i place =
-      _mm256_add_epi16(_mm256_mullo_epi16(magnitude, _mm256_set1_epi16(0x0202)), _mm256_set1_epi16(0x0100));
-  const __m256i is_subnormal = _mm256_cmpgt_epi16(_mm256_set1_epi16(1 << E::mantissa_bits), magnitude);
-  __m256i number = _mm256_blendv_epi8(normal, _mm256_shuffle_epi8(table, place), is_subnormal);
-  // 3. Infinity, sign, NaN.
-  constexpr auto largest = static_cast<short>(E::max_finite + (E::has_infinity ? 1 : 0));
-  if constexpr (E::has_infinity) {
-    const __m256i is_infinite = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(largest));
-    number = _mm256_blendv_epi8(number, _mm256_set1_epi16(0x7F80), is_infinite);
-  }
-  const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(elements, _mm256_set1_epi16(0x80)), 8);
-  const __m256i is_nan = E::has_negative_zero ? _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(largest))
-                                              : _mm256_cmpeq_epi16(elements, _mm256_set1_epi16(0x80));
-  return _mm256_blendv_epi8(_mm256_or_si256(number, sign), _mm256_set1_epi16(0x7FFF), is_nan);
+inline __m256i look_up(const std::uint8_t (&table)[16], __m256i places) noexcept {
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table))),
+                             places);
 }
 
-inline __m256i widen_bytes(const std::byte* from) noexcept {  // 16 bytes to 16 bits each
-  return _mm256_cvtepu8_epi16(load_half(from));
+template <class E>
+inline BFloat16Bytes widen_to_bfloat16(__m256i elements) noexcept {
+  static constexpr Fp8Tables<E> tables;
+  const __m256i magnitude = _mm256_and_si256(elements, _mm256_set1_epi8(0x7F));
+  // 1. Normal numbers: the mantissa moves up by the difference of its widths, and the difference of the biases is added.
+  // Of that sum the lower byte is looked up, and what it carries comes from the last bit of the exponent.
+  constexpr int up = convert::BFloat16::mantissa_bits - E::mantissa_bits;
+  constexpr unsigned rebias = static_cast<unsigned>(convert::BFloat16::bias - E::bias)
+      << static_cast<unsigned>(convert::BFloat16::mantissa_bits);
+  constexpr auto carry = static_cast<char>((rebias & 0xFFU) >> static_cast<unsigned>(up));
+  constexpr auto kept = static_cast<char>(0xFFU >> static_cast<unsigned>(8 - up));
+  const __m256i moved = _mm256_and_si256(
+      _mm256_srli_epi16(_mm256_add_epi8(magnitude, _mm256_set1_epi8(carry)), 8 - up), _mm256_set1_epi8(kept));
+  __m256i upper = _mm256_add_epi8(moved, _mm256_set1_epi8(static_cast<char>(rebias >> 8U)));
+  __m256i lower = look_up(tables.lower, magnitude);
+  // 2. Subnormal numbers.
+  const __m256i is_subnormal = _mm256_cmpgt_epi8(_mm256_set1_epi8(1 << E::mantissa_bits), magnitude);
+  upper = _mm256_blendv_epi8(upper, look_up(tables.subnormal_upper, magnitude), is_subnormal);
+  lower = _mm256_blendv_epi8(lower, look_up(tables.subnormal_lower, magnitude), is_subnormal);
+  upper = _mm256_or_si256(upper, _mm256_andnot_si256(magnitude, elements));
+  // 3. What is rare: infinity and NaN.
+  constexpr auto largest = static_cast<char>(E::max_finite);
+  const __m256i is_special = E::has_negative_zero ? _mm256_cmpgt_epi8(magnitude, _mm256_set1_epi8(largest))
+                                                  : _mm256_cmpeq_epi8(elements, _mm256_set1_epi8(-128));
+  __m256i is_nan = _mm256_setzero_si256();
+  if (_mm256_movemask_epi8(is_special) != 0) {
+    is_nan = is_special;
+    if constexpr (E::has_infinity) {
+      const __m256i is_infinite = _mm256_cmpeq_epi8(magnitude, _mm256_set1_epi8(largest + 1));
+      is_nan = _mm256_andnot_si256(is_infinite, is_special);
+      const __m256i infinity = _mm256_or_si256(_mm256_set1_epi8(0x7F), elements);
+      upper = _mm256_blendv_epi8(upper, infinity, is_infinite);
+      lower = _mm256_blendv_epi8(lower, _mm256_set1_epi8(-128), is_infinite);
+    }
+    upper = _mm256_blendv_epi8(upper, _mm256_set1_epi8(0x7F), is_nan);
+    lower = _mm256_or_si256(lower, is_nan);
+  }
+  return {upper, lower, is_nan};
 }
 
 template <SmallFloat E>
 struct Step<convert::BFloat16, E> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept { return one(widen_to_bfloat16<E>(widen_bytes(from))); }
+  static constexpr std::size_t width = 32;
+  static TwoVectors of(const std::byte* from) noexcept {
+    const BFloat16Bytes made = widen_to_bfloat16<E>(in_order(load_vector(from)));
+    return {{_mm256_unpacklo_epi8(made.lower, made.upper), _mm256_unpackhi_epi8(made.lower, made.upper)}};
+  }
 };
 
 template <SmallFloat E>
 struct Step<convert::Float32, E> {
-  static constexpr std::size_t width = 16;
-  static TwoVectors of(const std::byte* from) noexcept {
-    const __m256i bfloats = in_order(widen_to_bfloat16<E>(widen_bytes(from)));
-    return widened(bfloats, _mm256_cmpeq_epi16(bfloats, _mm256_set1_epi16(0x7FFF)));
+  static constexpr std::size_t width = 32;
+  static Vectors<4> of(const std::byte* from) noexcept {
+    // In the order that two unpackings make one sequence.
+    const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+    const BFloat16Bytes made = widen_to_bfloat16<E>(_mm256_permutevar8x32_epi32(load_vector(from), order));
+    const TwoVectors low = widened(_mm256_unpacklo_epi8(made.lower, made.upper),
+                                   _mm256_unpacklo_epi8(made.is_nan, made.is_nan));
+    const TwoVectors high = widened(_mm256_unpackhi_epi8(made.lower, made.upper),
+                                    _mm256_unpackhi_epi8(made.is_nan, made.is_nan));
+    return {{low.parts[0], low.parts[1], high.parts[0], high.parts[1]}};
   }
 };
 
