@@ -12,6 +12,21 @@ string(APPEND listing "${listing_on_stderr}")  # Boost lists on stderr
 string(REPLACE ";" "\\;" listing "${listing}")
 string(REPLACE "\n" ";" listing "${listing}")
 
+# The labels of single cases, by name: this listing shows them as `label="<name>|<place>|labels: @<label> ..."`.
+execute_process(COMMAND "${executable}" --list_content=DOT OUTPUT_VARIABLE graph ERROR_VARIABLE graph_on_stderr)
+string(APPEND graph "${graph_on_stderr}")
+string(REGEX MATCHALL "label=\"[^\"|]+\\|[^\"|]*\\|labels:[^\"|]*" labelled "${graph}")
+foreach(entry IN LISTS labelled)
+  string(REGEX MATCH "^label=\"([^|]+)\\|" _ "${entry}")
+  set(labels_of_${CMAKE_MATCH_1} "")
+  set(name "${CMAKE_MATCH_1}")
+  string(REGEX MATCHALL "@[^ ]+" found "${entry}")
+  foreach(label IN LISTS found)
+    string(SUBSTRING "${label}" 1 -1 label)
+    list(APPEND labels_of_${name} "${label}")
+  endforeach()
+endforeach()
+
 # Each line is `<4 spaces a level><name>` followed by `*` if enabled and `: description` if it has one. A line whose
 # successor is deeper is a suite or, if that successor is called _0, a data-driven case.
 set(script "")
@@ -22,12 +37,14 @@ function(register path enabled)
   list(JOIN path "/" filter)
   set(name "${filter}")
   list(GET path 0 first)
+  list(GET path -1 last)
+  set(all_labels ${labels} ${labels_of_${last}})
   if(NOT first STREQUAL prefix)
     string(PREPEND name "${prefix}/")
   endif()
   string(APPEND script "add_test([==[${name}]==] [==[${executable}]==] [==[--run_test=${filter}]==]"
     " --color_output=no --catch_system_errors=no)\n"
-    "set_tests_properties([==[${name}]==] PROPERTIES TIMEOUT ${timeout} LABELS [==[${labels}]==]")
+    "set_tests_properties([==[${name}]==] PROPERTIES TIMEOUT ${timeout} LABELS [==[${all_labels}]==]")
   if(NOT enabled)
     string(APPEND script " DISABLED TRUE")
   endif()

@@ -11,6 +11,7 @@
 #include "halfway/cast.h"
 #include "halfway/layout.h"
 #include "reference.h"
+#include "rounds.h"
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -36,7 +37,7 @@ BOOST_AUTO_TEST_SUITE(cast)
 BOOST_AUTO_TEST_CASE(every_narrow_value_and_many_wide_ones_to_every_dtype) {
   int pairs = 0;
   for (const DType from : arrays::castable_dtypes()) {
-    const Array source = values_of(from, 3000);
+    const Array source = values_of(from, rounds::of(3000));
     for (const DType to : arrays::castable_dtypes()) {
       for (const Overflow overflow : every_overflow) {
         Report report{.count = 7, .nan = 7, .overflow = 7, .underflow = 7, .inexact = 7};

@@ -17,6 +17,7 @@
 #include "halfway/rounding.h"
 #include "reference.h"
 #include "reference_transform.h"
+#include "rounds.h"
 #include "under_test.h"
 
 #if defined(__SSE__)
@@ -254,7 +255,7 @@ BOOST_AUTO_TEST_CASE(hot_pairs_in_many_layouts) {
       {halfway::float32, halfway::float32}, {halfway::float64, halfway::bfloat16},
       {halfway::int64, halfway::float16},   {halfway::float32, halfway::uint8},
       {halfway::float64, halfway::float64}};
-  for (int i = 0; i < 4000; ++i) {
+  for (int i = 0; i < rounds::of(4000); ++i) {
     const auto& [from, to] = pairs[static_cast<std::size_t>(i) % pairs.size()];
     check_random(random, from, to, arrays::random_shape(random, 1 + index_below(random, 3000)));
   }
@@ -274,7 +275,7 @@ BOOST_AUTO_TEST_CASE(axes_of_all_lengths) {
         for (double& value : *wanted.scale) value = random_coefficient(random);
         for (double& value : *wanted.shift) value = random_coefficient(random);
         wanted.scale_varies = wanted.shift_varies = true;
-        if (extent * below > 100000) continue;
+        if (extent * below > (rounds::are_watched ? 20'000 : 100'000)) continue;
         const bool in_double = random() % 2 == 0;
         Array source = arrays::contiguous(in_double ? halfway::int32 : halfway::uint8, shape);
         arrays::fill_random(random, source);
@@ -290,7 +291,7 @@ BOOST_AUTO_TEST_CASE(axes_of_all_lengths) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(threads_and_tiers_give_the_same_bits) {
+BOOST_AUTO_TEST_CASE(threads_and_tiers_give_the_same_bits, *boost::unit_test::label("threads")) {
   Random random(34);
   for (const auto& [from, to] :
        {std::pair{halfway::uint8, halfway::bfloat16}, std::pair{halfway::float32, halfway::float16},

@@ -278,7 +278,7 @@ BOOST_AUTO_TEST_CASE(every_pair_of_alignments_where_loops_are_special) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(any_number_of_threads) {
+BOOST_AUTO_TEST_CASE(any_number_of_threads, *boost::unit_test::label("threads")) {
   // Long enough for threads to be worth while, ending in the middle of everything.
   constexpr std::size_t n = (std::size_t{1} << 20) + 12345;
   Random random(34);
@@ -397,7 +397,7 @@ void check_first_loss(const Array& source, const std::set<std::int64_t>& positio
 }  // namespace
 
 // With many losses, many threads and any layout, the first one in C order of the source's axes is named.
-BOOST_AUTO_TEST_CASE(the_first_loss_of_a_large_array) {
+BOOST_AUTO_TEST_CASE(the_first_loss_of_a_large_array, *boost::unit_test::label("threads")) {
   Random random(37);
   [[maybe_unused]] const ThreadCounts counts;
   for (const Order order : {Order::rows, Order::columns, Order::backwards, Order::sliced}) {

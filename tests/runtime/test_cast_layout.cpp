@@ -8,6 +8,7 @@
 #include "halfway/cast.h"
 #include "halfway/layout.h"
 #include "reference.h"
+#include "rounds.h"
 
 using arrays::Array;
 using arrays::Random;
@@ -99,7 +100,7 @@ BOOST_AUTO_TEST_CASE(some_pairs_in_many_layouts) {
       {halfway::complex64, halfway::complex128}, {halfway::complex128, halfway::float16},
       {halfway::float32, halfway::complex32},    {halfway::complex64, halfway::boolean},
       {halfway::float32, halfway::float32},      {halfway::complex128, halfway::complex128}};
-  for (int i = 0; i < 8000; ++i) {
+  for (int i = 0; i < rounds::of(8000); ++i) {
     const auto& [from, to] = pairs[static_cast<std::size_t>(i) % pairs.size()];
     check_pair(random, from, to, arrays::random_shape(random, 1 + static_cast<std::int64_t>(random() % 400)));
   }

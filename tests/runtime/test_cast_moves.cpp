@@ -335,7 +335,7 @@ BOOST_AUTO_TEST_CASE(any_order_of_any_axes) {
 }
 
 // Enough for several threads, in whole blocks and whole tiles and not.
-BOOST_AUTO_TEST_CASE(shares_of_threads) {
+BOOST_AUTO_TEST_CASE(shares_of_threads, *boost::unit_test::label("threads")) {
   const Comparisons comparisons(80);
   Random random(37);
   for (const auto& [from, to] : pairs()) {
@@ -446,7 +446,7 @@ BOOST_AUTO_TEST_CASE(what_is_refused_in_place_stays_as_it_was) {
 
 // --- large enough to be written past the caches
 
-BOOST_AUTO_TEST_CASE(large_results) {
+BOOST_AUTO_TEST_CASE(large_results, *boost::unit_test::label("threads")) {
   constexpr std::int64_t rows = 2210;
   constexpr std::int64_t columns = 2051;
   constexpr auto count = static_cast<std::size_t>(rows * columns);

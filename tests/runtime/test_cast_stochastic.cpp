@@ -325,7 +325,7 @@ BOOST_AUTO_TEST_CASE(with_scale_and_shift) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(threads_and_modes_give_the_same_bits) {
+BOOST_AUTO_TEST_CASE(threads_and_modes_give_the_same_bits, *boost::unit_test::label("threads")) {
   Random random(45);
   Array source = arrays::contiguous(halfway::float32, {301, 1201});
   for (std::byte& b : source.memory) b = static_cast<std::byte>(random());

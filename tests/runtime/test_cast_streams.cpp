@@ -196,7 +196,7 @@ BOOST_AUTO_TEST_CASE(streamed_loops_count_the_same) {
 }
 
 // Large enough to be streamed, by several threads, and with misaligned ends.
-BOOST_AUTO_TEST_CASE(large_casts_give_what_small_ones_do) {
+BOOST_AUTO_TEST_CASE(large_casts_give_what_small_ones_do, *boost::unit_test::label("threads")) {
   const auto elements = static_cast<std::int64_t>(halfway::detail::streaming_bytes()) + 12345;
   Random random(33);
   const std::vector<std::byte> block = elements_of(random, halfway::float32, std::size_t{1} << 16U);
@@ -244,7 +244,7 @@ BOOST_AUTO_TEST_CASE(large_casts_give_what_small_ones_do) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(the_first_loss_of_a_large_cast_is_named) {
+BOOST_AUTO_TEST_CASE(the_first_loss_of_a_large_cast_is_named, *boost::unit_test::label("threads")) {
   const std::int64_t count = static_cast<std::int64_t>(halfway::detail::streaming_bytes()) / 2 + 4321;
   const std::int64_t shape[] = {count};
   halfway::Tensor source = halfway::Tensor::allocate(shape, halfway::float32);

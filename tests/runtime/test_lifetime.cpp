@@ -137,7 +137,7 @@ BOOST_AUTO_TEST_CASE(memory_of_our_own_lives_as_long_as_any_holder) {
 }
 
 // Threads that share, export and let go of one tensor at the same time: for ThreadSanitizer as much as for the counts.
-BOOST_AUTO_TEST_CASE(released_once_whichever_thread_is_last) {
+BOOST_AUTO_TEST_CASE(released_once_whichever_thread_is_last, *boost::unit_test::label("threads")) {
   for (int round = 0; round < 200; ++round) {
     std::vector<float> memory(64, 1.0F);
     const std::vector<std::int64_t> shape{64};

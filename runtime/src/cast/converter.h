@@ -41,6 +41,7 @@ class Converter {
  private:
   void run_contiguous(std::int64_t begin, std::int64_t end) noexcept;
   void run_strided(std::int64_t begin, std::int64_t end) noexcept;
+  [[nodiscard]] bool streams_rows() const noexcept;
   [[gnu::noinline]] void run_tiles(std::int64_t begin, std::int64_t end) noexcept;
   const std::byte* gather(Cursor<const std::byte>& in, std::size_t n) noexcept;
   const std::byte* convert_block(const std::byte* source, std::byte* run, std::int64_t position,

@@ -403,9 +403,8 @@ inline __m256i round_to_bfloat16_off_midpoints(__m256 floats) noexcept {
   return _mm256_srli_epi32(_mm256_add_epi32(_mm256_castps_si256(floats), _mm256_set1_epi32(0x8000)), 16);
 }
 
-inline __m256i to_bfloat16(Floats floats) noexcept {
-  __m256i low = round_to_bfloat16(floats.low);
-  __m256i high = round_to_bfloat16(floats.high);
+// Rounded patterns, 32 bits each, of these floats: NaN, which rounding may have made anything of, becomes canonical.
+inline __m256i narrow_to_bfloat16(__m256i low, __m256i high, Floats floats) noexcept {
   if (has_nan(floats.low, floats.high)) {
     const auto replaced = [](__m256i rounded, __m256 number) {
       const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(number, number, _CMP_UNORD_Q));
@@ -415,6 +414,9 @@ inline __m256i to_bfloat16(Floats floats) noexcept {
     high = replaced(high, floats.high);
   }
   return narrow(low, high);
+}
+inline __m256i to_bfloat16(Floats floats) noexcept {
+  return narrow_to_bfloat16(round_to_bfloat16(floats.low), round_to_bfloat16(floats.high), floats);
 }
 
 template <HasFloats From>

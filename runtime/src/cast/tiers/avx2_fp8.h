@@ -51,15 +51,15 @@ template <class E>
 inline BFloat16Bytes widen_to_bfloat16(__m256i elements) noexcept {
   static constexpr Fp8Tables<E> tables;
   const __m256i magnitude = _mm256_and_si256(elements, _mm256_set1_epi8(0x7F));
-  // 1. Normal numbers: the mantissa moves up by the difference of its widths, and the difference of the biases is added.
-  // Of that sum the lower byte is looked up, and what it carries comes from the last bit of the exponent.
+  // 1. Normal numbers: the mantissa moves up by the difference of its widths, and the difference of the biases is
+  // added. Of that sum the lower byte is looked up, and what it carries comes from the last bit of the exponent.
   constexpr int up = convert::BFloat16::mantissa_bits - E::mantissa_bits;
   constexpr unsigned rebias = static_cast<unsigned>(convert::BFloat16::bias - E::bias)
-      << static_cast<unsigned>(convert::BFloat16::mantissa_bits);
+                              << static_cast<unsigned>(convert::BFloat16::mantissa_bits);
   constexpr auto carry = static_cast<char>((rebias & 0xFFU) >> static_cast<unsigned>(up));
   constexpr auto kept = static_cast<char>(0xFFU >> static_cast<unsigned>(8 - up));
-  const __m256i moved = _mm256_and_si256(
-      _mm256_srli_epi16(_mm256_add_epi8(magnitude, _mm256_set1_epi8(carry)), 8 - up), _mm256_set1_epi8(kept));
+  const __m256i moved = _mm256_and_si256(_mm256_srli_epi16(_mm256_add_epi8(magnitude, _mm256_set1_epi8(carry)), 8 - up),
+                                         _mm256_set1_epi8(kept));
   __m256i upper = _mm256_add_epi8(moved, _mm256_set1_epi8(static_cast<char>(rebias >> 8U)));
   __m256i lower = look_up(tables.lower, magnitude);
   // 2. Subnormal numbers.
@@ -103,10 +103,10 @@ struct Step<convert::Float32, E> {
     // In the order that two unpackings make one sequence.
     const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
     const BFloat16Bytes made = widen_to_bfloat16<E>(_mm256_permutevar8x32_epi32(load_vector(from), order));
-    const TwoVectors low = widened(_mm256_unpacklo_epi8(made.lower, made.upper),
-                                   _mm256_unpacklo_epi8(made.is_nan, made.is_nan));
-    const TwoVectors high = widened(_mm256_unpackhi_epi8(made.lower, made.upper),
-                                    _mm256_unpackhi_epi8(made.is_nan, made.is_nan));
+    const TwoVectors low =
+        widened(_mm256_unpacklo_epi8(made.lower, made.upper), _mm256_unpacklo_epi8(made.is_nan, made.is_nan));
+    const TwoVectors high =
+        widened(_mm256_unpackhi_epi8(made.lower, made.upper), _mm256_unpackhi_epi8(made.is_nan, made.is_nan));
     return {{low.parts[0], low.parts[1], high.parts[0], high.parts[1]}};
   }
 };

@@ -96,6 +96,32 @@ void encode_stochastic(const std::byte* __restrict wide, std::byte* __restrict e
   }
 }
 
+#if defined(__AVX2__)
+// A bfloat16 is the upper half of a float32, of any exponent: what is discarded is the lower half, and a lane that is
+// added to it carries where the value rounds away from zero, beyond the largest number to infinity.
+template <>
+void encode_stochastic<convert::BFloat16, float>(const std::byte* __restrict wide, std::byte* __restrict elements,
+                                                 const std::uint16_t* __restrict lanes, std::size_t n,
+                                                 bool saturate) noexcept {
+  const auto rounded = [](__m256 floats, const std::uint16_t* eight) {
+    const __m128i narrow_lanes = load_half(reinterpret_cast<const std::byte*>(eight));
+    return _mm256_srli_epi32(_mm256_add_epi32(_mm256_castps_si256(floats), _mm256_cvtepu16_epi32(narrow_lanes)), 16);
+  };
+  std::size_t i = 0;
+  for (; !saturate && i + 16 <= n; i += 16) {
+    const Floats floats = load_sixteen(wide + 4 * i);
+    const __m256i low = rounded(floats.low, lanes + i);
+    const __m256i high = rounded(floats.high, lanes + i + 8);
+    store_vector(elements + 2 * i, narrow_to_bfloat16(low, high, floats));
+  }
+  for (; i < n; ++i) {
+    const auto value = load<float>(wide + 4 * i);
+    store<std::uint16_t>(elements + 2 * i,
+                         convert::encode_stochastic<convert::BFloat16>(value, lanes[i], saturate).bits);
+  }
+}
+#endif
+
 template <class E, class W>
 void stochastic_counted(const std::byte* __restrict wide, std::byte* __restrict elements,
                         const std::uint16_t* __restrict lanes, std::size_t n, bool saturate, Counts& counts) noexcept {
