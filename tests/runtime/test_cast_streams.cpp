@@ -244,6 +244,66 @@ BOOST_AUTO_TEST_CASE(large_casts_give_what_small_ones_do, *boost::unit_test::lab
   }
 }
 
+// Rows in reverse, with gaps between them, swapped, of every second element, in columns, and to misaligned places: each
+// row is what a cast of it alone gives.
+BOOST_AUTO_TEST_CASE(large_rows_give_what_single_ones_do, *boost::unit_test::label("threads")) {
+  Random random(35);
+  const auto cells = static_cast<std::int64_t>(halfway::detail::streaming_bytes() / 4) + 1;
+  for (const std::int64_t row : {300, 2048, 5003}) {
+    const std::int64_t rows = cells / row + 1;
+    const std::int64_t gap = 5;
+    // Two elements for each of the result, and a gap after each row.
+    const std::int64_t step = 2 * row + gap;
+    const std::vector<std::byte> block = elements_of(random, halfway::float32, std::size_t{1} << 16U);
+    std::vector<std::byte> memory(static_cast<std::size_t>(rows * step) * 4);
+    for (std::size_t at = 0; at < memory.size(); at += block.size()) {
+      std::memcpy(memory.data() + at, block.data(), std::min(block.size(), memory.size() - at));
+    }
+    const std::int64_t shape[] = {rows, row};
+    const std::int64_t row_shape[] = {row};
+    const std::byte* const first = memory.data();
+    const std::byte* const last = first + (rows - 1) * step * 4;
+    const auto columns = std::vector<std::int64_t>{1, rows};
+    struct Source {
+      const std::byte* data;
+      std::vector<std::int64_t> strides;
+      bool swapped;
+    };
+    const std::vector<Source> sources{
+        {first, {step, 1}, false}, {last, {-step, 1}, false}, {first, {step, 2}, false},     {first, {step, 1}, true},
+        {first, columns, false},   {first, columns, true},    {first + 1, {step, 1}, false}, {first, {0, 1}, false}};
+    for (const DType to : {halfway::bfloat16, halfway::float16, halfway::float8_e4m3fn}) {
+      const std::size_t size = halfway::item_size(to);
+      const std::int64_t out_step = row + static_cast<std::int64_t>(random() % 2);
+      std::vector<std::byte> made(static_cast<std::size_t>(rows * out_step + 2) * size);
+      std::vector<std::byte> expected(static_cast<std::size_t>(row) * size);
+      for (const Source& source : sources) {
+        halfway::TensorView view{
+            .data = source.data, .dtype = halfway::float32, .shape = shape, .strides = source.strides};
+        if (source.swapped) view = view.byte_swapped();
+        const std::size_t misalignment = random() % 2;
+        std::byte* const to_place = made.data() + misalignment;
+        const std::int64_t out_strides[] = {out_step, 1};
+        halfway::cast_into(view, {.data = to_place, .dtype = to, .shape = shape, .strides = out_strides});
+        for (std::int64_t i = 0; i < rows; ++i) {
+          halfway::TensorView one = view;
+          one.data = source.data + i * source.strides[0] * 4;
+          one.shape = row_shape;
+          const std::int64_t stride[] = {source.strides[1]};
+          one.strides = stride;
+          const std::int64_t unit[] = {1};
+          halfway::cast_into(one, {.data = expected.data(), .dtype = to, .shape = row_shape, .strides = unit});
+          if (std::memcmp(expected.data(), to_place + static_cast<std::size_t>(i * out_step) * size, expected.size()) !=
+              0) {
+            BOOST_FAIL(to_string(to) << ", row " << i << " of " << rows << " with " << row << " elements, source "
+                                     << &source - sources.data() << ", " << misalignment << " bytes off");
+          }
+        }
+      }
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_first_loss_of_a_large_cast_is_named, *boost::unit_test::label("threads")) {
   const std::int64_t count = static_cast<std::int64_t>(halfway::detail::streaming_bytes()) / 2 + 4321;
   const std::int64_t shape[] = {count};
