@@ -149,12 +149,13 @@ class CastError : public Error {
 [[nodiscard]] Tensor cast(const TensorView& source, DType dtype, const CastOptions& options = {},
                           Allocator& allocator = default_allocator());
 
-// Into existing memory of that shape, any strides and byte order. With `same_value` or `Overflow::raise` the source
+// Into existing memory of the result's shape (the source's, permuted as `options.permute` says), any strides and byte
+// order. With `same_value` or `Overflow::raise` the source
 // is checked in a first pass and `destination` is untouched when this throws.
-// Overlap: where both views have the same start, strides and item size, each element becomes its image in its own place
-// (float32 into an int32 view of its memory, one byte order into the other); a view onto itself is left as it is, and
-// counted. Nothing else may share memory.
-// throws: as cast(), and Error (out_mismatch: shapes differ, or sub-byte elements packed on one side and padded on the
+// Overlap: where both views, the source's axes permuted, have the same start, strides and item size, each element
+// becomes its image in its own place (float32 into an int32 view of its memory, one byte order into the other); a view
+// onto itself is left as it is, and counted. Nothing else may share memory: a square is not transposed where it lies.
+// throws: as cast(), and Error (out_mismatch: another shape than the result's, or sub-byte elements packed on one side and padded on the
 //         other; readonly; overlap: the two share memory in any other way, or elements of the destination do), before
 //         anything is written
 void cast_into(const TensorView& source, const MutableView& destination, const CastOptions& options = {});

@@ -7,8 +7,8 @@
 
 #include "halfway/error.h"
 #include "halfway/rounding.h"
+#include "permutation.h"
 #include "route.h"
-#include "text.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -86,10 +86,8 @@ void require_valid(const CastOptions& options) {
 
 std::vector<std::int64_t> result_shape(std::span<const std::int64_t> shape, const CastOptions& options) {
   std::vector<std::int64_t> result(shape.begin(), shape.end());
-  if (options.permute) {
-    const auto axes = detail::require_permutation(*options.permute, shape.size());
-    for (std::size_t i = 0; i < shape.size(); ++i) result[i] = shape[axes[i]];
-  }
+  const detail::Permutation permutation(options, shape.size());
+  for (std::size_t i = 0; i < shape.size(); ++i) result[i] = shape[permutation.source_axis(i)];
   return result;
 }
 
@@ -133,37 +131,6 @@ const Transform* Transforms::find(const Kernels& kernels, DType from, DType to,
   if (!is_transformed(from, to, options)) return nullptr;
   const std::optional<Transform>& transform = compute_type(kernels, from) == WideType::float32 ? single_ : double_;
   return transform ? &*transform : nullptr;
-}
-
-std::array<std::uint8_t, max_ndim> require_permutation(std::span<const std::int64_t> permute, std::size_t ndim) {
-  const auto refuse = [&](const std::string& why) {
-    throw Error(Reason::permute, "permute=" + tuple_text(permute) + " " + why,
-                "name each of the source's axes once, in the order of the result's");
-  };
-  if (permute.size() != ndim) {
-    refuse("names " + std::to_string(permute.size()) + " axes, but the source has " + std::to_string(ndim));
-  }
-  if (ndim > max_ndim) throw Error(Reason::malformed, "at most 64 dimensions");
-  std::array<std::uint8_t, max_ndim> axes{};
-  std::uint64_t seen = 0;
-  const auto count = static_cast<std::int64_t>(ndim);
-  for (std::size_t i = 0; i < ndim; ++i) {
-    if (permute[i] < -count || permute[i] >= count) {
-      refuse("names axis " + std::to_string(permute[i]) + ", but the source has " + std::to_string(ndim) + " axes");
-    }
-    axes[i] = static_cast<std::uint8_t>(permute[i] < 0 ? permute[i] + count : permute[i]);
-    const std::uint64_t bit = std::uint64_t{1} << axes[i];
-    if ((seen & bit) != 0) refuse("names axis " + std::to_string(axes[i]) + " twice");
-    seen |= bit;
-  }
-  return axes;
-}
-
-std::vector<std::int64_t> index_in_source(const std::array<std::uint8_t, max_ndim>& axes,
-                                          const std::vector<std::int64_t>& index) {
-  std::vector<std::int64_t> result(index.size());
-  for (std::size_t i = 0; i < index.size(); ++i) result[axes[i]] = index[i];
-  return result;
 }
 
 std::optional<std::size_t> require_axis(std::span<const std::int64_t> shape, const CastOptions& options) {

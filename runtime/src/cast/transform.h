@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "halfway/cast.h"
@@ -54,15 +55,6 @@ class Transforms {
   std::optional<Transform> single_;
   std::optional<Transform> double_;
 };
-
-// The axes of a source in the order of the result's.
-// throws: Error (permute)
-[[nodiscard]] std::array<std::uint8_t, max_ndim> require_permutation(std::span<const std::int64_t> permute,
-                                                                     std::size_t ndim);
-
-// An index of the result, whose axes are these of the source, as one of the source.
-[[nodiscard]] std::vector<std::int64_t> index_in_source(const std::array<std::uint8_t, max_ndim>& axes,
-                                                        const std::vector<std::int64_t>& index);
 
 // The axis of the source that coefficients go along, if they do.
 // throws: Error (affine)
