@@ -221,7 +221,7 @@ void fill(const Arranged& arranged, const MutableView& destination, const CastOp
   const bool saturate = options.overflow == Overflow::saturate;
   std::optional<Transform> transform;
   if (detail::is_transformed(from, to, options)) {
-    transform.emplace(options, detail::compute_type(kernels, from));
+    transform.emplace(options, detail::compute_type(from));
   }
   // One pass; without a destination it only counts.
   const auto pass = [&](const MutableView* written, Tally* tally) {

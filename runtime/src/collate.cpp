@@ -159,7 +159,7 @@ void Collation::require_sample(std::size_t index) {
       require_transformable(sample.dtype, dtype_, options_.cast);
       kernels_ = &active_kernels();
     });
-    transforms_.prepare(*kernels_, sample.dtype, dtype_, options_.cast);
+    transforms_.prepare(sample.dtype, dtype_, options_.cast);
     may_lose_ = may_lose_ || watched_flags(sample.dtype, dtype_, options_.cast) != 0;
   }
   const std::size_t size = sample.element_size();

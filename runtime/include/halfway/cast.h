@@ -95,7 +95,7 @@ struct CastOptions {
 
   // With either of them, the target gets y = round(fma(x, scale, shift)). The fma is in float32, or in float64 where
   // float32 does not hold every value of the source (float64, and integers of 32 and 64 bits): x, scale and shift are
-  // rounded to that type, then the fma is rounded once to it, and y once to the target. Without a scale it is x +
+  // rounded to that type, where scale and shift have to be finite, then the fma is rounded once to it, and y once to the target. Without a scale it is x +
   // shift, without a shift x * scale (with the sign of a zero). Integer targets round to nearest even and follow
   // `overflow`, and the counts and `same_value` speak of the store of y. Equal dtypes are converted too: NaN becomes
   // the canonical one. Complex dtypes have no affine casts.
@@ -141,7 +141,8 @@ class CastError : public Error {
 // sub-byte elements if row-major. throws: CastError; Error (device: not host memory; unsupported_dtype: not castable,
 // or bytes to swap of a dtype whose
 //         scalars are unknown, or stochastic rounding into integers, or a complex dtype with scale or shift; affine:
-//         not as many numbers as the axis has indices, or no such axis; permute: no permutation of the source's axes;
+//         not as many numbers as the axis has indices, or no such axis, or a number that the type exceeds in which it
+//         is computed; permute: no permutation of the source's axes;
 //         no_storage: elements without memory; malformed: a shape or strides that no tensor has;
 //         unavailable: HALFWAY_TIER names no set of loops that this processor has); std::bad_alloc;
 //         std::invalid_argument (options that fit no source: require_valid())

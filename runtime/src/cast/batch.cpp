@@ -89,7 +89,7 @@ class Walk {
       treatment_.counts = shared_.counts;
     } else {
       const bool saturate = converted && options.overflow == Overflow::saturate;
-      const Transform* const transform = shared_.batch.transforms.find(shared_.kernels, from.dtype, to.dtype, options);
+      const Transform* const transform = shared_.batch.transforms.find(from.dtype, to.dtype, options);
       const convert::Flags watched = shared_.counts ? watched_flags(from.dtype, to.dtype, options) : convert::Flags{0};
       treatment_ = Treatment::conversion(shared_.kernels, from, to, saturate, shared_.counts, watched, transform);
     }
