@@ -89,11 +89,11 @@ class Collation {
   MutableView destination_{};  // nowhere unless `into_`
   bool into_ = false;
   std::vector<std::int64_t> shape_;
-  std::vector<TensorView> permuted_;           // `samples_`, where axes are permuted
-  std::vector<std::int64_t> geometry_;         // what these view: shape and strides of one after the other
-  Permutation permutation_;                    // of the given samples' axes
-  std::size_t last_axis_ = 0;                  // of the given samples, the one that is the result's last
-  std::size_t axis_ = Positions::no_axis;      // of `samples_`, that coefficients go along
+  std::vector<TensorView> permuted_;       // `samples_`, where axes are permuted
+  std::vector<std::int64_t> geometry_;     // what these view: shape and strides of one after the other
+  Permutation permutation_;                // of the given samples' axes
+  std::size_t last_axis_ = 0;              // of the given samples, the one that is the result's last
+  std::size_t axis_ = Positions::no_axis;  // of `samples_`, that coefficients go along
   Transforms transforms_;
   std::int64_t row_ = 0;          // elements of the result that belong to a sample
   std::int64_t count_ = 0;        // elements of the sample that was looked at last

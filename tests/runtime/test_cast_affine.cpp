@@ -23,7 +23,6 @@
 #include "reference_transform.h"
 #include "under_test.h"
 
-
 using arrays::Array;
 using arrays::Random;
 using halfway::Casting;
@@ -357,7 +356,9 @@ BOOST_AUTO_TEST_CASE(coefficients_are_rounded_alike_in_every_mode) {
   const std::vector<double> scales{0x1p-140, 0x1.23456789p-145, 1.0 / 3, -1.0 / 3};
   const std::vector<double> shifts{0.1, -0x1p-149, 0x1.8p-149, -0.1};
   const std::vector<CastOptions> calls{
-      {.scale = scales, .shift = shifts, .axis = 1}, {.scale = 0x1p-140}, {.scale = 1.0 / 3, .shift = -0x1.8p-149},
+      {.scale = scales, .shift = shifts, .axis = 1},
+      {.scale = 0x1p-140},
+      {.scale = 1.0 / 3, .shift = -0x1.8p-149},
       {.shift = -0x1p-140},
   };
   for (const DType to : {halfway::float32, halfway::bfloat16, halfway::float64}) {

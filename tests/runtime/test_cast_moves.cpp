@@ -462,9 +462,8 @@ BOOST_AUTO_TEST_CASE(permuted_elements_are_refused_where_they_are) {
         for (const bool scales : {false, true}) {
           CastOptions options{.casting = Casting::unsafe, .permute = std::span<const std::int64_t>(permute)};
           if (scales) options.scale = 2.0;
-          BOOST_CHECK_EXCEPTION(
-              halfway::cast_into(memory.view(), out, options), halfway::Error,
-              [](const halfway::Error& error) { return error.reason() == halfway::Reason::overlap; });
+          BOOST_CHECK_EXCEPTION(halfway::cast_into(memory.view(), out, options), halfway::Error,
+                                [](const halfway::Error& error) { return error.reason() == halfway::Reason::overlap; });
         }
         BOOST_TEST((memory.memory == before));
       }

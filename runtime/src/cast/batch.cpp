@@ -128,7 +128,7 @@ class Walk {
            std::int64_t index, std::int64_t first) noexcept {
     const Pass pass(shared_.kernels, treatment, nest, positions);
     const Share share = pass.share(pieces, index);
-    if (share.begin < share.end) pass.run(share, tally_, first);
+    if (share.begin < share.end) pass.run(share, tally_, scratch_, first);
   }
 
   void convert_plainly(const TensorView& source, const MutableView& row, const Share& share) const noexcept {
@@ -168,6 +168,7 @@ class Walk {
 
   const Shared& shared_;
   Tally tally_;
+  Scratch scratch_;
   bool chosen_ = false;
   DType dtype_{};
   bool swapped_ = false;

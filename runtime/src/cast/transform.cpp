@@ -44,7 +44,9 @@ std::vector<std::byte> expanded(const Coefficients& coefficients, double neutral
 }
 
 // Bits compare as magnitudes do, and in every floating-point mode without a trace.
-std::uint64_t magnitude(double value) noexcept { return std::bit_cast<std::uint64_t>(value) & ~(std::uint64_t{1} << 63); }
+std::uint64_t magnitude(double value) noexcept {
+  return std::bit_cast<std::uint64_t>(value) & ~(std::uint64_t{1} << 63);
+}
 
 // The smallest magnitudes that are no number of the type, once rounded to it.
 constexpr std::uint64_t beyond_float64 = std::bit_cast<std::uint64_t>(std::numeric_limits<double>::infinity());
