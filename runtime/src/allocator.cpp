@@ -7,6 +7,7 @@
 
 #include <atomic>
 
+#include "cast/scratch.h"
 #include "memory/pool.h"
 
 namespace halfway {
@@ -50,7 +51,10 @@ Allocator* set_default_allocator(Allocator* allocator) noexcept {
 
 MemoryStats memory_stats() noexcept { return builtin.pool.stats(); }
 
-std::size_t trim_memory() noexcept { return builtin.pool.trim(); }
+std::size_t trim_memory() noexcept {
+  detail::trim_scratch();
+  return builtin.pool.trim();
+}
 
 std::size_t memory_limit() noexcept { return builtin.pool.stats().limit; }
 

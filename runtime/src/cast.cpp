@@ -11,6 +11,7 @@
 #include "cast/operands.h"
 #include "cast/pass.h"
 #include "cast/permission.h"
+#include "cast/permutation.h"
 #include "cast/plain.h"
 #include "cast/tiers.h"
 #include "cast/transform.h"
@@ -99,6 +100,7 @@ using detail::has_same_places;
 using detail::is_identical;
 using detail::Kernels;
 using detail::Nest;
+using detail::Permutation;
 using detail::Positions;
 using detail::require_permitted;
 using detail::require_readable;
@@ -115,17 +117,9 @@ class Arranged {
     require_valid(options);
     axis_ = detail::require_axis(source.shape, options);
     if (!options.permute) return;
-    permuted_ = true;
-    axes_ = detail::require_permutation(*options.permute, source.shape.size());
-    std::optional<std::size_t> moved;
-    for (std::size_t i = 0; i < source.shape.size(); ++i) {
-      shape_[i] = source.shape[axes_[i]];
-      strides_[i] = source.strides[axes_[i]];
-      if (axis_ == axes_[i]) moved = i;
-    }
-    axis_ = moved;
-    view_.shape = {shape_.data(), source.shape.size()};
-    view_.strides = {strides_.data(), source.shape.size()};
+    permutation_ = Permutation(options, source.shape.size());
+    view_ = permutation_.arranged(source, geometry_);
+    if (axis_) axis_ = permutation_.result_axis(*axis_);
   }
   ~Arranged() = default;
   Arranged(const Arranged&) = delete;
@@ -136,16 +130,14 @@ class Arranged {
   [[nodiscard]] std::optional<std::size_t> axis() const noexcept { return axis_; }
   // An index of the view as one of the source.
   [[nodiscard]] std::vector<std::int64_t> index_of_source(const std::vector<std::int64_t>& index) const {
-    return permuted_ ? detail::index_in_source(axes_, index) : index;
+    return permutation_.index_of_source(index);
   }
 
  private:
   TensorView view_;
   std::optional<std::size_t> axis_;
-  bool permuted_ = false;
-  std::array<std::uint8_t, max_ndim> axes_;     // NOLINT(cppcoreguidelines-pro-type-member-init): when permuted
-  std::array<std::int64_t, max_ndim> shape_;    // NOLINT(cppcoreguidelines-pro-type-member-init)
-  std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  Permutation permutation_;
+  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
 };
 
 void require_writable(const TensorView& source, const MutableView& destination, std::int64_t count) {
@@ -229,7 +221,7 @@ void fill(const Arranged& arranged, const MutableView& destination, const CastOp
   const bool saturate = options.overflow == Overflow::saturate;
   std::optional<Transform> transform;
   if (detail::is_transformed(from, to, options)) {
-    transform.emplace(options, detail::compute_type(kernels, from));
+    transform.emplace(options, detail::compute_type(from));
   }
   // One pass; without a destination it only counts.
   const auto pass = [&](const MutableView* written, Tally* tally) {
@@ -326,7 +318,7 @@ void cast_into(const TensorView& source, const MutableView& destination, const C
   detail::require_transformable(source.dtype, destination.dtype, options);
   require_writable(arranged.view(), destination, count);
   if (count == 0) return;
-  if (options.is_affine() || !is_identical(arranged.view(), destination)) require_apart(source, destination);
+  if (options.is_affine() || !is_identical(arranged.view(), destination)) require_apart(arranged.view(), destination);
   fill(arranged, destination, options, count, false);
 }
 

@@ -112,14 +112,14 @@ void Collation::require_samples() {
                 "collate into a dtype of whole bytes");
   }
   if (cast.permute) {
-    named(0, [&] { axes_ = require_permutation(*cast.permute, ndim); });
+    named(0, [&] { permutation_ = Permutation(cast, ndim); });
     permuted_.reserve(given_.size());
     geometry_.resize(given_.size() * ndim * 2);
   }
-  if (ndim > 0) last_axis_ = cast.permute ? axes_[ndim - 1] : ndim - 1;
+  if (ndim > 0) last_axis_ = permutation_.source_axis(ndim - 1);
   shape_.reserve(ndim + 1);
   shape_.push_back(static_cast<std::int64_t>(given_.size()));
-  for (std::size_t i = 0; i < ndim; ++i) shape_.push_back(first.shape[cast.permute ? axes_[i] : i]);
+  for (std::size_t i = 0; i < ndim; ++i) shape_.push_back(first.shape[permutation_.source_axis(i)]);
   for (std::size_t i = 0; i < given_.size(); ++i) require_sample(i);
   if (cast.permute) samples_ = permuted_;
   measure(size);
@@ -159,7 +159,7 @@ void Collation::require_sample(std::size_t index) {
       require_transformable(sample.dtype, dtype_, options_.cast);
       kernels_ = &active_kernels();
     });
-    transforms_.prepare(*kernels_, sample.dtype, dtype_, options_.cast);
+    transforms_.prepare(sample.dtype, dtype_, options_.cast);
     may_lose_ = may_lose_ || watched_flags(sample.dtype, dtype_, options_.cast) != 0;
   }
   const std::size_t size = sample.element_size();
@@ -170,35 +170,16 @@ void Collation::require_sample(std::size_t index) {
     });
   }
   read_ = add(read_, bytes_of(count_, size));
-  if (options_.cast.permute) permute(index);
+  if (!permutation_.is_given()) return;
+  const std::size_t geometry = 2 * sample.shape.size();
+  permuted_.push_back(permutation_.arranged(sample, std::span(geometry_).subspan(index * geometry, geometry)));
 }
 
 // The axis of scale and shift has as many indices as there are numbers.
 void Collation::require_axis_of(std::size_t index) {
   const TensorView& sample = given_[index];
   named(index, [&] { axis_ = require_axis(sample.shape, options_.cast).value_or(Positions::no_axis); });
-  if (!options_.cast.permute) return;
-  std::size_t moved = 0;
-  while (axes_[moved] != axis_) ++moved;
-  axis_ = moved;
-}
-
-void Collation::permute(std::size_t index) {
-  TensorView view = given_[index];
-  const std::size_t ndim = view.shape.size();
-  const std::span shape(geometry_.data() + index * ndim * 2, ndim);
-  const std::span strides(shape.data() + ndim, ndim);
-  for (std::size_t i = 0; i < ndim; ++i) {
-    shape[i] = view.shape[axes_[i]];
-    strides[i] = view.strides[axes_[i]];
-  }
-  view.shape = shape;
-  view.strides = strides;
-  permuted_.push_back(view);
-}
-
-std::vector<std::int64_t> Collation::index_of_source(const std::vector<std::int64_t>& index) const {
-  return options_.cast.permute ? index_in_source(axes_, index) : index;
+  if (axis_ != Positions::no_axis) axis_ = permutation_.result_axis(axis_);
 }
 
 void Collation::refuse_shape(std::size_t index) const {
@@ -300,7 +281,7 @@ void Collation::run(const MutableView& destination, bool writes, bool counts) {
   const SampleName name{index, names_.path};
   refuse_loss(
       sample, elements_of(sample), dtype_, options_.cast, of_sample,
-      [this](const std::vector<std::int64_t>& place) { return index_of_source(place); }, &name);
+      [this](const std::vector<std::int64_t>& place) { return permutation_.index_of_source(place); }, &name);
 }
 
 void Collation::write_fresh(const MutableView& fresh) {

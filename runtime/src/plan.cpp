@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cast/permission.h"
+#include "cast/permutation.h"
 #include "cast/transform.h"
 #include "halfway/layout.h"
 #include "text.h"
@@ -34,12 +35,8 @@ bool has_fractional_strides(const TensorView& view) noexcept {
 
 // Whether the axes are moved, or their order asked for where memory is not in it: the result is row-major then.
 bool permutes(const Question& q) {
-  if (!q.wish.options.permute) return false;
-  const auto axes = detail::require_permutation(*q.wish.options.permute, q.source.shape.size());
-  for (std::size_t i = 0; i < q.source.shape.size(); ++i) {
-    if (axes[i] != i) return true;
-  }
-  return !is_contiguous(q.source);
+  const detail::Permutation permutation(q.wish.options, q.source.shape.size());
+  return permutation.is_given() && (permutation.moves() || !is_contiguous(q.source));
 }
 
 // What a pass does besides reading and writing dtypes.

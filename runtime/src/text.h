@@ -1,6 +1,8 @@
 // Pieces of messages. Private to the runtime.
 #pragma once
 
+#include <array>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -18,6 +20,14 @@ namespace detail {
     text += std::to_string(values[i]);
   }
   return text + (values.size() == 1 ? ",)" : ")");
+}
+
+// A number in as few digits as identify it: "0.1", "-3", "1e+39".
+template <class T>
+[[nodiscard]] std::string number_text(T value) {
+  std::array<char, 64> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+  return {text.data(), end};
 }
 
 }  // namespace detail

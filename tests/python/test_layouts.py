@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -384,27 +385,31 @@ def test_out_whose_elements_share_memory_is_refused(made, data):
     target=st.sampled_from(["float32", "int32", "float64", "int64", "float16", "bfloat16", "int8", "complex64"]),
     swapped=st.booleans(),
     level=st.sampled_from(["unsafe", "same_value"]),
+    data=st.data(),
 )
-def test_out_in_place(made, target, swapped, level):
-    """Each element becomes its image where it is, or nothing changes."""
+def test_out_in_place(made, target, swapped, level, data):
+    """Each element becomes its image where it is, or nothing changes; also where permute= turns the axes back."""
     x = made.array
+    permute = data.draw(st.none() | st.permutations(range(x.ndim)).map(tuple))
+    source = x if permute is None else x.transpose(np.argsort(permute))
     dtype = numpy_dtype(target)
     distinct = not any(n > 1 and abs(s) < x.itemsize for n, s in zip(x.shape, x.strides, strict=True))
     if x.itemsize != dtype.itemsize or not x.flags.writeable or not x.size or not distinct:
         return
     out = x.view(dtype.newbyteorder("S") if swapped and target in NUMPY_NATIVE else dtype)
     before = x.tobytes()
-    recipe = Cast(target, casting=level)
+    recipe = Cast(target, casting=level, permute=permute)
     try:
-        want = halfway.cast(made.values.copy(), recipe)
+        want = halfway.cast(made.values.copy(), Cast(target, casting=level))
     except CastError as error:
         with pytest.raises(CastError) as caught:
-            halfway.to_numpy(x, recipe, out=out)
-        assert caught.value.index == error.index
+            halfway.to_numpy(source, recipe, out=out)
+        turned = error.index if permute is None else tuple(error.index[permute.index(i)] for i in range(x.ndim))
+        assert caught.value.index == turned
         assert x.tobytes() == before
         return
     try:
-        assert halfway.to_numpy(x, recipe, out=out) is out
+        assert halfway.to_numpy(source, recipe, out=out) is out
     except ExchangeError as error:
         assert error.reason == "overlap"  # dimensions that fold onto each other
         assert np.unique(offsets(x)).size < x.size or x.ndim > 1
@@ -440,6 +445,27 @@ def test_out_in_place_examples():
         assert caught.value.reason == "overlap"
         assert "in place" in caught.value.hint
     assert square.ravel().tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (50, 50), (700, 700), (4, 4, 4), (90, 90, 90)])
+@pytest.mark.parametrize("keywords", [{}, {"scale": 1.0}])
+def test_permute_where_it_lies(shape, keywords):
+    """Places are compared after permuting: a square is not transposed in place, what permute= turns back is."""
+    x = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    values = x.copy()
+    order = tuple(reversed(range(x.ndim)))
+    for out in (x, x.view(np.int32), x.view(">f4")):
+        with pytest.raises(ExchangeError) as caught:
+            halfway.to_numpy(x, out=out, permute=order, casting="unsafe", **keywords)
+        assert caught.value.reason == "overlap"
+    with pytest.raises(ExchangeError) as caught:
+        halfway.to_torch(torch.from_numpy(x), out=torch.from_numpy(x), permute=order, **keywords)
+    assert caught.value.reason == "overlap"
+    assert (x == values).all()
+    assert halfway.to_numpy(x.T, out=x, permute=order, **keywords) is x
+    assert (x == values).all()
+    halfway.to_numpy(x.T, out=x.view(np.int32), permute=order, casting="unsafe", **keywords)
+    assert (x.view(np.int32) == values).all()
 
 
 # --- larger than a tile, a block and what is written past the caches

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.python.conftest import Finished
 from torch.utils.data import DataLoader, Dataset
 
 import halfway
@@ -253,3 +254,46 @@ def test_detection_never_raises(found: str, expected: str, run_python: Callable[
         halfway.set_num_threads(2)
         assert halfway.num_threads() == 2
     """).check()
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_small_stacks(fork_python: Callable[[str], Finished], size: int) -> None:
+    """Whatever a thread asks for fits the least that musl and others give it."""
+    fork_python(
+        f"""
+        import threading
+
+        SIZE = {size} << 10
+        square = np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
+        large = np.arange(700 * 500, dtype=np.float64).reshape(700, 500)
+        pixels = np.arange(2 * 40 * 30 * 3).astype(np.uint8).reshape(2, 40, 30, 3)
+        report = halfway.Report()
+        calls = [
+            lambda x: halfway.to_numpy(x, copy=True),
+            lambda x: halfway.to_numpy(x.T, copy=True),
+            lambda x: halfway.to_torch(x[:, ::2], "bfloat16"),
+            lambda x: halfway.to_torch(x.T, "bfloat16", report=report),
+            lambda x: halfway.to_torch(x.astype(">f8").T, "float16", overflow="saturate"),
+            lambda x: halfway.cast(x.astype("c16").T, "c8"),
+            lambda x: halfway.cast(x, "f4", scale=np.arange(x.shape[1]), axis=1, permute=(1, 0)),
+            lambda x: halfway.cast(x, "f2", rounding="stochastic", seed=1, permute=(1, 0)),
+            lambda x: halfway.to_numpy(x.T, out=np.empty(x.shape[::-1], "f8")[:, ::-1]),
+            lambda x: halfway.collate([x.T, x.T[:, ::-1], x.T], "bfloat16"),
+            lambda x: halfway.collate([x.T, x.T[:, 3:]], "f4", pad=0, to="numpy", scale=2.0),
+            lambda x: halfway.collate([{{"x": x, "y": 1}}] * 3, {{float: "f2"}}, report=report),
+            lambda x: halfway.images(pixels, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+            lambda x: str(halfway.explain(x.T, "f4")),
+        ]
+
+        def values(result):
+            return str(result) if isinstance(result, (dict, str)) else halfway.to_numpy(result).tobytes()
+
+        wanted = [values(call(x)) for x in (square, large) for call in calls]
+        made = []
+        threading.stack_size(SIZE)
+        thread = threading.Thread(target=lambda: made.extend(values(call(x)) for x in (square, large) for call in calls))
+        thread.start()
+        thread.join()
+        print(made == wanted)
+        """
+    ).check("True\n")

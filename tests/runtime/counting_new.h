@@ -15,6 +15,17 @@ inline std::atomic<std::int64_t> total_allocations{0};
 // Allocations of this thread until one fails; negative: none will.
 inline thread_local std::int64_t allocations_until_failure = -1;
 
+// Requests of just so many bytes fail, of every thread.
+inline std::atomic<std::size_t> refused_size{SIZE_MAX};
+
+class NoBlocksOf {
+ public:
+  explicit NoBlocksOf(std::size_t bytes) { refused_size = bytes; }
+  ~NoBlocksOf() { refused_size = SIZE_MAX; }
+  NoBlocksOf(const NoBlocksOf&) = delete;
+  NoBlocksOf& operator=(const NoBlocksOf&) = delete;
+};
+
 // The next `successes` allocations of this thread succeed, the one after them fails.
 class FailingAllocation {
  public:
@@ -28,6 +39,7 @@ class FailingAllocation {
 
 inline void* allocate(std::size_t bytes, std::size_t alignment) {
   if (allocations_until_failure >= 0 && allocations_until_failure-- == 0) throw std::bad_alloc();
+  if (bytes == refused_size.load(std::memory_order_relaxed)) throw std::bad_alloc();
   const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
   void* const memory = std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
   if (memory == nullptr) throw std::bad_alloc();

@@ -8,14 +8,11 @@
 #include <vector>
 
 #include "arrays.h"
+#include "floating_mode.h"
 #include "halfway/cast.h"
 #include "halfway/layout.h"
 #include "reference.h"
 #include "rounds.h"
-
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
 
 using arrays::Array;
 using arrays::Patterns;
@@ -194,29 +191,10 @@ BOOST_AUTO_TEST_CASE(results_come_from_the_allocator) {
 }
 
 #if defined(__SSE__)
-// Sets MXCSR for as long as it lives.
-class Mode {
- public:
-  explicit Mode(unsigned value) : before_(_mm_getcsr()) { _mm_setcsr(value); }
-  ~Mode() { _mm_setcsr(before_); }
-  Mode(const Mode&) = delete;
-  Mode& operator=(const Mode&) = delete;
-
- private:
-  unsigned before_;
-};
+using floating_mode::Mode;
 
 BOOST_AUTO_TEST_CASE(any_floating_point_mode_gives_the_same_bits_and_is_left_as_it_was) {
-  constexpr unsigned standard = 0x1F80;
-  constexpr unsigned flush = 0x8040;                                 // FTZ | DAZ
-  constexpr unsigned rounding[] = {0x0000, 0x2000, 0x4000, 0x6000};  // nearest, down, up, to zero
-  constexpr unsigned traps = 0x0000;                                 // every exception unmasked
-  std::vector<unsigned> modes{traps, traps | flush | rounding[2], standard | 0x3F, standard | 0x8000,
-                              standard | 0x0040};
-  for (const unsigned direction : rounding) {
-    modes.push_back(standard | direction);
-    modes.push_back(standard | direction | flush);
-  }
+  const std::vector<unsigned> modes = floating_mode::modes();
   for (const DType from : arrays::castable_dtypes()) {
     const Array source = values_of(from, 4000);
     for (const DType to : arrays::castable_dtypes()) {
@@ -250,10 +228,11 @@ BOOST_AUTO_TEST_CASE(the_mode_is_restored_when_a_cast_throws) {
   Array source = arrays::contiguous(halfway::float64, {3});
   const double huge = 1e300;
   std::memcpy(source.memory.data(), &huge, 8);
-  const Mode set(0x1F80 | 0x8040 | 0x6000);
+  constexpr unsigned mode = floating_mode::standard | floating_mode::flush | floating_mode::rounding[3];
+  const Mode set(mode);
   BOOST_CHECK_THROW((void)halfway::cast(source.view(), halfway::float32, {.overflow = Overflow::raise}),
                     halfway::CastError);
-  BOOST_TEST((_mm_getcsr() & 0xFFC0U) == (0x1F80U | 0x8040U | 0x6000U));
+  BOOST_TEST((_mm_getcsr() & 0xFFC0U) == mode);
 }
 #endif
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <string_view>
 #include <vector>
 
@@ -411,21 +412,104 @@ BOOST_AUTO_TEST_CASE(elements_become_their_images_where_they_are) {
       destination.dtype = to;
       destination.swapped = random() % 2 == 0;
       const Expected expected = stepwise(source, destination, Overflow::by_format);
+      // The same places with their axes in any order, which `permute` turns back.
+      std::vector<std::int64_t> permute(source.shape.size());
+      std::iota(permute.begin(), permute.end(), 0);
+      std::shuffle(permute.begin(), permute.end(), random);
+      Array turned = source;
+      for (std::size_t i = 0; i < permute.size(); ++i) {
+        turned.shape[static_cast<std::size_t>(permute[i])] = source.shape[i];
+        turned.strides[static_cast<std::size_t>(permute[i])] = source.strides[i];
+      }
       everywhere([&](const std::string& where) {
-        for (const bool counts : {false, true}) {
-          Array memory = source;
-          halfway::MutableView out = destination.mutable_view();
-          out.data = memory.memory.data() + memory.first;
-          Report report;
-          halfway::cast_into(memory.view(), out, {.casting = Casting::unsafe, .report = counts ? &report : nullptr});
-          if (memory.memory != expected.memory || (counts && !(report == expected.report))) {
-            BOOST_ERROR(where << ": in place, " << arrays::to_string(source) << " to "
-                              << arrays::to_string(destination));
+        for (const bool permutes : {false, true}) {
+          for (const bool counts : {false, true}) {
+            Array memory = permutes ? turned : source;
+            halfway::MutableView out = destination.mutable_view();
+            out.data = memory.memory.data() + memory.first;
+            Report report;
+            CastOptions options{.casting = Casting::unsafe, .report = counts ? &report : nullptr};
+            if (permutes) options.permute = permute;
+            halfway::cast_into(memory.view(), out, options);
+            if (memory.memory != expected.memory || (counts && !(report == expected.report))) {
+              BOOST_ERROR(where << ": in place, " << arrays::to_string(memory) << " to "
+                                << arrays::to_string(destination));
+            }
           }
         }
       });
     }
   }
+}
+
+// Start, strides and item size are the same as long as nobody permutes.
+BOOST_AUTO_TEST_CASE(permuted_elements_are_refused_where_they_are) {
+  const std::vector<std::vector<std::int64_t>> shapes{{2, 2}, {5, 5}, {700, 700}, {3, 3, 3}, {90, 90, 90}, {4, 1, 4}};
+  Random random(41);
+  for (const std::vector<std::int64_t>& shape : shapes) {
+    std::vector<std::int64_t> permute(shape.size());
+    std::iota(permute.begin(), permute.end(), 0);
+    std::reverse(permute.begin(), permute.end());
+    for (const DType to : {halfway::float32, halfway::int32, halfway::bfloat16}) {
+      Array memory = arrays::contiguous(halfway::float32, shape);
+      fill(random, memory.memory);
+      Array as_target = arrays::contiguous(to, shape);
+      halfway::MutableView out = as_target.mutable_view();
+      out.data = memory.memory.data();
+      const std::vector<std::byte> before = memory.memory;
+      for (const int threads : {1, 4}) {
+        halfway::set_num_threads(threads);
+        for (const bool scales : {false, true}) {
+          CastOptions options{.casting = Casting::unsafe, .permute = std::span<const std::int64_t>(permute)};
+          if (scales) options.scale = 2.0;
+          BOOST_CHECK_EXCEPTION(halfway::cast_into(memory.view(), out, options), halfway::Error,
+                                [](const halfway::Error& error) { return error.reason() == halfway::Reason::overlap; });
+        }
+        BOOST_TEST((memory.memory == before));
+      }
+    }
+  }
+  halfway::set_num_threads(0);
+}
+
+// Large enough for several threads and, in the last, more than one tile a thread.
+BOOST_AUTO_TEST_CASE(permuted_elements_become_their_images_where_that_is_their_place) {
+  Random random(42);
+  for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{513, 513}, {400, 700}, {70, 80, 90}}) {
+    Array source = arrays::contiguous(halfway::float32, shape);
+    arrays::fill_random(random, source);
+    Array destination = source;
+    destination.dtype = halfway::int32;
+    const Expected expected = stepwise(source, destination, Overflow::by_format);
+    std::vector<std::int64_t> permute(shape.size());
+    std::iota(permute.begin(), permute.end(), 0);
+    std::reverse(permute.begin(), permute.end());
+    for (const int threads : {1, 4}) {
+      halfway::set_num_threads(threads);
+      Array memory = source;
+      std::reverse(memory.shape.begin(), memory.shape.end());
+      std::reverse(memory.whole_strides.begin(), memory.whole_strides.end());
+      halfway::MutableView out = destination.mutable_view();
+      out.data = memory.memory.data();
+      const CastOptions options{.casting = Casting::unsafe, .permute = std::span<const std::int64_t>(permute)};
+      halfway::cast_into(memory.view(), out, options);
+      BOOST_TEST((memory.memory == expected.memory));
+    }
+    // Equal dtypes: scaled in place, and without a scale left as they are.
+    Array memory = source;
+    const std::vector<std::byte> before = memory.memory;
+    halfway::MutableView out = source.mutable_view();
+    out.data = memory.memory.data();
+    std::reverse(memory.shape.begin(), memory.shape.end());
+    std::reverse(memory.whole_strides.begin(), memory.whole_strides.end());
+    halfway::cast_into(memory.view(), out, {.permute = std::span<const std::int64_t>(permute)});
+    BOOST_TEST((memory.memory == before));
+    Array scaled = source;
+    halfway::cast_into(source.view(), scaled.mutable_view(), {.scale = 3.0});
+    halfway::cast_into(memory.view(), out, {.scale = 3.0, .permute = std::span<const std::int64_t>(permute)});
+    BOOST_TEST((memory.memory == scaled.memory));
+  }
+  halfway::set_num_threads(0);
 }
 
 BOOST_AUTO_TEST_CASE(what_is_refused_in_place_stays_as_it_was) {

@@ -17,7 +17,8 @@ Args:
         Python type as NumPy reads it, or a Cast.
     device: None or the CPU; any other raises ExchangeError("unavailable").
     copy: None copies only where it must, False raises ExchangeError naming every reason, True always copies.
-    out: a torch tensor of x's shape to write into; it is returned. Its dtype is the default. Excludes copy=.
+    out: a torch tensor of the result's shape (x's, permuted as permute= says) to write into; it is returned. Its
+        dtype is the default. Excludes copy=.
     non_blocking: no effect on the host.
     allow_readonly: alias read-only memory although torch will let you write to it.
     report: a Report to fill with what the cast lost; zeroed when nothing is cast or copied.
@@ -56,7 +57,8 @@ Args:
     x: as in to_torch.
     dtype: as in to_torch.
     copy: None copies only where it must, False raises ExchangeError naming every reason, True always copies.
-    out: a NumPy array of x's shape to write into, of any strides and byte order; it is returned. Excludes copy=.
+    out: a NumPy array of the result's shape (x's, permuted as permute= says) to write into, of any strides and byte
+        order; it is returned. Excludes copy=.
     non_blocking: no effect on the host.
     lock_storage: for torch tensors, forbid resizing the storage while the array lives, as Tensor.numpy() does.
         Without it the array is valid until the storage is resized or replaced (resize_, set_, .data =).

@@ -48,6 +48,8 @@ Allocator* set_default_allocator(Allocator* allocator) noexcept;
 // Bounds: the bytes kept never exceed `memory_limit()`; what was freed longest ago goes back to the system first. A
 // block that nobody asked for in 10 seconds goes back at the next use of the pool. No thread runs in the background, so
 // a program that stops allocating keeps what is kept: `trim_memory()` returns it.
+// Casts keep working memory of their own, up to 32 blocks of 216 KiB, which is in none of the figures here; they let go
+// of it in `trim_memory()`, too.
 // Out of memory: everything kept is returned and the request is tried once more, then std::bad_alloc.
 // Threads, fork, exit: safe from any thread, also while the process exits. fork() waits until no thread is inside. A
 // forked child may use and free what it inherited; of the memory that was kept at the fork it hands nothing out, since

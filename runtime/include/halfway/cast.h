@@ -16,6 +16,10 @@
 // Threads: casts may run at the same time, of one source too. A cast that moves 256 KiB or more uses up to
 // num_threads() threads (parallel.h) and returns when all is written. Loops are chosen for the processor at the first
 // cast; the environment variable HALFWAY_TIER forces a set (`baseline`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`, `neon`).
+//
+// Memory: a cast needs at most 48 KiB of the calling thread's stack. What a pass keeps between its stages beyond that
+// comes from the heap, up to 216 KiB for each thread that works; some of it is kept for the next cast. Without memory
+// for it casts are slower, and never fail for it half-way.
 #pragma once
 
 #include <cstddef>
@@ -79,7 +83,7 @@ class Coefficients {
 // What a cast lost, counted in the same pass. A complex element counts once in each column that either part sets.
 struct Report {
   std::uint64_t count = 0;      // elements looked at
-  std::uint64_t nan = 0;        // NaN in the source
+  std::uint64_t nan = 0;        // NaN in the source; with scale or shift, in y
   std::uint64_t overflow = 0;   // finite in, not representable within range
   std::uint64_t underflow = 0;  // nonzero in, zero out (also counted in `inexact`)
   std::uint64_t inexact = 0;    // a finite value changed and is not counted in `overflow`; an infinity without an image
@@ -95,10 +99,10 @@ struct CastOptions {
 
   // With either of them, the target gets y = round(fma(x, scale, shift)). The fma is in float32, or in float64 where
   // float32 does not hold every value of the source (float64, and integers of 32 and 64 bits): x, scale and shift are
-  // rounded to that type, then the fma is rounded once to it, and y once to the target. Without a scale it is x +
-  // shift, without a shift x * scale (with the sign of a zero). Integer targets round to nearest even and follow
-  // `overflow`, and the counts and `same_value` speak of the store of y. Equal dtypes are converted too: NaN becomes
-  // the canonical one. Complex dtypes have no affine casts.
+  // rounded to that type, in which scale and shift have to be finite, then the fma is rounded once to it, and y once to
+  // the target. Without a scale it is x + shift, without a shift x * scale (with the sign of a zero). Integer targets
+  // round to nearest even and follow `overflow`, and the counts and `same_value` speak of the store of y. Equal dtypes
+  // are converted too: NaN becomes the canonical one. Complex dtypes have no affine casts.
   Coefficients scale{};
   Coefficients shift{};
   // The axis of the source that a scale or shift with a number for each index goes along; negative: from the end.
@@ -138,25 +142,26 @@ class CastError : public Error {
 
 // A fresh row-major tensor of the source's shape (permuted as `options.permute` says), in the machine's byte order. A
 // level of `no` also forbids to change the byte order. Dtypes that are not castable can be copied to themselves, packed
-// sub-byte elements if row-major. throws: CastError; Error (device: not host memory; unsupported_dtype: not castable,
-// or bytes to swap of a dtype whose
+// sub-byte elements if row-major.
+// throws: CastError; Error (device: not host memory; unsupported_dtype: not castable, or bytes to swap of a dtype whose
 //         scalars are unknown, or stochastic rounding into integers, or a complex dtype with scale or shift; affine:
-//         not as many numbers as the axis has indices, or no such axis; permute: no permutation of the source's axes;
-//         no_storage: elements without memory; malformed: a shape or strides that no tensor has;
-//         unavailable: HALFWAY_TIER names no set of loops that this processor has); std::bad_alloc;
-//         std::invalid_argument (options that fit no source: require_valid())
+//         not as many numbers as the axis has indices, or no such axis, or one that exceeds the type in which the
+//         source is computed; permute: no permutation of the source's axes; no_storage: elements without memory;
+//         malformed: a shape or strides that no tensor has; unavailable: HALFWAY_TIER names no set of loops that this
+//         processor has); std::bad_alloc; std::invalid_argument (options that fit no source: require_valid())
 // `options.report` is filled also when a CastError says which value was lost.
 [[nodiscard]] Tensor cast(const TensorView& source, DType dtype, const CastOptions& options = {},
                           Allocator& allocator = default_allocator());
 
-// Into existing memory of that shape, any strides and byte order. With `same_value` or `Overflow::raise` the source
-// is checked in a first pass and `destination` is untouched when this throws.
-// Overlap: where both views have the same start, strides and item size, each element becomes its image in its own place
-// (float32 into an int32 view of its memory, one byte order into the other); a view onto itself is left as it is, and
-// counted. Nothing else may share memory.
-// throws: as cast(), and Error (out_mismatch: shapes differ, or sub-byte elements packed on one side and padded on the
-//         other; readonly; overlap: the two share memory in any other way, or elements of the destination do), before
-//         anything is written
+// Into existing memory of the result's shape (the source's, permuted as `options.permute` says), any strides and byte
+// order. With `same_value` or `Overflow::raise` the source is checked in a first pass and `destination` is untouched
+// when this throws.
+// Overlap: where both views, the source's axes permuted, have the same start, strides and item size, each element
+// becomes its image in its own place (float32 into an int32 view of its memory, one byte order into the other); a view
+// onto itself is left as it is, and counted. Nothing else may share memory: a square is not transposed where it lies.
+// throws: as cast(), and Error (out_mismatch: another shape than the result's, or sub-byte elements packed on one side
+//         and padded on the other; readonly; overlap: the two share memory in any other way, or elements of the
+//         destination do), before anything is written
 void cast_into(const TensorView& source, const MutableView& destination, const CastOptions& options = {});
 
 // What can be said of options without a source. cast() asks this itself.

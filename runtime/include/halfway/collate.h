@@ -50,7 +50,7 @@ struct CollateOptions {
 // Into existing memory of any strides and byte order, whose first axis has one entry a sample. With `pad` its last axis
 // may be longer than every sample's. With `same_value` or `Overflow::raise` all samples are checked first, and
 // `destination` is untouched when this throws. A sample that is its own row of `destination` already (the same
-// start, strides and item size) is changed where it is, as by cast_into().
+// start, strides and item size, its axes permuted) is changed where it is, as by cast_into().
 // throws: as collate(), and Error (out_mismatch: another shape; readonly; overlap: it shares memory with a sample, or
 //         with itself), before anything is written
 void collate_into(std::span<const TensorView> samples, const MutableView& destination,

@@ -3,7 +3,8 @@
 // Large casts are cut into tasks that run on a pool of worker threads. The pool starts no thread before the first call
 // that needs one, runs one call's tasks at a time, and is never waited for: a call that finds it busy (with another
 // thread's call, or with the very task that makes the call) does all of its work itself. So a process runs at most
-// num_threads() - 1 threads on top of those that call. Results never depend on the number of threads.
+// num_threads() - 1 threads on top of those that call, each with a stack of 512 KiB. Results never depend on the number
+// of threads.
 #pragma once
 
 namespace halfway {
@@ -46,7 +47,8 @@ void set_num_threads(int n);
 //     static HostThreads host_threads;
 //     halfway::set_executor(&host_threads);
 //
-// Implementations must be safe to call from any thread, from inside of tasks too.
+// Implementations must be safe to call from any thread, from inside of tasks too. A task needs at most 48 KiB of the
+// stack of the thread that runs it.
 class Executor {
  public:
   using Task = void (*)(void* context, int index) noexcept;

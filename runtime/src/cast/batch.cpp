@@ -89,7 +89,7 @@ class Walk {
       treatment_.counts = shared_.counts;
     } else {
       const bool saturate = converted && options.overflow == Overflow::saturate;
-      const Transform* const transform = shared_.batch.transforms.find(shared_.kernels, from.dtype, to.dtype, options);
+      const Transform* const transform = shared_.batch.transforms.find(from.dtype, to.dtype, options);
       const convert::Flags watched = shared_.counts ? watched_flags(from.dtype, to.dtype, options) : convert::Flags{0};
       treatment_ = Treatment::conversion(shared_.kernels, from, to, saturate, shared_.counts, watched, transform);
     }
@@ -128,7 +128,7 @@ class Walk {
            std::int64_t index, std::int64_t first) noexcept {
     const Pass pass(shared_.kernels, treatment, nest, positions);
     const Share share = pass.share(pieces, index);
-    if (share.begin < share.end) pass.run(share, tally_, first);
+    if (share.begin < share.end) pass.run(share, tally_, scratch_, first);
   }
 
   void convert_plainly(const TensorView& source, const MutableView& row, const Share& share) const noexcept {
@@ -168,6 +168,7 @@ class Walk {
 
   const Shared& shared_;
   Tally tally_;
+  Scratch scratch_;
   bool chosen_ = false;
   DType dtype_{};
   bool swapped_ = false;

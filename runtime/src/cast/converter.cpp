@@ -38,12 +38,48 @@ void fetch_beginning(const std::byte* source, std::size_t bytes) noexcept {
 
 }  // namespace
 
+Converter::Converter(const Pass& pass, Tally* tally, Scratch& scratch) noexcept
+    : pass_(pass),
+      route_(pass.route),
+      tally_(tally),
+      from_(pass.kernels, pass.from.size, pass.from.swap_unit),
+      to_(pass.kernels, pass.to.size, pass.to.swap_unit) {
+  constexpr std::int64_t line = 64;
+  const bool varies = pass.transform != nullptr && pass.transform->varies;
+  const bool tiles = !pass.contiguous && pass.tiling.pays();
+  // Without blocks longer than all elements: small casts do with little.
+  block_ = std::min(block_of(route_), (pass.nest.count + line - 1) / line * line);
+  const std::size_t tile_size = tiles ? (pass.tiling.buffer_size() + line - 1) / line * line : 0;
+  std::byte* memory = scratch.get(tile_size + blocks_size(varies));
+  tile_ = tiles ? memory : nullptr;
+  if (memory == nullptr) {
+    block_ = std::min(block_, short_block);
+    memory = scratch.get_near();
+  } else {
+    memory += tile_size;
+  }
+  const auto take = [&memory](std::size_t bytes) {
+    std::byte* const place = memory;
+    memory += bytes;
+    return place;
+  };
+  const std::size_t components = components_of_block();
+  gathered_ = take(components * sizeof(double));
+  wide_ = take(components * sizeof(double));
+  parts_ = take(components * sizeof(double));
+  encoded_ = take(components * sizeof(double));
+  lanes_ = reinterpret_cast<std::uint16_t*>(take(components * sizeof(std::uint16_t)));
+  flags_ = reinterpret_cast<Flags*>(take(components * sizeof(Flags)));
+  scales_ = varies ? take(2 * components * sizeof(double)) : nullptr;
+  shifts_ = varies ? take(2 * components * sizeof(double)) : nullptr;
+}
+
 void Converter::run(std::int64_t begin, std::int64_t end) noexcept {
   const DefaultFloatEnvironment environment;
   if (pass_.contiguous) {
     run_contiguous(begin, end);
   } else if (pass_.tiling.pays()) {
-    run_tiles(begin, end);
+    tile_ != nullptr ? run_tiles(begin, end) : run_rows(begin, end);
   } else {
     run_strided(begin, end);
   }
@@ -69,7 +105,7 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
     convert_block(source, destination, begin, count);
     return;
   }
-  const std::int64_t most = block();
+  const std::int64_t most = block_;
   for (std::int64_t at = begin; at < end;) {
     std::int64_t some = std::min(most, end - at);
     if (pass_.streams && some < end - at) some = streamed_at_once(destination, some, pass_.to.size);
@@ -98,7 +134,7 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
   Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, writes ? begin : 0);
   // What one loop streams takes no buffer: as much at once as there is.
   const bool whole_rows = rows_are_blocks && streams_rows();
-  const std::int64_t most = whole_rows ? end - begin : block();
+  const std::int64_t most = whole_rows ? end - begin : block_;
   for (std::int64_t at = begin; at < end;) {
     std::int64_t some = std::min(end - at, most);
     if (rows_are_blocks) some = std::min(some, in.run());
@@ -140,10 +176,9 @@ void Converter::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
   const auto to_size = static_cast<std::int64_t>(pass_.to.size);
   const std::int64_t stride = pass_.nest.destination_strides[pass_.nest.ndim - 1];
   const bool encodes = encodes_into_place();
-  alignas(64) std::byte elements[Tiling::buffer_bytes];  // NOLINT(cppcoreguidelines-pro-type-member-init)
   for (std::int64_t index = begin; index < end; ++index) {
     const Tile tile = tiling.tile(index);
-    tiling.load(from_, tile, elements);
+    tiling.load(from_, tile, tile_);
     // What is converted at once is a run of the nest: a row, or all of them.
     const bool joined = tiling.joins_rows();
     const std::int64_t pieces = joined ? 1 : tile.rows;
@@ -152,7 +187,7 @@ void Converter::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
     const bool is_run = tile.destination != nullptr && (stride == to_size || tile.length == 1) &&
                         (rows == 1 || tiling.destination_step() == tile.length * to_size);
     for (std::int64_t piece = 0; piece < pieces; ++piece) {
-      std::byte* const source = elements + piece * tiling.buffer_step();
+      std::byte* const source = tile_ + piece * tiling.buffer_step();
       std::byte* const destination =
           tile.destination != nullptr ? tile.destination + piece * tiling.destination_step() : nullptr;
       if (from_.swaps()) from_.swap(source, source, n);
@@ -166,6 +201,28 @@ void Converter::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
           to_.scatter(converted + row * tile.length * to_size, destination + row * tiling.destination_step(), stride,
                       static_cast<std::size_t>(tile.length));
         }
+      }
+    }
+  }
+}
+
+// The same without a buffer for tiles.
+void Converter::run_rows(std::int64_t begin, std::int64_t end) noexcept {
+  const Tiling& tiling = pass_.tiling;
+  const std::size_t last = pass_.nest.ndim - 1;
+  const std::int64_t from_stride = pass_.nest.source_strides[last];
+  const std::int64_t to_stride = pass_.nest.destination_strides[last];
+  for (std::int64_t index = begin; index < end; ++index) {
+    const Tile tile = tiling.tile(index);
+    for (std::int64_t row = 0; row < tile.rows; ++row) {
+      const std::byte* const source = tile.source + row * tiling.source_step();
+      const std::int64_t position = tile.position + row * tiling.position_step();
+      for (std::int64_t at = 0; at < tile.length; at += block_) {
+        const auto n = static_cast<std::size_t>(std::min(block_, tile.length - at));
+        from_.gather(source + at * from_stride, from_stride, gathered_, n);
+        const std::byte* const converted = convert_block(gathered_, encoded_, position + at, n);
+        if (tile.destination == nullptr) continue;
+        to_.scatter(converted, tile.destination + row * tiling.destination_step() + at * to_stride, to_stride, n);
       }
     }
   }
@@ -315,7 +372,7 @@ std::uint64_t Converter::add(const Counts& counts, std::size_t n) noexcept {
 // Among contiguous values of the wide type.
 void Converter::locate_first_loss(const std::byte* values, std::int64_t begin, std::int64_t end) noexcept {
   const Flags watched = tally_->watched & route_.possible;
-  const std::int64_t most = block();
+  const std::int64_t most = block_;
   for (std::int64_t at = begin; at < end; at += most) {
     const auto n = static_cast<std::size_t>(std::min(most, end - at));
     encode_flagged(route_.to, route_.wide, values, encoded_, flags_, n, route_.saturate);

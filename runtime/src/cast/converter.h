@@ -9,6 +9,7 @@
 #include "nest.h"
 #include "pass.h"
 #include "route.h"
+#include "scratch.h"
 #include "tiling.h"
 #include "transform.h"
 #include "tuning.h"
@@ -17,16 +18,11 @@ namespace halfway {
 inline namespace v0 {
 namespace detail {
 
-// Works through a part of a nest. It lives on the stack of the thread that works, where its buffers take 70 KiB, and
-// tiles twice as much again.
+// Works through a part of a nest. Its blocks lie in the scratch memory. Where there is none to be had, they are short,
+// and tiles are read row by row: slower, with the same result.
 class Converter {
  public:
-  Converter(const Pass& pass, Tally* tally) noexcept
-      : pass_(pass),
-        route_(pass.route),
-        tally_(tally),
-        from_(pass.kernels, pass.from.size, pass.from.swap_unit),
-        to_(pass.kernels, pass.to.size, pass.to.swap_unit) {}
+  Converter(const Pass& pass, Tally* tally, Scratch& scratch) noexcept;
 
   // Elements from `begin` to `end` in the order of the nest; tiles, where the nest is walked in tiles.
   void run(std::int64_t begin, std::int64_t end) noexcept;
@@ -42,7 +38,8 @@ class Converter {
   void run_contiguous(std::int64_t begin, std::int64_t end) noexcept;
   void run_strided(std::int64_t begin, std::int64_t end) noexcept;
   [[nodiscard]] bool streams_rows() const noexcept;
-  [[gnu::noinline]] void run_tiles(std::int64_t begin, std::int64_t end) noexcept;
+  void run_tiles(std::int64_t begin, std::int64_t end) noexcept;
+  void run_rows(std::int64_t begin, std::int64_t end) noexcept;
   const std::byte* gather(Cursor<const std::byte>& in, std::size_t n) noexcept;
   const std::byte* convert_block(const std::byte* source, std::byte* run, std::int64_t position,
                                  std::size_t n) noexcept;
@@ -80,8 +77,14 @@ class Converter {
   }
   [[nodiscard]] bool from_complex() const noexcept { return is_complex(route_.from); }
   [[nodiscard]] bool to_complex() const noexcept { return is_complex(route_.to); }
-  [[nodiscard]] std::byte* imaginary() noexcept { return parts_ + block_components / 2 * sizeof(double); }
-  [[nodiscard]] std::int64_t block() const noexcept { return block_of(route_); }
+  // What a block has room for, and the bytes of all that it takes.
+  [[nodiscard]] std::size_t components_of_block() const noexcept {
+    return static_cast<std::size_t>(block_) * (from_complex() || to_complex() ? 2 : 1);
+  }
+  [[nodiscard]] std::size_t blocks_size(bool varies) const noexcept {
+    return components_of_block() * (component_bytes + (varies ? varying_bytes : 0));
+  }
+  [[nodiscard]] std::byte* imaginary() noexcept { return parts_ + components_of_block() / 2 * sizeof(double); }
   // Whether elements are encoded where they belong. What lies between is a buffer where they are yet to be swapped, or
   // still to be read.
   [[nodiscard]] bool encodes_into_place() const noexcept {
@@ -102,17 +105,29 @@ class Converter {
   Mover to_;
   std::size_t periods_ = 0;  // pairs of coefficients in `scales_` and `shifts_` that stand for the axis again and again
 
-  // A component has at most 8 bytes, and blocks of components wider than 4 have half as many. Not initialised.
-  static constexpr std::size_t buffer_bytes = block_components * sizeof(double);
-  alignas(64) std::byte gathered_[buffer_bytes];
-  alignas(64) std::byte wide_[buffer_bytes];
-  alignas(64) std::byte parts_[buffer_bytes];
-  alignas(64) std::byte encoded_[buffer_bytes];
-  alignas(64) convert::Flags flags_[block_components];
-  // Of a transform: the coefficients of a block that begins anywhere in a period of the axis, and lanes.
-  alignas(64) std::byte scales_[2 * buffer_bytes];
-  alignas(64) std::byte shifts_[2 * buffer_bytes];
-  alignas(64) std::uint16_t lanes_[block_components];
+  // Four buffers of components of at most 8 bytes, lanes and flags; coefficients of up to two blocks.
+  static constexpr std::size_t component_bytes = 4 * sizeof(double) + sizeof(std::uint16_t) + sizeof(convert::Flags);
+  static constexpr std::size_t varying_bytes = 2 * 2 * sizeof(double);
+  static_assert(Tiling::most_buffer_bytes + block_components * (component_bytes + varying_bytes) <=
+                Scratch::most_bytes);
+  // A block where there is no memory for more.
+  static constexpr std::int64_t short_block = 128;
+  static_assert(2 * short_block * component_bytes <= Scratch::near_bytes);  // pairs; they have no coefficients
+  static_assert(short_block * (component_bytes + varying_bytes) <= Scratch::near_bytes);
+
+  // The most elements that are converted at once, and room for as many: of the source, of wide components, of the
+  // target, and what else a stage reads or writes for each component.
+  std::int64_t block_;
+  std::byte* gathered_;
+  std::byte* wide_;
+  std::byte* parts_;
+  std::byte* encoded_;
+  convert::Flags* flags_;
+  // Of a transform: lanes, and the coefficients of a block that begins anywhere in a period of the axis.
+  std::uint16_t* lanes_;
+  std::byte* scales_;
+  std::byte* shifts_;
+  std::byte* tile_;  // nullptr: there is no memory for tiles
 };
 
 }  // namespace detail

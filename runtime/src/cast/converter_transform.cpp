@@ -29,7 +29,7 @@ void Converter::in_channels(std::int64_t position, std::size_t n, const Work& wo
 
   const std::int64_t below = positions.below;
   const std::int64_t period = positions.extent * below;
-  constexpr auto most = static_cast<std::int64_t>(block_components);
+  const std::int64_t most = block_;
   const bool repeats = below < short_channel && period <= most;
   for (std::size_t done = 0; done < n;) {
     const auto left = static_cast<std::int64_t>(n - done);
@@ -54,7 +54,7 @@ void Converter::in_channels(std::int64_t position, std::size_t n, const Work& wo
         }
       }
       while (periods_ < needed) {
-        const std::size_t more = std::min(periods_, 2 * block_components - periods_);
+        const std::size_t more = std::min(periods_, 2 * static_cast<std::size_t>(most) - periods_);
         std::memcpy(scales_ + periods_ * size, scales_, more * size);
         std::memcpy(shifts_ + periods_ * size, shifts_, more * size);
         periods_ += more;

@@ -11,7 +11,7 @@ namespace detail {
 
 void Copier::run(std::int64_t begin, std::int64_t end) noexcept {
   if (copy_.tiling.pays()) {
-    run_tiles(begin, end);
+    has_tiles_ ? run_tiles(begin, end) : run_rows(begin, end);
   } else {
     run_strided(begin, end);
   }
@@ -41,7 +41,7 @@ void Copier::move(const std::byte* source, std::int64_t source_stride, std::byte
     return mover_.scatter(source, destination, destination_stride, static_cast<std::size_t>(n));
   }
   if (to_run && !copy_.streams) return mover_.gather(source, source_stride, destination, static_cast<std::size_t>(n));
-  const std::int64_t most = static_cast<std::int64_t>(block_components * sizeof(float)) / size;
+  const std::int64_t most = static_cast<std::int64_t>(block_bytes) / size;
   if (most == 0) {  // larger than any buffer
     copy_run(source, source_stride, destination, destination_stride, n, copy_.size);
     if (mover_.swaps()) swap_run(destination, destination_stride, n, copy_.size, copy_.swap_unit);
@@ -84,6 +84,19 @@ void Copier::run_tiles(std::int64_t begin, std::int64_t end) noexcept {
       } else {
         mover_.scatter(source, destination, stride, static_cast<std::size_t>(n));
       }
+    }
+  }
+}
+
+// The same without a buffer for tiles.
+void Copier::run_rows(std::int64_t begin, std::int64_t end) noexcept {
+  const Tiling& tiling = copy_.tiling;
+  const std::size_t last = copy_.nest.ndim - 1;
+  for (std::int64_t index = begin; index < end; ++index) {
+    const Tile tile = tiling.tile(index);
+    for (std::int64_t row = 0; row < tile.rows; ++row) {
+      move(tile.source + row * tiling.source_step(), copy_.nest.source_strides[last],
+           tile.destination + row * tiling.destination_step(), copy_.nest.destination_strides[last], tile.length);
     }
   }
 }

@@ -1,7 +1,6 @@
 #include "loss.h"
 
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -16,15 +15,8 @@ namespace detail {
 namespace {
 
 template <class T>
-std::string digits(T value) {
-  std::array<char, 64> text{};
-  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-  return {text.data(), end};
-}
-
-template <class T>
 std::string float_text(T value) {
-  return std::isnan(value) ? "nan" : digits(value);  // without the sign of a NaN
+  return std::isnan(value) ? "nan" : number_text(value);  // without the sign of a NaN
 }
 
 template <class T>
@@ -41,9 +33,9 @@ std::string component_text(WideType type, const std::byte* wide, std::size_t whi
     case WideType::float64:
       return float_text(component<double>(wide, which));
     case WideType::int64:
-      return digits(component<std::int64_t>(wide, which));
+      return number_text(component<std::int64_t>(wide, which));
     case WideType::uint64:
-      return digits(component<std::uint64_t>(wide, which));
+      return number_text(component<std::uint64_t>(wide, which));
   }
   return {};
 }

@@ -147,7 +147,7 @@ Share Pass::share(std::int64_t tasks, std::int64_t index) const noexcept {
   return {nest.count, static_cast<std::int64_t>(block_components), tasks, index};
 }
 
-void Pass::run(const Share& part, Tally& tally, std::int64_t first) const noexcept {
+void Pass::run(const Share& part, Tally& tally, Scratch& scratch, std::int64_t first) const noexcept {
   if (treatment.copies) {
     if (nest.destination == nullptr) return;
     const Copy copy{.kernels = kernels,
@@ -156,10 +156,10 @@ void Pass::run(const Share& part, Tally& tally, std::int64_t first) const noexce
                     .size = to.size,
                     .swap_unit = from.swap_unit,
                     .streams = streams};
-    return Copier(copy).run(part.begin, part.end);
+    return Copier(copy, scratch).run(part.begin, part.end);
   }
   Tally own{.watched = treatment.watched};
-  Converter(*this, &own).run(part.begin, part.end);
+  Converter(*this, &own, scratch).run(part.begin, part.end);
   if (!counts) return;
   if (own.first_loss >= 0) own.first_loss += first;
   tally += own;
@@ -171,7 +171,8 @@ void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::
   const Pass pass(kernels, treatment, nest);
   split(pass, [&](const Share& share) noexcept {
     Tally none;
-    pass.run(share, none);
+    Scratch scratch;
+    pass.run(share, none, scratch);
   });
 }
 
@@ -184,7 +185,8 @@ void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from
   std::mutex adding;
   split(pass, [&](const Share& share) noexcept {
     Tally part;
-    pass.run(share, part);
+    Scratch scratch;
+    pass.run(share, part, scratch);
     if (tally != nullptr) {
       const std::lock_guard lock(adding);
       *tally += part;

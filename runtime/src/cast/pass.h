@@ -13,6 +13,7 @@
 #include "halfway/convert.h"
 #include "nest.h"
 #include "route.h"
+#include "scratch.h"
 #include "tiling.h"
 #include "transform.h"
 
@@ -71,7 +72,7 @@ struct Pass {
 
   // On the calling thread. Positions in the tally count from `first`, that of the nest's first element. Where nothing
   // counts, the tally stays as it is.
-  void run(const Share& part, Tally& tally, std::int64_t first = 0) const noexcept;
+  void run(const Share& part, Tally& tally, Scratch& scratch, std::int64_t first = 0) const noexcept;
 
   const Kernels& kernels;
   const Treatment& treatment;

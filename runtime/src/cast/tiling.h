@@ -29,8 +29,8 @@ struct Tile {
 
 class Tiling {
  public:
-  // What a buffer for the elements of a tile must hold.
-  static constexpr std::size_t buffer_bytes = tile_bytes + tile_bytes / 4;
+  // The most that `buffer_size()` is.
+  static constexpr std::size_t most_buffer_bytes = tile_bytes + tile_bytes / 8;
 
   // For elements of `from_size` and `to_size` bytes. No row is longer than `most_elements`, nor is a tile whose rows
   // are one run of the nest.
@@ -49,8 +49,13 @@ class Tiling {
   // Whether the rows of a tile follow each other without a gap, in the nest and in the buffer.
   [[nodiscard]] bool joins_rows() const noexcept { return joins_rows_; }
   [[nodiscard]] std::int64_t buffer_step() const noexcept { return buffer_step_; }
-  // From one row to the next, in positions of the nest and in bytes of the destination.
+  // What a buffer for the elements of any tile must hold, in bytes.
+  [[nodiscard]] std::size_t buffer_size() const noexcept {
+    return static_cast<std::size_t>(rows_.piece * buffer_step_);
+  }
+  // From one row to the next, in positions of the nest and in bytes of the source and of the destination.
   [[nodiscard]] std::int64_t position_step() const noexcept { return position_step_; }
+  [[nodiscard]] std::int64_t source_step() const noexcept { return nest_.source_strides[across_]; }
   [[nodiscard]] std::int64_t destination_step() const noexcept { return nest_.destination_strides[across_]; }
 
  private:

@@ -1,12 +1,16 @@
 #include "transform.h"
 
-#include <cmath>
+#include <algorithm>
+#include <bit>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
+#include "environment.h"
 #include "halfway/error.h"
 #include "halfway/rounding.h"
+#include "permutation.h"
 #include "route.h"
 #include "text.h"
 
@@ -22,7 +26,8 @@ void write_as(double value, std::byte* to) noexcept {
   std::memcpy(to, &rounded, sizeof(C));
 }
 
-void write(WideType compute, double value, std::byte* to) noexcept {
+// Not inlined: a compiler that moves arithmetic past the change of the environment moves no calls.
+[[gnu::noinline]] void write(WideType compute, double value, std::byte* to) noexcept {
   compute == WideType::float32 ? write_as<float>(value, to) : write_as<double>(value, to);
 }
 
@@ -38,13 +43,41 @@ std::vector<std::byte> expanded(const Coefficients& coefficients, double neutral
   return result;
 }
 
-void require_finite(const Coefficients& coefficients, const char* name) {
+// Bits compare as magnitudes do, and in every floating-point mode without a trace.
+std::uint64_t magnitude(double value) noexcept {
+  return std::bit_cast<std::uint64_t>(value) & ~(std::uint64_t{1} << 63);
+}
+
+// The smallest magnitudes that are no number of the type, once rounded to it.
+constexpr std::uint64_t beyond_float64 = std::bit_cast<std::uint64_t>(std::numeric_limits<double>::infinity());
+constexpr std::uint64_t beyond_float32 = std::bit_cast<std::uint64_t>(0x1.ffffffp+127);
+
+// The index of the first number that is not below the bound; as many as there are if all are.
+std::size_t find_beyond(const Coefficients& coefficients, std::uint64_t bound) noexcept {
   const std::span<const double> values = coefficients.values();
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (std::isfinite(values[i])) continue;
-    const std::string which = coefficients.is_along_axis() ? "[" + std::to_string(i) + "]" : "";
-    throw std::invalid_argument(name + which + " is not finite");
-  }
+  return static_cast<std::size_t>(
+      std::find_if(values.begin(), values.end(), [bound](double value) { return magnitude(value) >= bound; }) -
+      values.begin());
+}
+
+// "scale", "shift[3]"
+std::string name_of(const Coefficients& coefficients, const char* name, std::size_t index) {
+  return name + (coefficients.is_along_axis() ? "[" + std::to_string(index) + "]" : std::string());
+}
+
+void require_finite(const Coefficients& coefficients, const char* name) {
+  const std::size_t index = find_beyond(coefficients, beyond_float64);
+  if (index == coefficients.values().size()) return;
+  throw std::invalid_argument(name_of(coefficients, name, index) + " is not finite");
+}
+
+void require_float32(const Coefficients& coefficients, const char* name, DType from) {
+  const std::size_t index = find_beyond(coefficients, beyond_float32);
+  if (index == coefficients.values().size()) return;
+  throw Error(Reason::affine,
+              name_of(coefficients, name, index) + "=" + detail::number_text(coefficients.values()[index]) +
+                  " exceeds float32, in which " + to_string(from) + " sources are computed",
+              "cast to float64 first, or pass a smaller number");
 }
 
 }  // namespace
@@ -86,21 +119,21 @@ void require_valid(const CastOptions& options) {
 
 std::vector<std::int64_t> result_shape(std::span<const std::int64_t> shape, const CastOptions& options) {
   std::vector<std::int64_t> result(shape.begin(), shape.end());
-  if (options.permute) {
-    const auto axes = detail::require_permutation(*options.permute, shape.size());
-    for (std::size_t i = 0; i < shape.size(); ++i) result[i] = shape[axes[i]];
-  }
+  const detail::Permutation permutation(options, shape.size());
+  for (std::size_t i = 0; i < shape.size(); ++i) result[i] = shape[permutation.source_axis(i)];
   return result;
 }
 
 namespace detail {
 
+// The caller's floating-point mode may round another way, or flush what is subnormal.
 Transform::Transform(const CastOptions& options, WideType compute_in)
     : compute(compute_in),
       affine(options.is_affine()),
       varies(options.scale.is_along_axis() || options.shift.is_along_axis()),
       stochastic(options.rounding == Rounding::stochastic),
       seed(options.seed.value_or(0)) {
+  const DefaultFloatEnvironment environment;
   constexpr double no_scale = 1.0;
   if (varies) {
     const Coefficients& along = options.scale.is_along_axis() ? options.scale : options.shift;
@@ -113,57 +146,23 @@ Transform::Transform(const CastOptions& options, WideType compute_in)
   }
 }
 
-WideType compute_type(const Kernels& kernels, DType from) noexcept {
-  return kernels.find(from)->number.wide == WideType::float32 ? WideType::float32 : WideType::float64;
-}
+WideType compute_type(DType from) noexcept { return is_exact(from, float32) ? WideType::float32 : WideType::float64; }
 
 bool is_transformed(DType from, DType to, const CastOptions& options) noexcept {
   return options.is_affine() || (from != to && options.rounding == Rounding::stochastic);
 }
 
-void Transforms::prepare(const Kernels& kernels, DType from, DType to, const CastOptions& options) {
+void Transforms::prepare(DType from, DType to, const CastOptions& options) {
   if (!is_transformed(from, to, options)) return;
-  const WideType compute = compute_type(kernels, from);
+  const WideType compute = compute_type(from);
   std::optional<Transform>& transform = compute == WideType::float32 ? single_ : double_;
   if (!transform) transform.emplace(options, compute);
 }
 
-const Transform* Transforms::find(const Kernels& kernels, DType from, DType to,
-                                  const CastOptions& options) const noexcept {
+const Transform* Transforms::find(DType from, DType to, const CastOptions& options) const noexcept {
   if (!is_transformed(from, to, options)) return nullptr;
-  const std::optional<Transform>& transform = compute_type(kernels, from) == WideType::float32 ? single_ : double_;
+  const std::optional<Transform>& transform = compute_type(from) == WideType::float32 ? single_ : double_;
   return transform ? &*transform : nullptr;
-}
-
-std::array<std::uint8_t, max_ndim> require_permutation(std::span<const std::int64_t> permute, std::size_t ndim) {
-  const auto refuse = [&](const std::string& why) {
-    throw Error(Reason::permute, "permute=" + tuple_text(permute) + " " + why,
-                "name each of the source's axes once, in the order of the result's");
-  };
-  if (permute.size() != ndim) {
-    refuse("names " + std::to_string(permute.size()) + " axes, but the source has " + std::to_string(ndim));
-  }
-  if (ndim > max_ndim) throw Error(Reason::malformed, "at most 64 dimensions");
-  std::array<std::uint8_t, max_ndim> axes{};
-  std::uint64_t seen = 0;
-  const auto count = static_cast<std::int64_t>(ndim);
-  for (std::size_t i = 0; i < ndim; ++i) {
-    if (permute[i] < -count || permute[i] >= count) {
-      refuse("names axis " + std::to_string(permute[i]) + ", but the source has " + std::to_string(ndim) + " axes");
-    }
-    axes[i] = static_cast<std::uint8_t>(permute[i] < 0 ? permute[i] + count : permute[i]);
-    const std::uint64_t bit = std::uint64_t{1} << axes[i];
-    if ((seen & bit) != 0) refuse("names axis " + std::to_string(axes[i]) + " twice");
-    seen |= bit;
-  }
-  return axes;
-}
-
-std::vector<std::int64_t> index_in_source(const std::array<std::uint8_t, max_ndim>& axes,
-                                          const std::vector<std::int64_t>& index) {
-  std::vector<std::int64_t> result(index.size());
-  for (std::size_t i = 0; i < index.size(); ++i) result[axes[i]] = index[i];
-  return result;
 }
 
 std::optional<std::size_t> require_axis(std::span<const std::int64_t> shape, const CastOptions& options) {
@@ -188,19 +187,23 @@ std::optional<std::size_t> require_axis(std::span<const std::int64_t> shape, con
   return axis;
 }
 
-void require_transformable(DType from, DType to, const CastOptions& options) {
-  if (options.is_affine()) {
-    for (const DType dtype : {from, to}) {
-      if (is_complex(dtype)) {
-        throw Error(Reason::unsupported_dtype, "scale and shift are for real dtypes, not " + to_string(dtype),
-                    "cast the real and imaginary parts by themselves, as a view with an axis of two more");
-      }
-      const DTypeInfo* const row = find(dtype);
-      if (row == nullptr || !row->castable) {
-        throw Error(Reason::unsupported_dtype, to_string(dtype) + " is carried as it is, and has no scale and shift");
-      }
-    }
+namespace {
+
+void require_real(DType dtype) {
+  if (is_complex(dtype)) {
+    throw Error(Reason::unsupported_dtype, "scale and shift are for real dtypes, not " + to_string(dtype),
+                "cast the real and imaginary parts by themselves, as a view with an axis of two more");
   }
+  const DTypeInfo* const row = find(dtype);
+  if (row == nullptr || !row->castable) {
+    throw Error(Reason::unsupported_dtype, to_string(dtype) + " is carried as it is, and has no scale and shift");
+  }
+}
+
+}  // namespace
+
+void require_transformable(DType to, const CastOptions& options) {
+  if (options.is_affine()) require_real(to);
   if (options.rounding == Rounding::stochastic) {
     const DTypeInfo* const row = find(to);
     if (row == nullptr || !row->castable || row->format == nullptr) {
@@ -208,6 +211,17 @@ void require_transformable(DType from, DType to, const CastOptions& options) {
                   "leave rounding unset");
     }
   }
+}
+
+void require_transformable(DType from, DType to, const CastOptions& options) {
+  if (options.is_affine()) {
+    require_real(from);
+    if (compute_type(from) == WideType::float32) {
+      require_float32(options.scale, "scale", from);
+      require_float32(options.shift, "shift", from);
+    }
+  }
+  require_transformable(to, options);
 }
 
 }  // namespace detail

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "halfway/cast.h"
@@ -35,7 +36,7 @@ struct Transform {
 };
 
 // The compute type of affine casts from a dtype: float32 where it holds every value, else float64.
-[[nodiscard]] WideType compute_type(const Kernels& kernels, DType from) noexcept;
+[[nodiscard]] WideType compute_type(DType from) noexcept;
 
 // Whether values are scaled, shifted or rounded by chance on their way. Where bits are copied, nothing is rounded.
 [[nodiscard]] bool is_transformed(DType from, DType to, const CastOptions& options) noexcept;
@@ -44,32 +45,26 @@ struct Transform {
 class Transforms {
  public:
   // Requires: the options are valid and fit the source, and both dtypes are castable to each other.
-  void prepare(const Kernels& kernels, DType from, DType to, const CastOptions& options);
+  void prepare(DType from, DType to, const CastOptions& options);
 
   // What was prepared for such a pair; nullptr where it is not transformed.
-  [[nodiscard]] const Transform* find(const Kernels& kernels, DType from, DType to,
-                                      const CastOptions& options) const noexcept;
+  [[nodiscard]] const Transform* find(DType from, DType to, const CastOptions& options) const noexcept;
 
  private:
   std::optional<Transform> single_;
   std::optional<Transform> double_;
 };
 
-// The axes of a source in the order of the result's.
-// throws: Error (permute)
-[[nodiscard]] std::array<std::uint8_t, max_ndim> require_permutation(std::span<const std::int64_t> permute,
-                                                                     std::size_t ndim);
-
-// An index of the result, whose axes are these of the source, as one of the source.
-[[nodiscard]] std::vector<std::int64_t> index_in_source(const std::array<std::uint8_t, max_ndim>& axes,
-                                                        const std::vector<std::int64_t>& index);
-
 // The axis of the source that coefficients go along, if they do.
 // throws: Error (affine)
 [[nodiscard]] std::optional<std::size_t> require_axis(std::span<const std::int64_t> shape, const CastOptions& options);
 
-// The dtypes may be transformed as the options say.
+// Whatever the source is, it may be transformed into the dtype as the options say.
 // throws: Error (unsupported_dtype)
+void require_transformable(DType to, const CastOptions& options);
+
+// The dtypes may be transformed as the options say, and scale and shift are numbers of the compute type.
+// throws: Error (unsupported_dtype, affine)
 void require_transformable(DType from, DType to, const CastOptions& options);
 
 }  // namespace detail

@@ -266,6 +266,7 @@ bool start_worker() noexcept {
   pthread_attr_t attributes;
   if (pthread_attr_init(&attributes) != 0) return false;
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, worker_stack_bytes);
   // The host's handlers run on the host's threads. Not blocked is what a thread brings upon itself: a blocked SIGSEGV
   // would end the process without the handler that its host may have for it.
   sigset_t blocked;

@@ -3,6 +3,8 @@
 
 #include <pthread.h>
 
+#include <cstddef>
+
 #include "halfway/parallel.h"
 
 namespace halfway {
@@ -13,6 +15,10 @@ namespace detail {
 // and has done nothing, if the pool is busy. `spin`: threads that run out of work look out for more for a moment before
 // they block; for processes that have a CPU for each of the threads. tasks >= 1, threads >= 2.
 [[nodiscard]] bool run_on_pool(int tasks, int threads, bool spin, Executor::Task task, void* context) noexcept;
+
+// Of each worker. Not what the system or the program gives other threads, which may be too little: tasks need about 40
+// KiB, signal handlers of the host and the variables of its threads have to find room as well.
+inline constexpr std::size_t worker_stack_bytes = std::size_t{512} << 10;
 
 // Makes the pool of a forked child as good as new. To be called there before anything else uses it.
 void reset_pool_after_fork() noexcept;
