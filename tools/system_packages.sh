@@ -36,7 +36,6 @@ look() {
   need g++ at_least g++ 12
   need clang at_least clang++ 14
   need clang-format have clang-format
-  need clang-tidy have clang-tidy
   need cmake at_least cmake 3.25
   need ninja-build have ninja
   need pkg-config have pkg-config

@@ -18,7 +18,7 @@ void run_parallel(int tasks, Executor::Task task, void* context) noexcept;
 
 // The same with a callable, by reference: body(index). An exception that leaves it ends the process.
 template <class Body>
-void run_parallel(int tasks, Body&& body) noexcept {
+void run_parallel(int tasks, Body&& body) noexcept {  // NOLINT(cppcoreguidelines-missing-std-forward): called in place
   using Plain = std::remove_reference_t<Body>;
   static_assert(std::is_invocable_v<Plain&, int>);
   run_parallel(

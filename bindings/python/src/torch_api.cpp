@@ -159,14 +159,15 @@ class WithoutTorchFunctions {
  public:
   explicit WithoutTorchFunctions(const TorchApi& api) {
     static PyObject* const enter = interned("__enter__");
+    static PyObject* const exit = interned("__exit__");
+    exit_name_ = exit;
     guard_ = checked(PyObject_CallNoArgs(api.without_functions));
     static_cast<void>(checked(PyObject_CallMethodNoArgs(guard_.get(), enter)));
   }
   ~WithoutTorchFunctions() {
     const SavedException saved;
-    static PyObject* const exit = interned("__exit__");
     PyObject* const args[] = {guard_.get(), Py_None, Py_None, Py_None};
-    if (!Ref::steal(PyObject_VectorcallMethod(exit, args, std::size(args), nullptr))) {
+    if (!Ref::steal(PyObject_VectorcallMethod(exit_name_, args, std::size(args), nullptr))) {
       PyErr_Clear();
     }
   }
@@ -174,6 +175,7 @@ class WithoutTorchFunctions {
   WithoutTorchFunctions& operator=(const WithoutTorchFunctions&) = delete;
 
  private:
+  PyObject* exit_name_ = nullptr;  // looked up where an exception may be thrown
   Ref guard_;
 };
 

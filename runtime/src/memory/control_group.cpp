@@ -60,8 +60,9 @@ bool has_memory(std::string_view controllers) noexcept {
 
 std::size_t parse_bytes(std::string_view text, std::size_t otherwise) noexcept {
   std::size_t value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto [rest, error] = std::from_chars(begin, end, value);
   return error == std::errc{} && rest == end ? value : otherwise;
 }
 
