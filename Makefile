@@ -56,7 +56,7 @@ python: build install ## Python tests against the installed package
 package-test: setup ## consumers of the C++ install: find_package, add_subdirectory, pkg-config
 	@tools/package_test.sh
 
-exhaustive: install ## every cast test there is, with every instruction set: up to an hour
+exhaustive: install ## every cast test there is, with every instruction set: hours
 	@tools/cmake_build.sh exhaustive halfway_exhaustive
 	@$(VENV_PYTHON) tools/exhaustive.py build/exhaustive --junit build/exhaustive.xml
 
