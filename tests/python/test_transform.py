@@ -326,7 +326,7 @@ def test_what_permute_turns_back_is_not_copied() -> None:
             plan = halfway.explain(source, to=to, permute=permute)
             assert plan.zero_copy, (source, to)
             assert plan.reasons == ()
-            made = function(source, permute=permute, copy=False)
+            made: Any = function(source, permute=permute, copy=False)
             assert tuple(made.shape) == plan.result_shape
             values = halfway.to_numpy(source)
             assert np.array_equal(halfway.to_numpy(made), values.transpose(permute))

@@ -34,7 +34,8 @@ def _parse_layout(layout: str) -> tuple[str, str]:
 
 def _per_channel(values: _Channels, name: str, channels: int) -> NDArray[np.float64]:
     # an array of any library, in any floating-point mode, or what NumPy makes one of
-    array = to_numpy(values, np.float64) if hasattr(values, "dtype") else np.asarray(values, dtype=np.float64)
+    given: Any = values
+    array = to_numpy(given, np.float64) if hasattr(given, "dtype") else np.asarray(given, dtype=np.float64)
     if array.ndim > 1 or array.size not in (1, channels):
         raise ValueError(f"{name} has shape {array.shape}, but the images have {channels} channels")
     return np.broadcast_to(array, (channels,))
