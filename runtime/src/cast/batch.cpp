@@ -158,9 +158,9 @@ class Walk {
     run(Nest::between(padding, place), Treatment::copy(elements, elements), nullptr, pieces, index, 0);
   }
 
+  Scratch scratch_;
   const Shared& shared_;
   Tally tally_;
-  Scratch scratch_;
   bool chosen_ = false;
   DType dtype_{};
   bool swapped_ = false;
