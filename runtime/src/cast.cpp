@@ -104,9 +104,9 @@ using detail::Permutation;
 using detail::Positions;
 using detail::require_permitted;
 using detail::require_readable;
-using detail::scalar_size;
 using detail::Tally;
 using detail::Transform;
+using detail::Treatment;
 
 // The source with its axes in the result's order, and what else the options say of them. Holds what the view borrows.
 class Arranged {
@@ -183,65 +183,42 @@ void copy_packed(const TensorView& source, const MutableView& destination, std::
   std::memcpy(destination.data, source.data, packed_size(source.dtype, count));
 }
 
-// Bits of one dtype to where they belong, and NaN counted. `fresh`: as below.
-void copy(const TensorView& source, const MutableView& destination, const CastOptions& options, std::int64_t count,
-          bool fresh) {
-  const DType dtype = source.dtype;
-  const Elements in = elements_of(source);
-  const Elements out = elements_of(destination);
-  const Kernels& kernels = detail::active_kernels();
-  const bool counts_nan = options.report != nullptr && detail::has_nan(dtype);
-  if (options.report != nullptr) options.report->count = static_cast<std::uint64_t>(count);
-  Tally tally;
-  if (!fresh && is_identical(source, destination)) {
-    if (!counts_nan) return;
-    detail::convert_pass(kernels, Nest::of(source), in, out, false, &tally);
-  } else if (in.size == 0) {
-    return copy_packed(source, destination, count);
-  } else if (!counts_nan) {
-    const std::size_t unit = source.swapped != destination.swapped ? scalar_size(dtype) : 1;
-    return detail::copy_pass(kernels, Nest::between(source, destination), in.size, unit);
-  } else {
-    detail::convert_pass(kernels, Nest::between(source, destination), in, out, false, &tally);
-  }
-  *options.report = tally.report;
-}
-
 // Everything is permitted, and there is at least one element. `fresh`: the destination may be written and thrown away.
 void fill(const Arranged& arranged, const MutableView& destination, const CastOptions& options, std::int64_t count,
           bool fresh) {
   const TensorView& source = arranged.view();
   const DType from = source.dtype;
   const DType to = destination.dtype;
-  if (!detail::converts(from, to, options)) return copy(source, destination, options, count, fresh);
-
   const Elements in = elements_of(source);
   const Elements out = elements_of(destination);
-  const Kernels& kernels = detail::active_kernels();
-  const bool saturate = options.overflow == Overflow::saturate;
-  std::optional<Transform> transform;
-  if (detail::is_transformed(from, to, options)) {
-    transform.emplace(options, detail::compute_type(from));
+  const bool stays = !fresh && !options.is_affine() && is_identical(source, destination);
+  if (stays && options.report == nullptr) return;
+  if (in.size == 0) {
+    if (options.report != nullptr) options.report->count = static_cast<std::uint64_t>(count);
+    if (!stays) copy_packed(source, destination, count);
+    return;
   }
-  // One pass; without a destination it only counts.
-  const auto pass = [&](const MutableView* written, Tally* tally) {
+  const Kernels& kernels = detail::active_kernels();
+  std::optional<Transform> transform;
+  if (detail::is_transformed(from, to, options)) transform.emplace(options, detail::compute_type(from));
+  // One pass; where nothing is written it only counts.
+  const auto pass = [&](bool writes, bool counts) {
     Positions positions;
     positions.axis = arranged.axis().value_or(Positions::no_axis);
     Positions* const asked = transform ? &positions : nullptr;
-    const Nest nest = written != nullptr ? Nest::between(source, *written, asked) : Nest::of(source, asked);
-    detail::convert_pass(kernels, nest, in, out, saturate, tally, transform ? &*transform : nullptr, asked);
+    const Nest nest = writes ? Nest::between(source, destination, asked) : Nest::of(source, asked);
+    return detail::run_pass(
+        kernels, nest, Treatment::chosen(kernels, in, out, options, counts, transform ? &*transform : nullptr), asked);
   };
-  Tally tally;
-  tally.watched = detail::watched_flags(from, to, options);
-  const bool counts = options.report != nullptr || tally.watched != 0;
-  const bool checks_first = !fresh && tally.watched != 0;
-  pass(checks_first ? nullptr : &destination, counts ? &tally : nullptr);
+  const bool watches = detail::watched_flags(from, to, options) != 0;
+  const bool checks_first = !fresh && watches;
+  const Tally tally = pass(!checks_first && !stays, options.report != nullptr || watches);
   if (options.report != nullptr) *options.report = tally.report;
   if (tally.losses > 0) {
     detail::refuse_loss(source, in, to, options, tally,
                         [&](const std::vector<std::int64_t>& index) { return arranged.index_of_source(index); });
   }
-  if (checks_first) pass(&destination, nullptr);
+  if (checks_first && !stays) pass(true, false);
 }
 
 // Memory from an allocator that a tensor holds until its last share goes.

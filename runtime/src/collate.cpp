@@ -47,14 +47,6 @@ bool is_of(DType dtype, Kind kind) noexcept {
   return row != nullptr && row->kind == kind;
 }
 
-void add_counts(Report& report, const Report& other) noexcept {
-  report.count += other.count;
-  report.nan += other.nan;
-  report.overflow += other.overflow;
-  report.underflow += other.underflow;
-  report.inexact += other.inexact;
-}
-
 }  // namespace
 
 Collation::Collation(std::span<const TensorView> samples, DType dtype, const CollateOptions& options,
@@ -272,7 +264,7 @@ Batch Collation::batch(const MutableView& destination) const noexcept {
 void Collation::run(const MutableView& destination, bool writes, bool counts) {
   if (row_ == 0) return;
   const Tally tally = batch_pass(*kernels_, batch(destination), writes, counts);
-  if (options_.cast.report != nullptr) add_counts(*options_.cast.report, tally.report);
+  if (options_.cast.report != nullptr) *options_.cast.report += tally.report;
   if (tally.losses == 0) return;
   const std::int64_t index = tally.first_loss / row_;
   const TensorView& sample = samples_[static_cast<std::size_t>(index)];

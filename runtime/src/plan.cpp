@@ -33,10 +33,13 @@ bool has_fractional_strides(const TensorView& view) noexcept {
   return false;
 }
 
-// Whether the axes are moved, or their order asked for where memory is not in it: the result is row-major then.
+bool moves_axes(const Question& q) { return detail::Permutation(q.wish.options, q.source.shape.size()).moves(); }
+
+// Whether an order of the axes is asked for in which the memory is not: the result is row-major then.
 bool permutes(const Question& q) {
   const detail::Permutation permutation(q.wish.options, q.source.shape.size());
-  return permutation.is_given() && (permutation.moves() || !is_contiguous(q.source));
+  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  return permutation.is_given() && !is_contiguous(permutation.arranged(q.source, geometry));
 }
 
 // What a pass does besides reading and writing dtypes.
@@ -44,7 +47,7 @@ std::string extras(const Question& q) {
   const CastOptions& options = q.wish.options;
   std::string text;
   const auto add = [&](const std::string& what) { text += (text.empty() ? "" : ", ") + what; };
-  if (permutes(q)) add("permute " + detail::tuple_text(*options.permute));
+  if (permutes(q) || moves_axes(q)) add("permute " + detail::tuple_text(*options.permute));
   if (options.is_affine()) add("affine" + (options.axis ? " along axis " + std::to_string(*options.axis) : ""));
   if (options.rounding == Rounding::stochastic && q.to != q.source.dtype) add("stochastic");
   return text;
@@ -217,7 +220,7 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
   const std::uint64_t read = storage_bytes(count, plan.from, source.padded);
   const auto push = [&](StepKind kind, std::uint64_t bytes_read, std::uint64_t bytes_written) {
     plan.steps.push_back({kind, plan.from, kind == StepKind::cast ? plan.to : plan.from, bytes_read, bytes_written,
-                          kind == StepKind::cast || kind == StepKind::copy ? extras(question) : std::string()});
+                          kind == StepKind::resolve ? std::string() : extras(question)});
     plan.bytes_read = add(plan.bytes_read, bytes_read);
     plan.bytes_written = add(plan.bytes_written, bytes_written);
   };
@@ -229,7 +232,7 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
   if (resolve) push(StepKind::resolve, read, read);
   if (plan.to != plan.from || affine) {
     push(StepKind::cast, read, storage_bytes(count, plan.to, false));
-  } else if (!resolve || wish.into_out || permutes(question)) {
+  } else if (!resolve || wish.into_out || permutes(question) || moves_axes(question)) {
     push(StepKind::copy, read, read);
   }
   return plan;

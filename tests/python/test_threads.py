@@ -291,7 +291,8 @@ def test_small_stacks(fork_python: Callable[[str], Finished], size: int) -> None
         wanted = [values(call(x)) for x in (square, large) for call in calls]
         made = []
         threading.stack_size(SIZE)
-        thread = threading.Thread(target=lambda: made.extend(values(call(x)) for x in (square, large) for call in calls))
+        both = (square, large)
+        thread = threading.Thread(target=lambda: made.extend(values(call(x)) for x in both for call in calls))
         thread.start()
         thread.join()
         print(made == wanted)

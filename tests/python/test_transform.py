@@ -166,6 +166,196 @@ def test_misuse(keywords: dict[str, Any], error: type[Exception], message: str) 
         halfway.to_torch(np.zeros((2, 3), np.float32), "float16", **keywords)
 
 
+TINY = np.float32(2.0**-140)  # no normal number of float32
+
+
+def numbers(*values: float) -> list[Any]:
+    """The same numbers as whatever may stand for scale= or shift=."""
+    single = np.array(values, np.float32)
+    tensor = torch.from_numpy(single.copy())
+    return [
+        list(values),
+        tuple(single),
+        [values[0], *(torch.tensor(value) for value in values[1:])],
+        single,
+        single.astype(np.float64),
+        single.astype(">f4"),
+        np.repeat(single, 2)[::2],
+        tensor,
+        tensor.double().requires_grad_(),
+        halfway.from_dlpack(single.copy()),
+    ]
+
+
+def test_where_numbers_come_from() -> None:
+    for scale in numbers(0.5, -3.0, 1e-30):
+        recipe = halfway.Cast("f4", scale=scale, axis=0)
+        assert isinstance(recipe.scale, tuple)
+        assert np.array_equal(np.float32(recipe.scale), np.float32([0.5, -3.0, 1e-30]))
+    halves = torch.tensor([0.5, 2.0], dtype=torch.bfloat16)
+    assert halfway.Cast("f4", scale=halves, axis=0).scale == (0.5, 2.0)
+    assert halfway.Cast("f4", scale=halves[1]).scale == 2.0
+    assert halfway.Cast("f4", scale=ml_dtypes.bfloat16(0.5)).scale == 0.5
+    assert halfway.Cast("f4", scale=halfway.to_numpy(halves), axis=0).scale == (0.5, 2.0)
+    assert halfway.Cast("f4", scale=range(3), axis=0).scale == (0.0, 1.0, 2.0)
+    assert halfway.Cast("f4", scale=Fraction(1, 4), shift=np.int8(-3)).scale == 0.25
+    assert halfway.Cast("f8", scale=2**64, shift=[2**63, 10**300], axis=0).scale == 2.0**64
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_any_floating_point_mode_gives_the_same_bits(dtype: str) -> None:
+    """Frameworks flush what is subnormal: not what we are given."""
+    x = np.array([[2.0**100, 2.0**120, -1.0]], np.float32)
+    scales = [TINY, np.array(TINY), torch.tensor(TINY), float(TINY)]
+    along = [np.full(3, TINY), torch.full((3,), float(TINY)), [TINY] * 3, np.full(3, TINY).astype(">f4")]
+    expected = halfway.to_numpy(x.astype(np.float64) * 2.0**-140, dtype)
+    assert torch.set_flush_denormal(True)
+    try:
+        for scale in scales:
+            made = halfway.to_numpy(x, dtype, scale=scale)
+            collated = halfway.collate([x], dtype, to="numpy", scale=scale)
+            assert made.tobytes() == collated.tobytes() == expected.tobytes()
+        for scale in along:
+            made = halfway.to_numpy(x, dtype, scale=scale, axis=1)
+            assert made.tobytes() == expected.tobytes()
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("source", ["float32", "uint8", "bfloat16", "int16"])
+def test_numbers_that_float32_cannot_hold(source: str) -> None:
+    x = halfway.to_numpy(np.zeros((2, 3), np.float32), source, casting="unsafe")
+    for keywords, words in (
+        ({"scale": 1e39}, "scale=1e+39"),
+        ({"shift": -1e300}, "shift=-1e+300"),
+        ({"scale": [1.0, 2.0, 4e38], "axis": 1}, "scale[2]=4e+38"),
+    ):
+        for call in (halfway.cast, halfway.to_torch, halfway.explain, halfway.collate):
+            with pytest.raises(ValueError, match="exceeds float32, in which " + source) as caught:
+                call([x] if call is halfway.collate else x, "bf16", **keywords)
+            assert words in str(caught.value)
+        out = np.ones((2, 3), np.float32)
+        with pytest.raises(ValueError, match="exceeds float32"):
+            halfway.to_numpy(x, out=out, casting="unsafe", **keywords)
+        assert (out == 1).all()
+        halfway.Cast("bf16", **keywords)  # some sources are computed in float64
+        assert halfway.cast(np.zeros((2, 3)), "f8", **keywords).dtype == np.float64
+    largest = float.fromhex("0x1.fffffefffffffp127")
+    assert not halfway.cast(x, "f4", scale=largest, casting="unsafe").any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "error", "message"),
+    [
+        (("bf16",), {"permute": (0, 0)}, ValueError, "axis 0 twice"),
+        (("bf16",), {"permute": (0, 5), "scale": 2}, ValueError, "axis 5"),
+        (("bf16",), {"permute": (0, 1), "scale": [1, 2], "axis": 3}, ValueError, "axis=3 is none of the 2 axes"),
+        (("bf16",), {"permute": (0, 1), "scale": [1, 2], "axis": -3}, ValueError, "axis=-3 is none of the 2 axes"),
+        (("bf16",), {"permute": {1, 0}}, TypeError, "permute must be a sequence of axes, not set"),
+        (("bf16",), {"permute": {1: 2, 0: 1}}, TypeError, "permute must be a sequence of axes, not dict"),
+        (("c8",), {"scale": 2}, ValueError, "real dtypes, not complex64"),
+        (("int4",), {"shift": 2}, ValueError, "int4"),
+        (("bf16",), {"scale": 10**400}, ValueError, "scale is too large"),
+        (("bf16",), {"scale": [1, -(10**400)], "axis": 0}, ValueError, "scale is too large"),
+        (("bf16",), {"scale": np.ma.masked_array([1.0, 2.0], [0, 1]), "axis": 0}, ValueError, "scale: a masked array"),
+        (("bf16",), {"scale": torch.tensor([True])}, TypeError, "scale must be a number"),
+        (("bf16",), {"scale": torch.tensor(1j)}, TypeError, "scale must be a number"),
+        (("bf16",), {"scale": [1, "2"], "axis": 0}, TypeError, "scale must be a number"),
+        (("bf16",), {"scale": np.array(["2"])}, TypeError, "scale must be a number"),
+        (("bf16",), {"scale": [[1, 2], [3, 4]], "axis": 0}, ValueError, "2 dimensions"),
+        (("bf16",), {"scale": torch.ones(2, 2, 2), "axis": 0}, ValueError, "3 dimensions"),
+        ((halfway.Cast("bf16"),), {}, TypeError, "dtype or a Python type, not halfway.Cast"),
+        ((None,), {}, TypeError, "dtype or a Python type, not NoneType"),
+    ],
+)
+def test_a_recipe_that_fits_no_source(
+    arguments: tuple[Any], keywords: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        halfway.Cast(*arguments, **keywords)
+
+
+def test_where_a_recipe_may_stand_is_said() -> None:
+    with pytest.raises(TypeError, match=r"a Python type or a halfway\.Cast, not list"):
+        halfway.to_torch(np.zeros(2), [])
+    pixels = np.zeros((1, 2, 2, 3), np.uint8)
+    for dtype, name in ((halfway.Cast("bf16"), "halfway.Cast"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"or a Python type, not {name}"):
+            halfway.images(pixels, 0.5, 0.5, dtype)
+
+
+def test_zeros_of_either_sign_are_two() -> None:
+    plus, minus = halfway.Cast("f4", shift=0.0), halfway.Cast("f4", shift=-0.0)
+    assert plus != minus
+    assert len({plus, minus, halfway.Cast("f4", shift=0)}) == 2
+    x = np.array([-0.0], np.float32)
+    assert not np.signbit(halfway.cast(x, plus))[0]
+    assert np.signbit(halfway.cast(x, minus))[0]
+    assert halfway.Cast("f4", scale=[0.0], axis=0) != halfway.Cast("f4", scale=[-0.0], axis=0)
+    assert pickle.loads(pickle.dumps(minus)) == minus
+    assert hash(pickle.loads(pickle.dumps(minus))) == hash(minus)
+
+
+def test_nan_is_counted_in_the_result_of_scale_and_shift() -> None:
+    report = halfway.Report()
+    halfway.cast(np.array([np.inf, np.nan, 1.0], np.float32), "f4", scale=0.0, report=report)
+    assert report.nan == 2
+
+
+def test_what_permute_turns_back_is_not_copied() -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    frozen = x.T.view()
+    frozen.flags.writeable = False
+    for source, permute in (
+        (x.T, (1, 0)),
+        (x, (0, 1)),
+        (x[:1], (1, 0)),
+        (np.zeros((0, 3)), (1, 0)),
+        (x.reshape(2, 3, 1).transpose(2, 1, 0), (2, 1, 0)),
+        (x.T.astype(">f4", order="K"), (1, 0)),
+        (frozen, (1, 0)),
+        (torch.from_numpy(x).T, (-1, 0)),
+        (torch.zeros(1, 3, 1), (1, 2, 0)),
+        (halfway.from_dlpack(x.T), (1, 0)),
+        (torch.zeros(2, 3).bfloat16().T, (1, 0)),
+    ):
+        for function, to in ((halfway.to_numpy, "numpy"), (halfway.to_torch, "torch")):
+            swapped = isinstance(source, np.ndarray) and not source.dtype.isnative
+            if to == "torch" and (swapped or source is frozen):
+                continue
+            plan = halfway.explain(source, to=to, permute=permute)
+            assert plan.zero_copy, (source, to)
+            assert plan.reasons == ()
+            made: Any = function(source, permute=permute, copy=False)
+            assert tuple(made.shape) == plan.result_shape
+            values = halfway.to_numpy(source)
+            assert np.array_equal(halfway.to_numpy(made), values.transpose(permute))
+            if to == "numpy":
+                assert made.flags.c_contiguous
+                assert made.flags.writeable == (source is not frozen)
+                assert made.dtype == values.dtype
+                assert not values.size or np.shares_memory(made, values)
+            else:
+                assert made.is_contiguous()
+                assert not values.size or made.data_ptr() == values.ctypes.data
+    locked = halfway.to_numpy(torch.from_numpy(x).T, permute=(1, 0), copy=False, lock_storage=True)
+    assert np.shares_memory(locked, x)
+    assert (locked == x).all()
+    step = halfway.explain(x.T, to="numpy", permute=(1, 0)).steps[0]
+    assert (step.kind, step.how) == ("alias", "permute (1, 0)")
+    # what else keeps it from being the same memory
+    moved = halfway.to_numpy(x.T, permute=(1, 0), copy=True)
+    assert not np.shares_memory(moved, x)
+    assert halfway.explain(x.T, "f2", permute=(1, 0)).reasons == ("dtype",)
+    lazy = torch.complex(torch.ones(2, 3), torch.ones(2, 3)).T.conj()
+    assert (halfway.to_numpy(lazy, permute=(1, 0)) == (1 - 1j)).all()
+    assert halfway.to_numpy(lazy, permute=(1, 0)).flags.c_contiguous
+    for source, permute in ((x, (1, 0)), (x[:, ::2], (0, 1)), (x.T, (0, 1))):
+        with pytest.raises(halfway.ExchangeError) as caught:
+            halfway.to_numpy(source, permute=permute, copy=False)
+        assert caught.value.reasons == ("permute",)
+
+
 def test_dtypes_that_are_refused() -> None:
     with pytest.raises(ValueError, match="targets of floats"):
         halfway.Cast("int8", rounding="stochastic", seed=1)
@@ -227,11 +417,28 @@ def test_images_are_what_they_are_said_to_be() -> None:
         ({"batch": np.zeros((2, 3), np.uint8)}, ValueError, "does not fit"),
         ({"mean": (1, 2)}, ValueError, "mean has shape"),
         ({"std": (1, 0, 1)}, ValueError, "not zero"),
+        ({"std": 1e-42}, ValueError, "std is too small"),
+        ({"std": 1e-310}, ValueError, "std is too small"),
+        ({"mean": 1e30, "std": 1e-30}, ValueError, "std is too small"),
+        ({"std": np.ma.masked_array([1.0, 2.0, 3.0], [0, 0, 1])}, ValueError, "masked"),
+        ({"layout": "nhwc->nchw"}, ValueError, "letters are upper-case"),
     ],
 )
 def test_images_misused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         halfway.images(**({"batch": np.zeros((1, 2, 2, 3), np.uint8), "mean": 0.5, "std": 0.5} | arguments))
+
+
+def test_images_take_numbers_of_any_library() -> None:
+    batch = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(1, 2, 2, 3)
+    expected = halfway.images(batch, (0.5, 0.25, 0.75), (0.5, 0.25, 2.0))
+    mean, std = torch.tensor([0.5, 0.25, 0.75]).bfloat16(), torch.tensor([0.5, 0.25, 2.0])
+    for made in (
+        halfway.images(batch, mean, std),
+        halfway.images(batch, halfway.to_numpy(mean), std.half().requires_grad_()),
+        halfway.images(batch, [0.5, 0.25, 0.75], halfway.from_dlpack(std)),
+    ):
+        assert torch.equal(made, expected)
 
 
 # --- stochastic rounding

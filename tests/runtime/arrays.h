@@ -150,7 +150,7 @@ inline Array random_layout(Random& random, DType dtype, const std::vector<std::i
 }
 
 inline std::vector<std::int64_t> random_shape(Random& random, std::int64_t most_elements) {
-  std::vector<std::int64_t> shape(random() % 7);
+  std::vector<std::int64_t> shape(random() % 9);
   std::int64_t left = most_elements;
   for (std::int64_t& dim : shape) {
     const auto most = static_cast<std::uint64_t>(random() % 3 == 0 ? left : std::min<std::int64_t>(left, 7));

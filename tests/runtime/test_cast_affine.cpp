@@ -10,6 +10,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "arrays.h"
@@ -421,6 +422,12 @@ BOOST_AUTO_TEST_CASE(multiply_add_in_double_rounds_once) {
   BOOST_TEST(std::isnan(halfway::convert::multiply_add_in_double(infinity, 0.0F, 1.0F)));
   BOOST_TEST(std::signbit(halfway::convert::multiply_add_in_double(-0.0F, 2.0F, -0.0F)));
 }
+
+// Numbers along an axis are borrowed: a temporary would be gone before they are read.
+static_assert(std::is_convertible_v<std::vector<double>&, Coefficients>);
+static_assert(std::is_convertible_v<const std::vector<double>&, Coefficients>);
+static_assert(!std::is_constructible_v<Coefficients, std::vector<double>>);
+static_assert(!std::is_constructible_v<Coefficients, const std::vector<double>>);
 
 BOOST_AUTO_TEST_CASE(a_missing_part_changes_nothing) {
   const std::vector<float> values{-0.0F, 0.0F, 1.0F, -2.5F};

@@ -510,6 +510,55 @@ BOOST_AUTO_TEST_CASE(explains_zero_copy) {
              "  alias     float32, the same memory");
 }
 
+// "The result of permute is row-major": memory that already is, with its axes in that order, needs no pass.
+BOOST_AUTO_TEST_CASE(axes_that_are_turned_back_need_no_copy) {
+  const std::array<std::int64_t, 3> swapped{2, 1, 0};
+  const std::array<std::int64_t, 3> straight{0, 1, 2};
+  struct Case {
+    std::array<std::int64_t, 3> shape;
+    std::array<std::int64_t, 3> strides;
+    std::span<const std::int64_t> permute;
+    bool zero_copy;
+    std::string how{};
+  };
+  const std::array<Case, 7> cases{
+      Case{{4, 3, 2}, {1, 4, 12}, swapped, true, "permute (2, 1, 0)"},
+      Case{{4, 3, 2}, {6, 2, 1}, swapped, false, "permute (2, 1, 0)"},
+      Case{{4, 3, 2}, {6, 2, 1}, straight, true, ""},
+      Case{{4, 3, 2}, {1, 4, 12}, straight, false, "permute (0, 1, 2)"},
+      Case{{1, 3, 1}, {99, 1, -7}, swapped, true, "permute (2, 1, 0)"},
+      Case{{0, 3, 2}, {5, 5, 5}, swapped, true, "permute (2, 1, 0)"},
+      Case{{4, 3, 2}, {0, 4, 12}, swapped, false, "permute (2, 1, 0)"},
+  };
+  const std::array<float, 24> memory{};
+  for (const Case& c : cases) {
+    const TensorView view{
+        .data = memory.data(), .dtype = halfway::float32, .shape = c.shape, .strides = c.strides, .readonly = false};
+    Wish wish;
+    wish.target = targets()[1];
+    wish.options.permute = c.permute;
+    const Plan made = halfway::plan(view, {}, wish);
+    BOOST_TEST(made.zero_copy == c.zero_copy);
+    BOOST_TEST((made.reasons == (c.zero_copy ? std::vector<Reason>{} : std::vector<Reason>{Reason::permute})));
+    BOOST_TEST_REQUIRE(made.steps.size() == 1U);
+    BOOST_TEST((made.steps[0].kind == (c.zero_copy ? StepKind::alias : StepKind::copy)));
+    BOOST_TEST(made.steps[0].how == c.how);
+    wish.copy = Copy::never;
+    if (c.zero_copy) {
+      BOOST_TEST(halfway::plan(view, {}, wish).zero_copy);
+    } else {
+      BOOST_CHECK_EXCEPTION((void)halfway::plan(view, {}, wish), Error,
+                            [](const Error& error) { return error.reason() == Reason::permute; });
+    }
+    // What torch resolves lies as torch likes it.
+    wish.copy = Copy::if_needed;
+    SourceTraits lazy;
+    lazy.conj = true;
+    const Plan resolved = halfway::plan(view, lazy, wish);
+    BOOST_TEST(resolved.steps.size() == (c.how.empty() ? 1U : 2U));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(explains_two_passes) {
   Question question;
   question.set(halfway::complex64, {});

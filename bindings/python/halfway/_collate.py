@@ -253,6 +253,11 @@ def _at_array(choice: Any, path: str, argument: str) -> Any:
     """What is chosen for an array: for all kinds, or a tuple of one for each."""
     if isinstance(choice, Mapping):
         for key in choice:
+            if isinstance(key, type) and key not in KINDS:
+                raise ValueError(
+                    f"{argument}= has the key {key.__name__}: classes that choose by the kind of the values are bool, "
+                    "int, float and complex"
+                )
             if key not in KINDS:
                 raise ValueError(
                     f"{argument}= has the key {key!r}, but samples[0]{path} is no container; "

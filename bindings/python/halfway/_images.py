@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias
 
 import numpy as np
 
-from ._core import Cast, Report, from_dlpack, to_torch
+from ._core import Cast, Report, from_dlpack, to_numpy, to_torch
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["images"]
 
-_Channels: TypeAlias = "SupportsFloat | Sequence[SupportsFloat] | NDArray[Any]"
+_Channels: TypeAlias = "SupportsFloat | Sequence[SupportsFloat] | NDArray[Any] | torch.Tensor"
 
 
 def _parse_layout(layout: str) -> tuple[str, str]:
@@ -25,15 +25,24 @@ def _parse_layout(layout: str) -> tuple[str, str]:
     before, arrow, after = layout.partition("->")
     before, after = before.strip(), after.strip() if arrow else before.strip()
     if "C" not in before or len(set(before)) != len(before) or sorted(before) != sorted(after):
-        raise ValueError(f"layout={layout!r} is not two orders of the same axes, one of them C, such as 'NHWC->NCHW'")
+        case = "; letters are upper-case" if layout != layout.upper() else ""
+        raise ValueError(
+            f"layout={layout!r} is not two orders of the same axes, one of them C, such as 'NHWC->NCHW'{case}"
+        )
     return before, after
 
 
 def _per_channel(values: _Channels, name: str, channels: int) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
+    # an array of any library, in any floating-point mode, or what NumPy makes one of
+    given: Any = values
+    array = to_numpy(given, np.float64) if hasattr(given, "dtype") else np.asarray(given, dtype=np.float64)
     if array.ndim > 1 or array.size not in (1, channels):
         raise ValueError(f"{name} has shape {array.shape}, but the images have {channels} channels")
     return np.broadcast_to(array, (channels,))
+
+
+def _fits_float32(values: NDArray[np.float64]) -> bool:
+    return bool((np.abs(values) < float.fromhex("0x1.ffffffp127")).all())  # what rounds to infinity
 
 
 def images(
@@ -72,7 +81,8 @@ def images(
 
     Raises:
         TypeError: the batch is not of uint8.
-        ValueError: the layout does not fit, mean or std do not fit the channels, a std is zero.
+        ValueError: the layout does not fit, mean or std do not fit the channels, a std is zero or so small that a
+            quotient exceeds float32.
         ExchangeError, CastError: as to_torch.
 
     Example:
@@ -101,13 +111,20 @@ def images(
     deviations = _per_channel(std, "std", shape[axis])
     if not (np.isfinite(means).all() and np.isfinite(deviations).all() and (deviations != 0).all()):
         raise ValueError("mean and std must be finite, and std not zero")
+    with np.errstate(all="ignore"):
+        scale = 1.0 / (255.0 * deviations)
+        shift = -means / deviations
+    if not (_fits_float32(scale) and _fits_float32(shift)):
+        raise ValueError(
+            "std is too small: 1 / (255 * std) and mean / std have to be numbers of float32, in which uint8 is computed"
+        )
     recipe = Cast(
         dtype,
         overflow=overflow,
         rounding=rounding,
         seed=seed,
-        scale=1.0 / (255.0 * deviations),
-        shift=-means / deviations,
+        scale=scale,
+        shift=shift,
         axis=axis,
         permute=[before.index(letter) for letter in after] if before != after else None,
     )

@@ -138,7 +138,7 @@ void read_recipe(Call& call) {
       arguments.options.overflow = recipe->overflow;
       arguments.extras = recipe->extras;
     } else {
-      arguments.dtype = parse_dtype(call.dtype);
+      arguments.dtype = parse_dtype(call.dtype, /*or_cast=*/true);
     }
   }
   if (call.casting != nullptr) {

@@ -151,8 +151,7 @@ class Batch {
           "dtype=" + to_string(*dtype) + " was asked for, but out" + samples_.path() + " is " + to_string(dtype_),
           "leave dtype unset: out's own is the default");
     }
-    destination_.emplace(MutableView{const_cast<void*>(view.data), view.dtype, view.device, view.shape, view.strides,
-                                     view.readonly, view.swapped, view.strides_in_bytes, view.padded});
+    destination_.emplace(writable(view));
   }
 
   void require_target() const {

@@ -233,13 +233,15 @@ Args:
     seed: of stochastic rounding, 0 to 2**64 - 1. The same seed gives the same bits, on every machine.
     scale, shift: the target gets x * scale + shift, rounded once to float32 (to float64 for sources that float32
         does not hold: float64, integers of 32 and 64 bits) and once to the dtype; integer targets round to nearest
-        even. A number, or a sequence or array of one number for each index along `axis`. Complex dtypes have none.
+        even. A number, or a sequence or array (of any library) of one number for each index along `axis`. Complex
+        dtypes have none.
     axis: the axis of the *source* that a scale or shift with more than one number goes along; negative: from the end.
-    permute: the result's axes in terms of the source's, as in numpy.transpose. The result is row-major then.
+    permute: the result's axes in terms of the source's, as in numpy.transpose. The result is row-major then; nothing
+        is copied for it where the memory already is.
 
 Raises:
-    ExchangeError: the dtype cannot be exchanged.
-    TypeError, ValueError: wrong arguments.
+    ExchangeError: the dtype cannot be exchanged, or permute names an axis twice or one that it has not.
+    TypeError, ValueError: wrong arguments, or ones that fit no source together.
 
 Example:
     >>> import numpy as np, halfway
@@ -264,7 +266,8 @@ See the class.
 inline constexpr const char* report =
     R"doc(What a cast lost, counted in the same pass. A report that is used again starts from zero.
 
-A complex element counts once in each column that either part sets.
+A complex element counts once in each column that either part sets. With scale or shift, all columns speak of the
+result of the multiply-add: a NaN that it makes counts, too.
 
 Example:
     >>> import numpy as np, halfway

@@ -6,6 +6,7 @@
 
 #include "arguments.h"
 #include "box.h"
+#include "cast/permutation.h"
 #include "docs.h"
 #include "exchange_fast.h"
 #include "libraries.h"
@@ -86,12 +87,8 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool keep_ca
 }
 
 PyObject* write_into_out(Exchange& exchange) {
-  Source& out = *exchange.out;
-  const TensorView& view = out.view;
-  const MutableView destination{
-      const_cast<void*>(view.data), view.dtype, view.device, view.shape, view.strides, view.readonly, view.swapped,
-      view.strides_in_bytes,        view.padded};
-  move_into(exchange.source.view, destination, exchange.arguments.options);
+  const Source& out = *exchange.out;
+  move_into(exchange.source.view, writable(out.view), exchange.arguments.options);
   if (out.library == &torch_library()) {
     mark_written(torch(), exchange.arguments.out);
   }
@@ -145,9 +142,14 @@ PyObject* execute(Exchange& exchange) {
         break;
     }
   }
+  const detail::Permutation permutation(exchange.arguments.options, exchange.source.view.shape.size());
   if (exchange.arguments.lock_storage && exchange.source.library == &torch_library() &&
       exchange.target == &numpy_library()) {
-    return lock_and_alias(exchange);
+    Ref array = Ref::steal(lock_and_alias(exchange));
+    return permutation.moves() ? permuted_array(array.get(), permutation).release() : array.release();
+  }
+  if (permutation.moves()) {
+    exchange.source = permuted(exchange.source, permutation);
   }
   return exchange.target->alias(exchange.source, exchange.plan);
 }

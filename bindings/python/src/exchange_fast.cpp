@@ -105,10 +105,7 @@ PyObject* write_into_out(const PlainCall& call, Kind out_kind, const TorchApi* a
   if (out.readonly || !std::equal(x.shape.begin(), x.shape.end(), out.shape.begin(), out.shape.end())) {
     return nullptr;
   }
-  move_into(x,
-            {const_cast<void*>(out.data), out.dtype, out.device, out.shape, out.strides, false, out.swapped,
-             out.strides_in_bytes, out.padded},
-            options);
+  move_into(x, writable(out), options);
   if (out_kind == Kind::torch) {
     mark_written(*api, call.out);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <vector>
 
 #include "box.h"
 #include "capsule.h"
@@ -329,6 +330,34 @@ Source open_out(const Library& target, PyObject* object, const std::string& name
     throw Error(Reason::readonly, name + " is read-only", "pass a writable array");
   }
   return out;
+}
+
+Ref permuted_array(PyObject* array, const detail::Permutation& permutation) {
+  auto* given = reinterpret_cast<PyArrayObject*>(array);
+  std::array<npy_intp, max_ndim> axes;  // NOLINT(cppcoreguidelines-pro-type-member-init): ndim of them are read
+  const int ndim = PyArray_NDIM(given);
+  for (int i = 0; i < ndim; ++i) {
+    axes[static_cast<std::size_t>(i)] = static_cast<npy_intp>(permutation.source_axis(static_cast<std::size_t>(i)));
+  }
+  PyArray_Dims order{axes.data(), ndim};
+  return checked(PyArray_Transpose(given, &order));
+}
+
+Source permuted(Source& source, const detail::Permutation& permutation) {
+  if (source.library == &numpy_library()) {
+    // stays NumPy's: its byte orders and strides are more than a box can say
+    return open_array(permuted_array(source.object.get(), permutation).get());
+  }
+  detail::Box* box = box_of(source);
+  DLTensor& tensor = box->tensor();
+  const std::vector<std::int64_t> shape(tensor.shape, tensor.shape + tensor.ndim);
+  const std::vector<std::int64_t> strides(tensor.strides, tensor.strides + tensor.ndim);
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    tensor.shape[i] = shape[permutation.source_axis(i)];
+    tensor.strides[i] = strides[permutation.source_axis(i)];
+  }
+  normalise_strides(tensor);
+  return source_of(detail::Box::wrap(box));
 }
 
 detail::Box* box_of_array(PyObject* array, const TensorView& view) {

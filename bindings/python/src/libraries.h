@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "cast/permutation.h"
 #include "halfway/plan.h"
 #include "halfway/tensor.h"
 #include "py.h"
@@ -53,6 +54,12 @@ struct Library {
 // Opens an array to write into; `name` is what messages call it.
 // throws: Error (requires_grad, conj, neg, readonly; as `open` of the library), PythonError (TypeError: not its array)
 [[nodiscard]] Source open_out(const Library& target, PyObject* object, const std::string& name = "out");
+
+// The source's memory with its axes in another order, which `alias` turns into an array. throws Error, PythonError
+[[nodiscard]] Source permuted(Source& source, const detail::Permutation& permutation);
+
+// A view of an ndarray with its axes in another order. throws PythonError
+[[nodiscard]] Ref permuted_array(PyObject* array, const detail::Permutation& permutation);
 
 // A box for NumPy's memory that owns a reference to the array, in DLPack's terms: whole-element strides, those of
 // dimensions of size one and of empty arrays made row-major. Requires: strides are whole elements.

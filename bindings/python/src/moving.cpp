@@ -51,12 +51,7 @@ PyObject* move_to_fresh_array(const TensorView& source, DType dtype, const CastO
     const Ref array = Ref::steal(new_array(options.permute ? std::span(permuted) : source.shape, dtype));
     if (array) {
       const TensorView view = view_of_array(reinterpret_cast<PyArrayObject*>(array.get()));
-      const MutableView fresh{.data = const_cast<void*>(view.data),
-                              .dtype = dtype,
-                              .shape = view.shape,
-                              .strides = view.strides,
-                              .strides_in_bytes = true};
-      move_into(source, fresh, options);
+      move_into(source, writable(view), options);
       return Ref::borrow(array.get()).release();
     }
   }

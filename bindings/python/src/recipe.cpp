@@ -10,8 +10,11 @@
 #include <string_view>
 #include <utility>
 
+#include "cast/permutation.h"
+#include "cast/transform.h"
 #include "docs.h"
 #include "numpy_api.h"
+#include "text.h"
 #include "torch_api.h"
 
 namespace halfway::python {
@@ -82,16 +85,29 @@ DType parse_name(PyObject* name) {
   return parse_descr(reinterpret_cast<PyArray_Descr*>(owned.get()));
 }
 
+// What fits no source, whatever its shape and dtype. throws: Error (permute, unsupported_dtype), PythonError
+void require_consistent(const Extras& extras, DType dtype) {
+  CastOptions options;
+  apply(extras, options);
+  detail::require_transformable(dtype, options);
+  if (!extras.permute) {
+    return;
+  }
+  const auto ndim = static_cast<std::int64_t>(extras.permute->size());
+  const detail::Permutation permutation(options, extras.permute->size());
+  if (extras.axis && (*extras.axis < -ndim || *extras.axis >= ndim)) {
+    throw_value_error("axis=" + std::to_string(*extras.axis) + " is none of the " + std::to_string(ndim) +
+                      " axes that permute=" + detail::tuple_text(*extras.permute) + " names");
+  }
+}
+
 // Python object -> Recipe fields, shared by Cast() and the pickle.
 Recipe make_recipe(const py::object& dtype, const py::object& casting, const py::object& overflow,
                    const ExtraObjects& extras) {
-  Recipe recipe{parse_dtype(dtype.ptr()), parse_casting(casting.ptr()), parse_overflow(overflow.ptr()),
-                parse_extras(extras)};
-  if (recipe.extras != nullptr && recipe.extras->rounding == Rounding::stochastic) {
-    const DTypeInfo* const row = find(recipe.dtype);
-    if (row == nullptr || row->format == nullptr) {
-      throw_value_error("rounding='stochastic' is for targets of floats, not " + to_string(recipe.dtype));
-    }
+  Recipe recipe{parse_dtype(dtype.ptr(), /*or_cast=*/false), parse_casting(casting.ptr()),
+                parse_overflow(overflow.ptr()), parse_extras(extras)};
+  if (recipe.extras != nullptr) {
+    require_consistent(*recipe.extras, recipe.dtype);
   }
   return recipe;
 }
@@ -230,7 +246,9 @@ std::uint64_t parse_seed(PyObject* object) {
 }
 
 std::vector<std::int64_t> parse_permute(PyObject* object) {
-  const Ref axes = PyUnicode_Check(object) ? Ref{} : Ref::steal(PySequence_Fast(object, ""));
+  // not of any iterable: a set has no order
+  const bool is_sequence = PySequence_Check(object) != 0 && !PyUnicode_Check(object) && !PyBytes_Check(object);
+  const Ref axes = is_sequence ? Ref::steal(PySequence_Fast(object, "")) : Ref{};
   if (!axes) {
     PyErr_Clear();
     throw_type_error(std::string("permute must be a sequence of axes, not ") + Py_TYPE(object)->tp_name);
@@ -242,37 +260,8 @@ std::vector<std::int64_t> parse_permute(PyObject* object) {
   return result;
 }
 
-// A number, or a sequence or array of numbers.
-OwnCoefficients parse_coefficients(PyObject* object, const char* name) {
-  const auto refuse = [&]() {
-    throw_type_error(std::string(name) + " must be a number or one number for each index of an axis, not " +
-                     Py_TYPE(object)->tp_name);
-  };
-  const Ref given = Ref::steal(PyArray_FROM_O(object));
-  if (!given) {
-    PyErr_Clear();
-    refuse();
-  }
-  auto* array = reinterpret_cast<PyArrayObject*>(given.get());
-  const int type = PyArray_TYPE(array);
-  const std::optional<DType> dtype = dtype_of(PyArray_DESCR(array));
-  const bool is_number = dtype && find(*dtype) != nullptr && find(*dtype)->castable && type != NPY_BOOL &&
-                         dtype->code != static_cast<std::uint8_t>(TypeCode::complex);
-  if (!is_number && !(PyArray_SIZE(array) == 0 && type == NPY_DOUBLE)) {
-    refuse();
-  }
-  if (PyArray_NDIM(array) > 1) {
-    throw_value_error(std::string(name) + " has " + std::to_string(PyArray_NDIM(array)) +
-                      " dimensions: a number, or one number for each index of an axis");
-  }
-  const Ref doubles =
-      checked(PyArray_FROMANY(given.get(), NPY_DOUBLE, 0, 1, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST));
-  const auto* values = static_cast<const double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(doubles.get())));
-  return {PyArray_NDIM(array) == 1, std::vector<double>(values, values + PyArray_SIZE(array))};
-}
-
 // A dtype from any object, read anew.
-DType read_dtype(PyObject* object) {
+DType read_dtype(PyObject* object, bool or_cast) {
   if (PyUnicode_Check(object)) {
     return parse_name(object);
   }
@@ -298,9 +287,9 @@ DType read_dtype(PyObject* object) {
     }
     PyErr_Clear();
   }
-  throw_type_error(
-      "dtype must be a name, a NumPy, torch or ml_dtypes dtype, a Python type or a halfway.Cast, not " +
-      std::string(PyType_Check(object) ? reinterpret_cast<PyTypeObject*>(object)->tp_name : Py_TYPE(object)->tp_name));
+  const auto* type = PyType_Check(object) ? reinterpret_cast<PyTypeObject*>(object) : Py_TYPE(object);
+  throw_type_error(std::string("dtype must be a name, a NumPy, torch or ml_dtypes dtype") +
+                   (or_cast ? ", a Python type or a halfway.Cast" : " or a Python type") + ", not " + type->tp_name);
 }
 
 // Objects that were read before, by address: each slot owns a reference, so that an address stays the object's.
@@ -337,22 +326,17 @@ const DType* known_dtype(PyObject* object) noexcept {
   return known.object == object ? &known.dtype : nullptr;
 }
 
-DType parse_dtype(PyObject* object) {
+DType parse_dtype(PyObject* object, bool or_cast) {
   if (const DType* known = known_dtype(object); known != nullptr) {
     return *known;
   }
-  const DType dtype = read_dtype(object);
+  const DType dtype = read_dtype(object, or_cast);
   if (is_lasting(object, dtype)) {
     KnownDType& slot = slot_of(object);
     const Ref forgotten = Ref::steal(slot.object);  // let go of when the slot is whole again
     slot = {Ref::borrow(object).release(), dtype};
   }
   return dtype;
-}
-
-Coefficients OwnCoefficients::view() const noexcept {
-  if (is_along_axis) return std::span<const double>(values);
-  return values.empty() ? Coefficients() : Coefficients(values.front());
 }
 
 bool operator==(const Recipe& a, const Recipe& b) {
@@ -438,7 +422,7 @@ void init_recipe(PyObject* module_object) {
       .def_property_readonly(
           "dtype", [](const Recipe& r) { return to_string(r.dtype); }, "Name of the target dtype.")
       .def("__eq__", equals<Recipe>, py::is_operator())
-      .def("__hash__", [](const Recipe& r) { return py::hash(state_of(r)); })
+      .def("__hash__", [](const Recipe& r) { return py::hash(py::str(text(r))); })
       .def("__repr__", [](const Recipe& r) { return text(r); })
       .def(py::pickle([](const Recipe& r) { return state_of(r); },
                       [](const py::tuple& state) { return translated([&] { return recipe_of_state(state); }); }));
@@ -465,7 +449,7 @@ void init_recipe(PyObject* module_object) {
   py::class_<Report> report(module, "Report", docs::report);
   report.def(py::init<>(), docs::no_arguments_init)
       .def_readonly("count", &Report::count, "Elements looked at.")
-      .def_readonly("nan", &Report::nan, "NaN in the source.")
+      .def_readonly("nan", &Report::nan, "NaN in the source; with scale or shift, in their result.")
       .def_readonly("overflow", &Report::overflow, "Finite values out of the target's range.")
       .def_readonly("underflow", &Report::underflow, "Nonzero values that became zero.")
       .def_readonly("inexact", &Report::inexact,

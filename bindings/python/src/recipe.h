@@ -8,20 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "coefficients.h"
 #include "halfway/cast.h"
 #include "halfway/dtype.h"
 #include "py.h"
 
 namespace halfway::python {
-
-// A scale or a shift, owned.
-struct OwnCoefficients {
-  bool is_along_axis = false;
-  std::vector<double> values;  // none: not given
-
-  [[nodiscard]] Coefficients view() const noexcept;
-  friend bool operator==(const OwnCoefficients&, const OwnCoefficients&) = default;
-};
 
 // The fields of a Python `Cast` besides its dtype, casting and overflow: most have none.
 struct Extras {
@@ -62,10 +54,11 @@ struct Recipe {
 // Puts them into options, which borrow from `extras`.
 void apply(const Extras& extras, CastOptions& options) noexcept;
 
-// A dtype from a name, a NumPy, torch or ml_dtypes dtype, or a Python type as NumPy reads it.
+// A dtype from a name, a NumPy, torch or ml_dtypes dtype, or a Python type as NumPy reads it. `or_cast`: where this is
+// asked a Cast could stand, too, which messages then say.
 // throws: Error(unsupported_dtype) for what cannot be exchanged, (byte_order) for a dtype in the other byte order;
 //         PythonError (TypeError: no dtype at all; ValueError: unknown name)
-[[nodiscard]] DType parse_dtype(PyObject* object);
+[[nodiscard]] DType parse_dtype(PyObject* object, bool or_cast);
 
 // The dtype of an object that parse_dtype() has read before and that cannot come to mean another one (a name, a dtype,
 // a scalar type), or nullptr. A look-up by identity; the last few dozen such objects are kept alive for it.

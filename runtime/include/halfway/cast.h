@@ -65,6 +65,7 @@ class Coefficients {
       : values_(values), kind_(Kind::along_axis) {}
   Coefficients(const std::vector<double>& values) noexcept  // NOLINT(google-explicit-constructor)
       : Coefficients(std::span<const double>(values)) {}
+  Coefficients(const std::vector<double>&& values) = delete;  // gone before anybody reads them
 
   [[nodiscard]] constexpr bool is_given() const noexcept { return kind_ != Kind::none; }
   [[nodiscard]] constexpr bool is_along_axis() const noexcept { return kind_ == Kind::along_axis; }
@@ -88,6 +89,15 @@ struct Report {
   std::uint64_t underflow = 0;  // nonzero in, zero out (also counted in `inexact`)
   std::uint64_t inexact = 0;    // a finite value changed and is not counted in `overflow`; an infinity without an image
 
+  // Of two parts together.
+  constexpr Report& operator+=(const Report& other) noexcept {
+    count += other.count;
+    nan += other.nan;
+    overflow += other.overflow;
+    underflow += other.underflow;
+    inexact += other.inexact;
+    return *this;
+  }
   friend bool operator==(const Report&, const Report&) = default;
 };
 

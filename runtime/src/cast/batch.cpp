@@ -83,16 +83,8 @@ class Walk {
     const Elements from = elements_of(source);
     const Elements to = elements_of(shared_.row);
     const CastOptions& options = shared_.batch.options;
-    const bool converted = converts(from.dtype, to.dtype, options);
-    if (!converted && (!shared_.counts || !has_nan(from.dtype))) {
-      treatment_ = Treatment::copy(from, to);
-      treatment_.counts = shared_.counts;
-    } else {
-      const bool saturate = converted && options.overflow == Overflow::saturate;
-      const Transform* const transform = shared_.batch.transforms.find(from.dtype, to.dtype, options);
-      const convert::Flags watched = shared_.counts ? watched_flags(from.dtype, to.dtype, options) : convert::Flags{0};
-      treatment_ = Treatment::conversion(shared_.kernels, from, to, saturate, shared_.counts, watched, transform);
-    }
+    const Transform* const transform = shared_.batch.transforms.find(from.dtype, to.dtype, options);
+    treatment_ = Treatment::chosen(shared_.kernels, from, to, options, shared_.counts, transform);
     treatment_.streams = shared_.streams;
     plain_ = shared_.packed_rows && !treatment_.counts && !treatment_.streams && treatment_.transform == nullptr &&
              treatment_.from.swap_unit == 1 && treatment_.to.swap_unit == 1 &&
@@ -166,9 +158,9 @@ class Walk {
     run(Nest::between(padding, place), Treatment::copy(elements, elements), nullptr, pieces, index, 0);
   }
 
+  Scratch scratch_;
   const Shared& shared_;
   Tally tally_;
-  Scratch scratch_;
   bool chosen_ = false;
   DType dtype_{};
   bool swapped_ = false;

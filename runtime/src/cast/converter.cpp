@@ -353,13 +353,7 @@ void Converter::encode_and_count(const std::byte* values, std::byte* encoded, st
 
 // Returns how many of them are losses.
 std::uint64_t Converter::add(const Counts& counts, std::size_t n) noexcept {
-  Report& report = tally_->report;
-  report.count += n;
-  report.nan += counts.nan;
-  report.overflow += counts.overflow;
-  report.underflow += counts.underflow;
-  report.inexact += counts.inexact;
-
+  tally_->report += {n, counts.nan, counts.overflow, counts.underflow, counts.inexact};
   const Flags watched = tally_->watched & route_.possible;
   // No element has two of these, so that their counts add up.
   std::uint64_t losses = 0;
@@ -407,17 +401,13 @@ void Converter::encode_and_flag(const std::byte* values, std::byte* encoded, std
   } else {
     flag_dropped_imaginary(route_.wide, imaginary(), flags_, n);
   }
-  Report& report = tally_->report;
-  report.count += n;
   const auto count = [&](Flags mask) {
     std::uint64_t sum = 0;
     for (std::size_t i = 0; i < n; ++i) sum += (flags_[i] & mask) != 0 ? 1U : 0U;
     return sum;
   };
-  report.nan += count(convert::saw_nan);
-  report.overflow += count(convert::overflow);
-  report.underflow += count(convert::underflow);
-  report.inexact += count(convert::inexact);
+  tally_->report +=
+      {n, count(convert::saw_nan), count(convert::overflow), count(convert::underflow), count(convert::inexact)};
   const Flags watched = tally_->watched;
   add_losses(watched != 0 ? count(watched) : 0, watched, position, n);
 }

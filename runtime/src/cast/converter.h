@@ -107,7 +107,7 @@ class Converter {
 
   // Four buffers of components of at most 8 bytes, lanes and flags; coefficients of up to two blocks.
   static constexpr std::size_t component_bytes = 4 * sizeof(double) + sizeof(std::uint16_t) + sizeof(convert::Flags);
-  static constexpr std::size_t varying_bytes = 2 * 2 * sizeof(double);
+  static constexpr std::size_t varying_bytes = 4 * sizeof(double);
   static_assert(Tiling::most_buffer_bytes + block_components * (component_bytes + varying_bytes) <=
                 Scratch::most_bytes);
   // A block where there is no memory for more.

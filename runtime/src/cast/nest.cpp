@@ -8,8 +8,6 @@ inline namespace v0 {
 namespace detail {
 namespace {
 
-constexpr std::int64_t distance(std::int64_t stride) noexcept { return stride < 0 ? -stride : stride; }
-
 // Sizes that occur are compiled in, so that a copy is a load and a store; `item` is one of them or anything else.
 template <std::size_t item>
 void copy_items(const std::byte* source, std::int64_t source_stride, std::byte* destination,

@@ -13,6 +13,9 @@ namespace halfway {
 inline namespace v0 {
 namespace detail {
 
+// How far apart a stride puts its elements, whichever way it goes.
+constexpr std::int64_t distance(std::int64_t stride) noexcept { return stride < 0 ? -stride : stride; }
+
 // What a position in a nest says about an element: its place along one axis, and its index in the result, in row-major
 // order of all axes. The shape that is walked, but before dimensions were joined.
 struct Positions {

@@ -5,6 +5,7 @@
 
 #include "converter.h"
 #include "copier.h"
+#include "operands.h"
 #include "parallel_run.h"
 #include "tuning.h"
 
@@ -64,11 +65,7 @@ std::int64_t block_of(const Treatment& treatment) noexcept {
 }  // namespace
 
 Tally& Tally::operator+=(const Tally& other) noexcept {
-  report.count += other.report.count;
-  report.nan += other.report.nan;
-  report.overflow += other.report.overflow;
-  report.underflow += other.report.underflow;
-  report.inexact += other.report.inexact;
+  report += other.report;
   losses += other.losses;
   if (other.first_loss >= 0 && (first_loss < 0 || other.first_loss < first_loss)) first_loss = other.first_loss;
   return *this;
@@ -118,6 +115,18 @@ Treatment Treatment::conversion(const Kernels& kernels, const Elements& from, co
           .transform = route.affine != nullptr || route.stochastic != nullptr ? transform : nullptr};
 }
 
+Treatment Treatment::chosen(const Kernels& kernels, const Elements& from, const Elements& to,
+                            const CastOptions& options, bool counts, const Transform* transform) noexcept {
+  const bool converted = converts(from.dtype, to.dtype, options);
+  if (!converted && (!counts || !has_nan(from.dtype))) {
+    Treatment copied = copy(from, to);
+    copied.counts = counts;
+    return copied;
+  }
+  const convert::Flags watched = counts ? watched_flags(from.dtype, to.dtype, options) : convert::Flags{0};
+  return conversion(kernels, from, to, converted && options.overflow == Overflow::saturate, counts, watched, transform);
+}
+
 Pass::Pass(const Kernels& used, const Treatment& done, const Nest& walked, const Positions* at) noexcept
     : kernels(used),
       treatment(done),
@@ -165,33 +174,21 @@ void Pass::run(const Share& part, Tally& tally, Scratch& scratch, std::int64_t f
   tally += own;
 }
 
-void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept {
-  Treatment treatment = Treatment::copy({DType{}, size, swap_unit}, {DType{}, size, 1});
-  treatment.streams = is_large(nest, treatment);
-  const Pass pass(kernels, treatment, nest);
-  split(pass, [&](const Share& share) noexcept {
-    Tally none;
-    Scratch scratch;
-    pass.run(share, none, scratch);
-  });
-}
-
-void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
-                  Tally* tally, const Transform* transform, const Positions* positions) noexcept {
-  Treatment treatment = Treatment::conversion(kernels, from, to, saturate, tally != nullptr,
-                                              tally != nullptr ? tally->watched : convert::Flags{0}, transform);
+Tally run_pass(const Kernels& kernels, const Nest& nest, Treatment treatment, const Positions* positions) noexcept {
   treatment.streams = is_large(nest, treatment);
   const Pass pass(kernels, treatment, nest, positions);
+  Tally total;
   std::mutex adding;
   split(pass, [&](const Share& share) noexcept {
-    Tally part;
     Scratch scratch;
+    Tally part;
     pass.run(share, part, scratch);
-    if (tally != nullptr) {
-      const std::lock_guard lock(adding);
-      *tally += part;
-    }
+    if (!treatment.counts || treatment.copies) return;
+    const std::lock_guard lock(adding);
+    total += part;
   });
+  if (treatment.copies && treatment.counts) total.report.count = static_cast<std::uint64_t>(nest.count);
+  return total;
 }
 
 }  // namespace detail

@@ -1,8 +1,7 @@
 // A pass over nests: copies or converts, and counts. Private to the runtime.
 //
 // What is done to the elements (a `Treatment`) is chosen once, for any number of nests. With a nest it makes a `Pass`,
-// which is worked through in parts, on any thread. `copy_pass` and `convert_pass` share one nest among threads, batch.h
-// many.
+// which is worked through in parts, on any thread. `run_pass` shares one nest among threads, batch.h many.
 #pragma once
 
 #include <cstddef>
@@ -50,6 +49,11 @@ struct Treatment {
   // the dtypes (see Route::between), is affine.
   static Treatment conversion(const Kernels& kernels, const Elements& from, const Elements& to, bool saturate,
                               bool counts, convert::Flags watched, const Transform* transform = nullptr) noexcept;
+
+  // Whichever of these the options ask for. `counts`: whether anything is to be counted; of dtypes without NaN, bits
+  // are copied all the same.
+  static Treatment chosen(const Kernels& kernels, const Elements& from, const Elements& to, const CastOptions& options,
+                          bool counts, const Transform* transform) noexcept;
 };
 
 // What one task does of the parts of a pass: equal numbers, whose borders are whole grains.
@@ -97,12 +101,9 @@ struct Pass {
 // How many tasks a pass that reads and writes so many bytes is worth. One: it is not worth a second thread.
 [[nodiscard]] std::int64_t task_count(std::size_t bytes) noexcept;
 
-// Elements of one dtype, bit by bit: any size. The bytes of each `swap_unit` are reversed; 1: none are.
-void copy_pass(const Kernels& kernels, const Nest& nest, std::size_t size, std::size_t swap_unit) noexcept;
-
-// Castable dtypes. Counts into `tally` when there is one.
-void convert_pass(const Kernels& kernels, const Nest& nest, const Elements& from, const Elements& to, bool saturate,
-                  Tally* tally, const Transform* transform = nullptr, const Positions* positions = nullptr) noexcept;
+// The whole nest, on as many threads as its bytes are worth. What was found is empty unless the treatment counts.
+Tally run_pass(const Kernels& kernels, const Nest& nest, Treatment treatment,
+               const Positions* positions = nullptr) noexcept;
 
 }  // namespace detail
 }  // namespace v0

@@ -15,8 +15,6 @@ constexpr std::int64_t fewest_rows = 8;
 // Bytes of a row from which copying it by itself is faster than copying its elements among those of others.
 constexpr std::int64_t longest_plain_row = 32;
 
-constexpr std::int64_t distance(std::int64_t stride) noexcept { return stride < 0 ? -stride : stride; }
-
 // The largest multiple of `unit` that is not above `n`, but at least one.
 constexpr std::int64_t whole(std::int64_t n, std::int64_t unit) noexcept {
   return std::max(n / unit, std::int64_t{1}) * unit;
