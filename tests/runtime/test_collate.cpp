@@ -20,6 +20,7 @@
 #include "halfway/collate.h"
 #include "halfway/parallel.h"
 #include "reference.h"
+#include "rounds.h"
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -148,7 +149,7 @@ BOOST_AUTO_TEST_CASE(stochastic_batches_are_one_cast_of_the_stack) {
   const std::vector<DType> to{halfway::bfloat16, halfway::float16, halfway::float8_e4m3fn, halfway::float32};
   for (const std::string_view tier : halfway::detail::available_tiers()) {
     BOOST_REQUIRE(halfway::detail::set_active_tier(tier));
-    for (int i = 0; i < 500; ++i) {
+    for (int i = 0; i < rounds::of(500); ++i) {
       const Shape shape = arrays::random_shape(random, 1 + static_cast<std::int64_t>(random() % 300));
       check_stochastic(random, from[random() % from.size()], to[random() % to.size()], 1 + random() % 6, shape,
                        !shape.empty() && random() % 2 == 0);
@@ -183,7 +184,7 @@ BOOST_AUTO_TEST_CASE(transformed_batches_for_every_tier_and_thread_count) {
 }
 
 // Sizes at which threads share the work, in ways that cut samples and in ways that deal them out.
-BOOST_AUTO_TEST_CASE(threads_and_tiers_change_nothing) {
+BOOST_AUTO_TEST_CASE(threads_and_tiers_change_nothing, *boost::unit_test::label("threads")) {
   struct Case {
     std::size_t samples;
     Shape shape;
@@ -222,7 +223,7 @@ BOOST_AUTO_TEST_CASE(threads_and_tiers_change_nothing) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(results_past_the_caches) {
+BOOST_AUTO_TEST_CASE(results_past_the_caches, *boost::unit_test::label("threads")) {
   // More than any last-level cache has, with rows that are streamed and rows that are not.
   Random random(23);
   for (const std::int64_t extent : {std::int64_t{40000}, std::int64_t{1000}}) {
@@ -323,7 +324,7 @@ void check_padding(Random& random, DType from, DType to, std::int64_t most_eleme
 BOOST_AUTO_TEST_CASE(short_samples_are_filled_up) {
   Random random(24);
   const std::vector<DType> all = arrays::castable_dtypes();
-  for (int i = 0; i < 2000; ++i) {
+  for (int i = 0; i < rounds::of(2000); ++i) {
     check_padding(random, all[random() % all.size()], all[random() % all.size()],
                   1 + static_cast<std::int64_t>(random() % 300));
   }

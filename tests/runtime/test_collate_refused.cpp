@@ -50,7 +50,7 @@ BOOST_AUTO_TEST_SUITE(collate_refused)
 
 // --- losses
 
-BOOST_AUTO_TEST_CASE(the_first_loss_is_named_and_nothing_is_written) {
+BOOST_AUTO_TEST_CASE(the_first_loss_is_named_and_nothing_is_written, *boost::unit_test::label("threads")) {
   Random random(25);
   for (const int threads : {1, 2, 7}) {
     const Threads limit(threads);
