@@ -161,7 +161,7 @@ PyObject* run(const Library& target, const Arguments& arguments) {
   // nothing to do, whatever the array holds
   if (!arguments.dtype && arguments.extras == nullptr && arguments.out == nullptr && arguments.copy != Copy::always &&
       target.owns(arguments.x) &&
-      !(arguments.host_asked && &target == &torch_library() && !is_torch_on_host(arguments.x))) {
+      (!arguments.host_asked || &target != &torch_library() || is_torch_on_host(arguments.x))) {
     if (&target == &numpy_library()) {
       require_unmasked(arguments.x);
     }

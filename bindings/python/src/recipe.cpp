@@ -254,6 +254,7 @@ std::vector<std::int64_t> parse_permute(PyObject* object) {
     throw_type_error(std::string("permute must be a sequence of axes, not ") + Py_TYPE(object)->tp_name);
   }
   std::vector<std::int64_t> result;
+  result.reserve(static_cast<std::size_t>(PySequence_Fast_GET_SIZE(axes.get())));
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(axes.get()); ++i) {
     result.push_back(parse_axis(PySequence_Fast_GET_ITEM(axes.get(), i), "an axis of permute"));
   }

@@ -112,7 +112,7 @@ void Nest::describe(std::span<const std::int64_t> axes, Positions& positions) co
   for (std::size_t i = 0; i < ndim; ++i) {
     std::int64_t step = has_gaps && axes_[i] != last ? positions.last_extent : 1;
     for (std::size_t j = 0; j < ndim; ++j) {
-      if (axes_[j] > axes_[i] && !(has_gaps && axes_[j] == last)) step *= shape[j];
+      if (axes_[j] > axes_[i] && (!has_gaps || axes_[j] != last)) step *= shape[j];
     }
     const bool is_reversed = (reversed_ >> axes_[i] & 1) != 0;
     if (is_reversed) positions.first_index += step * (shape[i] - 1);

@@ -106,7 +106,7 @@ class Cursor {
   // Elements from here to the end of the innermost dimension, which `stride()` separates.
   [[nodiscard]] std::int64_t run() const noexcept { return nest_.shape[last_] - at_; }
 
-  // Where the innermost dimension starts again, once this one is passed: a place to fetch from, that is, not always one.
+  // Where the innermost dimension mostly starts again once it is passed: a place to fetch from, which may not be one.
   [[nodiscard]] Byte* following_row() const noexcept { return last_ > 0 ? row_ + strides_[last_ - 1] : row_; }
 
   // Moves by at most `run()` elements.
