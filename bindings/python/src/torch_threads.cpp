@@ -3,7 +3,9 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstdint>
 
 #include "parallel_run.h"
 
@@ -31,32 +33,57 @@ bool find(void* library, const char* name, Function& function) noexcept {
   return function != nullptr;
 }
 
+// Each thread begins with the tasks that it would have in a static division, as torch makes it, and helps the others
+// when it is done: what a thread wrote last is in the caches of its processor, and a machine may have several of the
+// last level.
 struct Work {
-  int tasks;
-  int threads;
-  Executor::Task task;
-  void* context;
-  std::atomic<int> next{0};
+  static constexpr int most_parts = 64;
+  struct alignas(64) Part {
+    std::atomic<int> next;
+    int end;
+  };
 
-  void run() noexcept {
-    for (;;) {
-      const int index = next.fetch_add(1, std::memory_order_relaxed);
-      if (index >= tasks) return;
-      task(context, index);
+  Work(int tasks, int wanted, Executor::Task done, void* with) noexcept
+      : threads(wanted), parts_count(std::clamp(std::min(tasks, wanted), 1, most_parts)), task(done), context(with) {
+    for (int i = 0; i < parts_count; ++i) {
+      parts[i].next.store(begin_of(i, tasks), std::memory_order_relaxed);
+      parts[i].end = begin_of(i + 1, tasks);
     }
   }
+
+  [[nodiscard]] int begin_of(int part, int tasks) const noexcept {
+    return static_cast<int>(std::int64_t{tasks} * part / parts_count);
+  }
+
+  void run(int thread) noexcept {
+    for (int i = 0; i < parts_count; ++i) {
+      Part& part = parts[(thread + i) % parts_count];
+      for (;;) {
+        const int index = part.next.fetch_add(1, std::memory_order_relaxed);
+        if (index >= part.end) break;
+        task(context, index);
+      }
+    }
+  }
+
+  int threads;
+  int parts_count;
+  Executor::Task task;
+  void* context;
+  std::array<Part, most_parts> parts;  // not initialised but for the first `parts_count`
 };
 
 bool run_on_team(int tasks, int threads, Executor::Task task, void* context) noexcept {
   if (g_openmp.in_parallel() != 0 || g_openmp.max_threads() < 2) return false;
   // Every thread that asks has a team of its own: one at a time.
   if (g_busy.test_and_set(std::memory_order_acquire)) return false;
-  Work work{.tasks = tasks, .threads = threads, .task = task, .context = context};
+  Work work(tasks, threads, task, context);
   // Always the whole team, as torch has it: to change its size is to end threads and to start others.
   g_openmp.parallel(
       [](void* shared) {
         auto& mine = *static_cast<Work*>(shared);
-        if (g_openmp.thread_num() < mine.threads) mine.run();
+        const int thread = g_openmp.thread_num();
+        if (thread < mine.threads) mine.run(thread);
       },
       &work, 0, 0);
   g_busy.clear(std::memory_order_release);
