@@ -34,12 +34,15 @@ BOOST_AUTO_TEST_CASE(bytes_owners_and_errors_are_right_under_every_schedule_and_
                                         << run.wrong);
     return run.calls;
   };
-  for (std::uint64_t seed = first; made < runs; ++seed) {
+  std::uint64_t seed = first;
+  while (made < runs) {
     const std::uint64_t calls = judge(seed, 0, Fault::refused);
     std::mt19937_64 random(seed);
     for (std::uint64_t i = 0; i < faults_each; ++i) {
-      judge(seed, 1 + random() % calls, static_cast<Fault>(random() % 3));
+      const std::uint64_t call = 1 + random() % calls;
+      judge(seed, call, static_cast<Fault>(random() % 3));
     }
+    ++seed;
   }
   BOOST_TEST_MESSAGE(made << " runs from seed " << first << " on, " << errors << " errors delivered");
   BOOST_TEST(errors > made / 4);  // the faults are felt
