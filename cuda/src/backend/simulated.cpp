@@ -506,6 +506,14 @@ Counters Simulated::counters() const noexcept {
   return {value(0), value(1), value(2), value(3), value(4), value(5), value(6)};
 }
 
+std::size_t Simulated::pinned_bytes() const noexcept {
+  std::size_t bytes = 0;
+  for (const Block& block : blocks_) {
+    if (block.generation % 2 == 1 && block.owner == Owner::pinned) bytes += block.size;
+  }
+  return bytes;
+}
+
 Stream Simulated::make_stream(int device) { return add_stream(device); }
 
 void* Simulated::make_memory(std::size_t bytes, int device) {

@@ -121,6 +121,7 @@ class Simulated final : public Backend {
   [[nodiscard]] Counters counters() const noexcept;
   // Made by the engine's calls and not released: blocks of memory, streams, events.
   [[nodiscard]] int live_blocks() const noexcept { return live_blocks_; }
+  [[nodiscard]] std::size_t pinned_bytes() const noexcept;
   [[nodiscard]] int live_streams() const noexcept { return live_streams_; }
   [[nodiscard]] int live_events() const noexcept { return live_events_; }
   // What no correct engine does, and the first of it in words; nullptr if there was nothing.
