@@ -60,8 +60,8 @@ BOOST_AUTO_TEST_CASE(work_is_held_back_until_somebody_waits) {
   BOOST_CHECK(bench.device.query(bench.event) == Status::not_ready);
   BOOST_CHECK(bench.device.synchronize(bench.event) == Status::ok);
   BOOST_CHECK(bench.device.query(bench.event) == Status::ok);
-  BOOST_CHECK(bench.out(bench.one) == Status::ok);
   bench.set_pinned(2);
+  BOOST_CHECK(bench.out(bench.one) == Status::ok);
   BOOST_CHECK(bench.device.synchronize_stream(bench.one) == Status::ok);
   BOOST_TEST(bench.pinned_is(1));
 }
@@ -72,7 +72,7 @@ BOOST_AUTO_TEST_CASE(a_wait_means_the_mark_as_it_was_and_forces_the_other_stream
   BOOST_CHECK(bench.in(bench.one) == Status::ok);
   BOOST_CHECK(bench.device.record(bench.event, bench.one) == Status::ok);
   BOOST_CHECK(bench.device.wait(bench.other, bench.event) == Status::ok);
-  bench.device.fill(bench.memory, size, 9, bench.one);                     // behind the mark
+  bench.device.fill(bench.device.make_memory(size), size, 9, bench.one);   // behind the mark
   BOOST_CHECK(bench.device.record(bench.event, bench.one) == Status::ok);  // means nothing to the wait
   BOOST_CHECK(bench.out(bench.other) == Status::ok);
   BOOST_CHECK(bench.device.synchronize_stream(bench.other) == Status::ok);
