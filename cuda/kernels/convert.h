@@ -1,5 +1,5 @@
-// What a kernel of the transfer engine does to one element: the functors of halfway/convert.h, chosen by dtypes that are
-// known when it runs. The same source is compiled for the device (convert.cu) and for the host, where the simulated
+// What a kernel of the transfer engine does to one element: the functors of halfway/convert.h, chosen by dtypes that
+// are known when it runs. The same source is compiled for the device (convert.cu) and for the host, where the simulated
 // device runs it: both give the bits of the host's casts.
 //
 // An element is decoded exactly into one of four wide types and encoded from there with one rounding, so that there is

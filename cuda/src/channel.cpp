@@ -29,7 +29,7 @@ const DeviceTraits& Channel::traits() {
 
 Event Channel::take_event() {
   if (!spare_.empty()) {
-    const Event event = spare_.back();
+    Event event = spare_.back();
     spare_.pop_back();
     return event;
   }
@@ -41,7 +41,7 @@ Event Channel::take_event() {
 }
 
 void Channel::follow(Stream caller) {
-  const Event reached = take_event();
+  Event reached = take_event();
   // Waits mean the mark as it is now: the event may be used anew at once.
   spare_.push_back(reached);
   require(backend_, backend_.record(reached, caller), "recording an event on the caller's stream");
@@ -51,7 +51,7 @@ void Channel::follow(Stream caller) {
 }
 
 Event Channel::lead(Stream last, Stream caller) {
-  const Event done = take_event();
+  Event done = take_event();
   Status status = backend_.record(done, last);
   if (status == Status::ok && !has_bug(Bug::forget_consumer_wait)) status = backend_.wait(caller, done);
   if (status != Status::ok) {
@@ -63,7 +63,7 @@ Event Channel::lead(Stream last, Stream caller) {
 
 void Channel::settle() noexcept {
   if (has_bug(Bug::forget_to_settle)) return ring_.reset();
-  for (const Stream stream : {copies_, kernels_}) {
+  for (Stream stream : {copies_, kernels_}) {
     if (stream == nullptr || backend_.synchronize_stream(stream) == Status::ok) continue;
     static_cast<void>(backend_.synchronize_device());
   }
@@ -97,7 +97,7 @@ KeptList Channel::release() noexcept {
   done.swap(kept_);
   for (const Kept& kept : done) give_back(kept.event);
   ring_.release();
-  for (const Event event : spare_) static_cast<void>(backend_.destroy_event(event));
+  for (Event event : spare_) static_cast<void>(backend_.destroy_event(event));
   events_ -= spare_.size();
   spare_.clear();
   for (Stream* const stream : {&copies_, &kernels_}) {

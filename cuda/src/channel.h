@@ -3,8 +3,8 @@
 // Two streams, so that a chunk crosses while the one before it is cast. The caller's stream is ordered before them by
 // follow() and behind them by lead(); nothing else relates the three.
 //
-// After an error settle() waits for whatever was enqueued. Only then may memory be freed that this work used: it is what
-// every failing transfer does before anything of it is released.
+// After an error settle() waits for whatever was enqueued. Only then may memory be freed that this work used: it is
+// what every failing transfer does before anything of it is released.
 #pragma once
 
 #include <list>

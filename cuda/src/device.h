@@ -2,7 +2,8 @@
 // runtime (backend/cuda.cpp) and a simulated device for tests (backend/simulated.h). Private to the engine.
 //
 // Semantics are those of CUDA's runtime. In short:
-//   - A stream runs its work in the order in which it was enqueued. Streams know nothing of each other; the engine's own
+//   - A stream runs its work in the order in which it was enqueued. Streams know nothing of each other; the engine's
+//   own
 //     are not ordered by the legacy default stream either.
 //   - `record` marks a place in a stream; `wait` makes a stream, and `synchronize` the calling thread, wait until all
 //     work before that place is done. A wait means the mark that was the latest when it was enqueued: recording the
@@ -22,8 +23,8 @@
 #include <string>
 #include <string_view>
 
-#include "halfway/tensor.h"
 #include "../kernels/convert.h"
+#include "halfway/tensor.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -31,19 +32,19 @@ namespace cuda {
 namespace detail {
 
 // CUDA's numbers, for both backends. Those named here are told apart by the engine.
-enum class [[nodiscard]] Status : int {
-  ok = 0,
-  out_of_memory = 2,        // cudaErrorMemoryAllocation
-  not_initialized = 3,      // cudaErrorInitializationError: a forked child of a process that used CUDA
-  no_driver = 35,           // cudaErrorInsufficientDriver: also when there is none
-  no_device = 100,          // cudaErrorNoDevice
-  invalid_device = 101,     // cudaErrorInvalidDevice
-  invalid_handle = 400,     // cudaErrorInvalidResourceHandle
-  not_ready = 600,          // cudaErrorNotReady: no error
-  illegal_address = 700,    // cudaErrorIllegalAddress
-  launch_failure = 719,     // cudaErrorLaunchFailure
-  not_permitted = 800,      // cudaErrorNotPermitted
-  unknown = 999,            // cudaErrorUnknown
+enum class [[nodiscard]] Status : int{
+    ok = 0,
+    out_of_memory = 2,      // cudaErrorMemoryAllocation
+    not_initialized = 3,    // cudaErrorInitializationError: a forked child of a process that used CUDA
+    no_driver = 35,         // cudaErrorInsufficientDriver: also when there is none
+    no_device = 100,        // cudaErrorNoDevice
+    invalid_device = 101,   // cudaErrorInvalidDevice
+    invalid_handle = 400,   // cudaErrorInvalidResourceHandle
+    not_ready = 600,        // cudaErrorNotReady: no error
+    illegal_address = 700,  // cudaErrorIllegalAddress
+    launch_failure = 719,   // cudaErrorLaunchFailure
+    not_permitted = 800,    // cudaErrorNotPermitted
+    unknown = 999,          // cudaErrorUnknown
 };
 
 using Stream = void*;  // cudaStream_t; null is the legacy default stream

@@ -37,8 +37,8 @@ Conversion conversion(const TransferPlan& plan, const CastOptions& options, cons
 }
 
 MutableView writable(const TensorView& view) noexcept {
-  return {const_cast<void*>(view.data), view.dtype,   view.device,           view.shape, view.strides, view.readonly,
-          view.swapped,                 view.strides_in_bytes, view.padded};
+  return {const_cast<void*>(view.data), view.dtype, view.device, view.shape, view.strides, view.readonly, view.swapped,
+          view.strides_in_bytes,        view.padded};
 }
 
 void require_on_device(const TensorView& view, const char* role) {
@@ -143,7 +143,8 @@ HostMemory Engine::host_memory(const TensorView& view, Channel& channel) {
   if (ends[0].kind == PointerTraits::Kind::device) {
     throw Error(Reason::device, "a tensor that is said to be in host memory is in device memory");
   }
-  const auto distance = static_cast<std::byte*>(ends[1].device_address) - static_cast<std::byte*>(ends[0].device_address);
+  const auto distance =
+      static_cast<std::byte*>(ends[1].device_address) - static_cast<std::byte*>(ends[0].device_address);
   if (ends[0].kind == PointerTraits::Kind::pinned && ends[1].kind == PointerTraits::Kind::pinned &&
       distance == bytes->high - 1 - bytes->low) {
     return HostMemory::pinned;
@@ -325,9 +326,7 @@ TransferPlan Engine::plan_to_host(const TensorView& source, const TransferOption
   Channel& there = channel(source.device.id);
   const DeviceScope scope(backend_, source.device.id);
   return plan(source, there,
-              {.direction = Direction::to_host,
-               .to = options.dtype.value_or(source.dtype),
-               .options = options.cast});
+              {.direction = Direction::to_host, .to = options.dtype.value_or(source.dtype), .options = options.cast});
 }
 
 Tensor Engine::to_host(const TensorView& source, const TransferOptions& options) {
@@ -358,11 +357,9 @@ void Engine::to_host_into(const TensorView& source, const MutableView& destinati
   const DeviceScope scope(backend_, device);
   Channel& there = begin(device, options.stream);
   require_result(result_shape(source.shape, options.cast), destination);
-  const TransferPlan plan = this->plan(source, there,
-                                       {.direction = Direction::to_host,
-                                        .to = destination.dtype,
-                                        .options = options.cast,
-                                        .destination = &destination});
+  const TransferPlan plan = this->plan(
+      source, there,
+      {.direction = Direction::to_host, .to = destination.dtype, .options = options.cast, .destination = &destination});
   require_storage(source, "source");
   if (may_self_overlap(destination)) {
     throw Error(Reason::overlap, "elements of the destination share memory with each other",
@@ -389,7 +386,7 @@ void Engine::receive(Channel& channel, const TransferPlan& plan, const TensorVie
       // All of it has been waited for at the end: the caller's stream need not be.
       return drain_to_host(channel, plan, source, destination, options.cast);
     }
-    const Stream stream = plan.kernel ? channel.kernels() : channel.copies();
+    Stream stream = plan.kernel ? channel.kernels() : channel.copies();
     void* const memory = plan.kernel ? mapped_address(destination.data) : destination.data;
     enqueue_to_host(plan, options.cast, source.data, memory, stream);
     done = channel.lead(stream, options.stream);
@@ -416,11 +413,11 @@ void Engine::drain_to_host(Channel& channel, const TransferPlan& plan, const Ten
                            const MutableView& destination, const CastOptions& options) {
   Ring& ring = channel.ring();
   HostPass pass(plan, destination, options);
-  const Stream stream = plan.kernel ? channel.kernels() : channel.copies();
+  Stream stream = plan.kernel ? channel.kernels() : channel.copies();
   const std::uint64_t unit = unit_of(plan.wire);
   const std::uint64_t source_unit = unit_of(plan.from);
-  std::vector<Slot*> under_way(ring.slots());
-  const std::uint64_t depth = under_way.size();
+  const std::uint64_t depth = std::max<std::uint64_t>(ring.slots(), 1);
+  std::vector<Slot*> under_way(depth);
   const auto drain = [&](std::uint64_t chunk) {
     Slot& slot = *under_way[chunk % depth];
     if (!has_bug(Bug::drop_drain_wait)) ring.await(slot);
@@ -458,8 +455,7 @@ std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOpt
   deferred->to = options.dtype.value_or(view.dtype);
   deferred->options = options.cast;
   const TransferPlan plan = this->plan(
-      view, there,
-      {.direction = Direction::to_host, .to = deferred->to, .options = options.cast, .deferred = true});
+      view, there, {.direction = Direction::to_host, .to = deferred->to, .options = options.cast, .deferred = true});
   require_storage(view, "source");
   deferred->casts = plan.whole;
   Kept& held = deferred->held.emplace_back();
@@ -472,7 +468,7 @@ std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOpt
   try {
     there.prepare();
     there.follow(options.stream);
-    const Stream stream = plan.kernel ? there.kernels() : there.copies();
+    Stream stream = plan.kernel ? there.kernels() : there.copies();
     void* const memory = held.second.mutable_view().data;
     enqueue_to_host(plan, options.cast, view.data, plan.kernel ? mapped_address(memory) : memory, stream);
     held.event = there.lead(stream, options.stream);

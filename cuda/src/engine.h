@@ -1,8 +1,9 @@
-// The transfer engine over any backend: what transfer.h says, with the backend said. The functions of transfer.h are one
-// engine over CUDA's runtime; tests make theirs over the simulated device.
+// The transfer engine over any backend: what transfer.h says, with the backend said. The functions of transfer.h are
+// one engine over CUDA's runtime; tests make theirs over the simulated device.
 //
 // Who owns what, until when:
-//   the source     The caller, where it is a view: no work that reads it is left when the call returns. Else the engine,
+//   the source     The caller, where it is a view: no work that reads it is left when the call returns. Else the
+//   engine,
 //                  until the event behind the last work that reads it has passed (Channel::keep).
 //   the result     The caller from the return on; the caller's stream is behind all work that writes it.
 //   a pinned slot  The ring, always; its event says when it can be written anew.

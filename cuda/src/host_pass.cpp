@@ -58,9 +58,7 @@ HostPass::HostPass(const TransferPlan& plan, const MutableView& host, const Cast
 
 Slice HostPass::range(std::uint64_t chunk) const noexcept { return slices_[static_cast<std::int64_t>(chunk)]; }
 
-MutableView HostPass::part(std::uint64_t chunk) {
-  return halfway::detail::slice_of(view_, range(chunk), part_shape_);
-}
+MutableView HostPass::part(std::uint64_t chunk) { return halfway::detail::slice_of(view_, range(chunk), part_shape_); }
 
 // The options for a chunk alone. Whether they are permitted has been asked for the whole.
 CastOptions HostPass::options_of(const Slice& slice) const {

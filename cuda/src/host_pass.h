@@ -1,5 +1,5 @@
-// The host's part of a staged transfer, chunk by chunk: casts of runtime/ between a tensor of any layout and dense slots.
-// Private to the engine.
+// The host's part of a staged transfer, chunk by chunk: casts of runtime/ between a tensor of any layout and dense
+// slots. Private to the engine.
 #pragma once
 
 #include <array>
@@ -20,6 +20,7 @@ class HostPass {
   // `host` is the source of a transfer to the device, or the destination of one to the host, and is borrowed, as what
   // the options borrow is. `options` are those of the cast, whose report starts from zero. throws: Error (permute)
   HostPass(const TransferPlan& plan, const MutableView& host, const CastOptions& options);
+  ~HostPass() = default;
   HostPass(const HostPass&) = delete;
   HostPass& operator=(const HostPass&) = delete;
 

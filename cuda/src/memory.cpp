@@ -11,8 +11,8 @@ namespace cuda {
 namespace detail {
 namespace {
 
-// Memory of a backend, held by a tensor. It may be released on any thread, when the process ends, and in a forked child,
-// where nothing of CUDA can be called: the memory is the parent's then.
+// Memory of a backend, held by a tensor. It may be released on any thread, when the process ends, and in a forked
+// child, where nothing of CUDA can be called: the memory is the parent's then.
 struct Holding {
   Backend* backend;
   std::int64_t home;

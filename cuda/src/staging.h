@@ -1,9 +1,9 @@
-// The ring of pinned slots between pageable memory and one device, and the few chunks of device memory in which a kernel
-// finds what was shipped before it is cast.
+// The ring of pinned slots between pageable memory and one device, and the few chunks of device memory in which a
+// kernel finds what was shipped before it is cast.
 //
 // A slot goes around like this: next() hands it out, when the device is done with what it held before; the host (or, on
-// the way back, the device) fills it; whoever enqueues the last work that touches it says so by used(), which records the
-// slot's event behind that work. Nothing else keeps a slot from being written anew.
+// the way back, the device) fills it; whoever enqueues the last work that touches it says so by used(), which records
+// the slot's event behind that work. Nothing else keeps a slot from being written anew.
 //
 // Memory: a slot gets its bytes, exactly, when it is first handed out, so that a program of small transfers has one; it
 // keeps them until release(). The bound is slots x bytes, pinned, and as much for the chunks on the device.
@@ -23,7 +23,8 @@ namespace detail {
 
 // Assumed, not measured on a GPU; `Machine::chunk` in plan.h is the third of these numbers.
 //   chunk 1 MiB   A copy of 1 MiB takes 20 us at 50 GB/s, several times the cost of enqueuing it, and four of them stay
-//                 within a core's share of the last-level cache, so that the wire's reads find what the host just wrote.
+//                 within a core's share of the last-level cache, so that the wire's reads find what the host just
+//                 wrote.
 //   slots 4       One that is written, one that crosses, and two for the jitter of either side: with fewer, the wire
 //                 stands still whenever the thread does. More would only take more of the cache.
 //   scratch 2     One that is filled, one that is cast. Kernels are an order of magnitude faster than the wire.

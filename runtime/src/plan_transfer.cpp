@@ -271,14 +271,15 @@ class Planner {
   void cut(bool by_shape) {
     const std::uint64_t size = std::max<std::uint64_t>(item_size(plan_.wire), 1);
     if (size > facts_.machine.chunk) {
-      throw Error(Reason::unsupported_dtype, "an element of " + to_string(plan_.wire) + " is larger than a pinned slot");
+      throw Error(Reason::unsupported_dtype,
+                  "an element of " + to_string(plan_.wire) + " is larger than a pinned slot");
     }
     plan_.chunk = std::min(facts_.machine.chunk / size, plan_.elements);
     // Coefficients along an axis are found by an element's place on it.
     plan_.flat = !by_shape || plan_.whole || (facts_.host.dense && !facts_.wish.options.axis);
     const auto most = static_cast<std::int64_t>(plan_.chunk);
     plan_.chunks = plan_.flat ? (plan_.elements + plan_.chunk - 1) / plan_.chunk
-                        : static_cast<std::uint64_t>(detail::Slices(facts_.host.dims(), most).size());
+                              : static_cast<std::uint64_t>(detail::Slices(facts_.host.dims(), most).size());
     count();
   }
 
@@ -301,14 +302,16 @@ std::vector<Step> steps_of(const TransferPlan& plan) {
     steps.push_back({from == to ? StepKind::copy : StepKind::cast, from, to, bytes_of(from), bytes_of(to), where});
   };
   const auto ship = [&] {
-    const std::string how = std::to_string(plan.copies) + (plan.copies == 1 ? " copy" : " copies") + " by a copy engine";
+    const std::string how =
+        std::to_string(plan.copies) + (plan.copies == 1 ? " copy" : " copies") + " by a copy engine";
     steps.push_back({StepKind::ship, plan.wire, plan.wire, plan.bytes_wire, plan.bytes_wire, how});
   };
   if (plan.direction == Direction::to_device) {
     if (plan.whole) pass(plan.from, plan.to, "on the host, all of it first");
     if (plan.staged) pass(plan.whole ? plan.to : plan.from, plan.wire, "on the host, into pinned slots");
     if (plan.copy_engine) ship();
-    if (plan.kernel) pass(plan.wire, plan.to, plan.copy_engine ? "on the device" : "by a kernel that reads over the wire");
+    if (plan.kernel)
+      pass(plan.wire, plan.to, plan.copy_engine ? "on the device" : "by a kernel that reads over the wire");
   } else {
     if (plan.kernel) pass(plan.from, plan.wire, "by a kernel that writes over the wire");
     if (plan.copy_engine) ship();

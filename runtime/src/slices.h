@@ -26,7 +26,8 @@ struct Slice {
 
 class Slices {
  public:
-  // Parts of at most `most` elements (at least 1) of a tensor of this shape. `shape` is borrowed, its product fits int64.
+  // Parts of at most `most` elements (at least 1) of a tensor of this shape. `shape` is borrowed, its product fits
+  // int64.
   Slices(std::span<const std::int64_t> shape, std::int64_t most) noexcept : shape_(shape) {
     for (const std::int64_t dim : shape) total_ *= dim;
     if (total_ == 0) return;
@@ -87,7 +88,8 @@ template <class View>
     offset += rest % view.shape[i] * view.byte_stride(i);
     rest /= view.shape[i];
   }
-  using Byte = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(view.data)>>, const std::byte, std::byte>;
+  using Byte =
+      std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(view.data)>>, const std::byte, std::byte>;
   part.data = static_cast<Byte*>(view.data) + offset;
   const std::size_t ndim = view.shape.size() - slice.axis;
   shape[0] = slice.rows;

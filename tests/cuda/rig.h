@@ -46,7 +46,7 @@ inline std::vector<std::byte> bytes_of(const TensorView& view) {
 struct Held {
   std::atomic<int> released{0};
   Simulated* device = nullptr;
-  void* stream = nullptr;       // device memory: of its last use, which overwriting it is ordered behind
+  void* stream = nullptr;  // device memory: of its last use, which overwriting it is ordered behind
   void* memory = nullptr;
   std::size_t bytes = 0;
   bool pinned = false;
@@ -96,7 +96,8 @@ class StreamOrdered final : public halfway::cuda::DeviceAllocator {
 };
 
 // A tensor in device memory whose elements arrive on a stream.
-inline Tensor on_device(StreamOrdered& allocator, Simulated& device, const TensorView& dense, void* stream, int id = 0) {
+inline Tensor on_device(StreamOrdered& allocator, Simulated& device, const TensorView& dense, void* stream,
+                        int id = 0) {
   const halfway::Device where{halfway::DeviceType::cuda, id};
   Tensor tensor = allocator.allocate(dense.shape, dense.dtype, where, stream);
   const std::vector<std::byte> bytes = bytes_of(dense);

@@ -110,8 +110,8 @@ class Schedule {
   }
 
   DType any_dtype() {
-    constexpr std::array<DType, 10> some{halfway::float32,  halfway::float64, halfway::float16, halfway::bfloat16,
-                                         halfway::uint8,    halfway::int64,   halfway::boolean, halfway::float8_e4m3fn,
+    constexpr std::array<DType, 10> some{halfway::float32,   halfway::float64, halfway::float16, halfway::bfloat16,
+                                         halfway::uint8,     halfway::int64,   halfway::boolean, halfway::float8_e4m3fn,
                                          halfway::complex64, halfway::int32};
     return some[random_() % some.size()];
   }
@@ -230,8 +230,9 @@ class Schedule {
       }
       case 1: {
         const auto dims = halfway::result_shape(array.shape, options);
-        arrays::Array target = chance(2) && !array.shape.empty() ? arrays::random_layout(random_, to, positive(dims), false)
-                                                                  : arrays::contiguous(to, dims);
+        arrays::Array target = chance(2) && !array.shape.empty()
+                                   ? arrays::random_layout(random_, to, positive(dims), false)
+                                   : arrays::contiguous(to, dims);
         if (target.shape != dims) target = arrays::contiguous(to, dims);
         const bool pinned = chance(2) && !target.memory.empty();
         if (pinned) device_.pin(target.memory.data(), target.memory.size());

@@ -1,5 +1,5 @@
-// The planner of transfers as a table: widths, kinds of memory, cores and rates, and beside each case the arithmetic that
-// decides it.
+// The planner of transfers as a table: widths, kinds of memory, cores and rates, and beside each case the arithmetic
+// that decides it.
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
@@ -172,10 +172,8 @@ BOOST_AUTO_TEST_SUITE(cuda_plan)
 
 BOOST_DATA_TEST_CASE(the_narrow_side_of_the_wire, boost::unit_test::data::make(cases()), row) {
   const Question question(row.from, {row.count}, row.direction);
-  const MutableView destination{.data = reinterpret_cast<void*>(0x1000),
-                                .dtype = row.to,
-                                .shape = question.shape,
-                                .strides = question.strides};
+  const MutableView destination{
+      .data = reinterpret_cast<void*>(0x1000), .dtype = row.to, .shape = question.shape, .strides = question.strides};
   const TransferWish wish{.direction = row.direction,
                           .to = row.to,
                           .options = {.casting = Casting::unsafe},

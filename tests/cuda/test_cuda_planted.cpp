@@ -98,8 +98,9 @@ BOOST_AUTO_TEST_SUITE(cuda_planted)
 BOOST_DATA_TEST_CASE(every_planted_bug_is_caught, boost::unit_test::data::make(planted), row) {
   const std::uint64_t seeds = row.bug == Bug::none ? 100 : 1000;
   const Found found = find(row.bug, seeds);
-  BOOST_TEST_MESSAGE(row.name << ": " << (found.found ? "seed " + std::to_string(found.seed) + ", " + found.how
-                                                      : "nothing in " + std::to_string(seeds) + " seeds"));
+  BOOST_TEST_MESSAGE(row.name << ": "
+                              << (found.found ? "seed " + std::to_string(found.seed) + ", " + found.how
+                                              : "nothing in " + std::to_string(seeds) + " seeds"));
   BOOST_TEST(found.found == (row.bug != Bug::none), row.name << ": " << found.how << ", seed " << found.seed);
 }
 

@@ -1,6 +1,6 @@
 // Seeded schedules, each without a fault and with faults at several of the calls that it makes: right bytes, everything
-// released once and not too early, nothing leaked, errors delivered as errors. HALFWAY_SCHEDULES and HALFWAY_SEED choose
-// how many and from which seed on; what fails says its numbers.
+// released once and not too early, nothing leaked, errors delivered as errors. HALFWAY_SCHEDULES and HALFWAY_SEED
+// choose how many and from which seed on; what fails says its numbers.
 #include <boost/test/unit_test.hpp>
 
 #include <cstdint>
@@ -30,8 +30,8 @@ BOOST_AUTO_TEST_CASE(bytes_owners_and_errors_are_right_under_every_schedule_and_
     const rig::Run run = rig::run_schedule(seed, call, fault);
     ++made;
     errors += static_cast<std::uint64_t>(run.errors);
-    BOOST_TEST(run.wrong == "", "seed " << seed << ", call " << call << ", fault " << static_cast<int>(fault) << ": "
-                                        << run.wrong);
+    BOOST_TEST(run.wrong == "",
+               "seed " << seed << ", call " << call << ", fault " << static_cast<int>(fault) << ": " << run.wrong);
     return run.calls;
   };
   std::uint64_t seed = first;

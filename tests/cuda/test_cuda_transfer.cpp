@@ -402,7 +402,8 @@ BOOST_AUTO_TEST_CASE(what_crosses_as_bytes) {
   for (std::size_t i = 0; i < nibbles.size(); ++i) nibbles[i] = static_cast<std::uint8_t>(i * 37);
   const std::array<std::int64_t, 1> shape{1399};
   const std::array<std::int64_t, 1> strides{1};
-  const halfway::TensorView packed{.data = nibbles.data(), .dtype = halfway::float4_e2m1fn, .shape = shape, .strides = strides};
+  const halfway::TensorView packed{
+      .data = nibbles.data(), .dtype = halfway::float4_e2m1fn, .shape = shape, .strides = strides};
   const Tensor there = bench.engine.to_device(packed, Tensor(), bench.to(halfway::float4_e2m1fn));
   const std::vector<std::byte> found = bench.read(there);
   BOOST_TEST(std::memcmp(found.data(), nibbles.data(), 700) == 0);
@@ -440,7 +441,8 @@ BOOST_AUTO_TEST_CASE(arguments_that_do_not_fit_are_refused_before_anything_is_en
   // Memory that is said to be the host's.
   halfway::TensorView lie = there.view();
   lie.device = {};
-  BOOST_CHECK_EXCEPTION(static_cast<void>(bench.engine.to_device(lie, Tensor(), options)), Error, reason(Reason::device));
+  BOOST_CHECK_EXCEPTION(static_cast<void>(bench.engine.to_device(lie, Tensor(), options)), Error,
+                        reason(Reason::device));
   bench.allocator.fail = true;
   BOOST_CHECK_THROW(static_cast<void>(bench.engine.to_device(source.view(), Tensor(), options)), std::bad_alloc);
   BOOST_TEST(bench.device.counters().bytes_wire() == 0U);

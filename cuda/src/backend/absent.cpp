@@ -49,8 +49,8 @@ class Absent final : public Backend {
 }  // namespace
 
 Backend& shipped_backend() noexcept {
-  static Absent* const backend = new Absent;
-  return *backend;
+  static Absent backend;
+  return backend;
 }
 
 }  // namespace detail

@@ -47,7 +47,8 @@ class Cuda final : public Backend {
     };
     const std::string wanted = "halfway was built for CUDA " + version(runtime);
     if (driver == 0) return wanted + ", and looked for NVIDIA's driver (libcuda.so.1): there is none";
-    if (driver / 1000 < runtime / 1000) return wanted + ", and the driver is for CUDA " + version(driver) + ": update it";
+    if (driver / 1000 < runtime / 1000)
+      return wanted + ", and the driver is for CUDA " + version(driver) + ": update it";
     return wanted + ", the driver is for CUDA " + version(driver) +
            ": look at nvidia-smi and CUDA_VISIBLE_DEVICES for the devices";
   }
@@ -98,8 +99,7 @@ class Cuda final : public Backend {
       case cudaMemoryTypeHost:
         // Registered, but not mapped, memory is within reach of copy engines alone: such programs are rare, and
         // their memory is staged.
-        traits.kind =
-            attributes.devicePointer != nullptr ? PointerTraits::Kind::pinned : PointerTraits::Kind::pageable;
+        traits.kind = attributes.devicePointer != nullptr ? PointerTraits::Kind::pinned : PointerTraits::Kind::pageable;
         break;
       case cudaMemoryTypeDevice:
         traits.kind = PointerTraits::Kind::device;
@@ -135,8 +135,7 @@ class Cuda final : public Backend {
   Status create_event(Event& event) noexcept override {
     cudaEvent_t created = nullptr;
     // Waiting blocks instead of spinning: a core is worth more than the microseconds, since the host casts meanwhile.
-    const Status status =
-        taken(cudaEventCreateWithFlags(&created, cudaEventDisableTiming | cudaEventBlockingSync));
+    const Status status = taken(cudaEventCreateWithFlags(&created, cudaEventDisableTiming | cudaEventBlockingSync));
     event = created;
     return status;
   }
@@ -164,7 +163,8 @@ class Cuda final : public Backend {
     return taken(cudaDeviceSynchronize());
   }
 
-  Status copy(void* destination, const void* source, std::size_t bytes, CopyKind kind, Stream stream) noexcept override {
+  Status copy(void* destination, const void* source, std::size_t bytes, CopyKind kind,
+              Stream stream) noexcept override {
     const cudaMemcpyKind direction = kind == CopyKind::to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
     return taken(cudaMemcpyAsync(destination, source, bytes, direction, native_stream(stream)));
   }
@@ -176,8 +176,8 @@ class Cuda final : public Backend {
 }  // namespace
 
 Backend& shipped_backend() noexcept {
-  static Cuda* const backend = new Cuda;
-  return *backend;
+  static Cuda backend;  // holds nothing: it can be called while the process ends
+  return backend;
 }
 
 }  // namespace detail

@@ -25,8 +25,8 @@ constexpr unsigned char recycled_slot = 0xC7;
 
 thread_local int this_threads_device = 0;
 
-// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): numbers by their index, so
-// that threads share no state but a counter.
+// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): numbers by their index,
+// so that threads share no state but a counter.
 std::uint64_t draw(std::uint64_t seed, std::uint64_t index) noexcept {
   std::uint64_t x = seed * 0x9E3779B97F4A7C15U + (index + 1) * 0xBF58476D1CE4E5B9U;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9U;
@@ -71,7 +71,7 @@ Simulated::~Simulated() {
   }
   for (Block& block : blocks_) {
     if (block.owner == Owner::pinned && block.generation % 2 == 1) {
-      ::operator delete (reinterpret_cast<void*>(block.begin.load()), std::align_val_t{granule});
+      ::operator delete (block.begin.load(), std::align_val_t{granule});
     }
   }
 }
@@ -156,7 +156,7 @@ Simulated::Block* Simulated::find(const void* memory) noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
   for (Block& block : blocks_) {
     if (block.generation.load(std::memory_order_relaxed) % 2 == 0) continue;
-    const std::uintptr_t begin = block.begin.load(std::memory_order_relaxed);
+    const auto begin = reinterpret_cast<std::uintptr_t>(block.begin.load(std::memory_order_relaxed));
     if (address >= begin && address - begin < block.size.load(std::memory_order_relaxed)) return &block;
   }
   return nullptr;
@@ -168,7 +168,8 @@ bool Simulated::resolve(const void* memory, std::size_t bytes, Place& place) noe
     place.memory = static_cast<std::byte*>(const_cast<void*>(memory));
     return options_.coherent;
   }
-  const std::size_t offset = reinterpret_cast<std::uintptr_t>(memory) - block->begin.load(std::memory_order_relaxed);
+  const auto offset =
+      static_cast<std::size_t>(static_cast<const std::byte*>(memory) - block->begin.load(std::memory_order_relaxed));
   if (bytes > block->size.load(std::memory_order_relaxed) - offset) return false;
   place.block = block;
   place.generation = block->generation.load(std::memory_order_relaxed);
@@ -183,7 +184,7 @@ bool Simulated::resolve(const void* memory, std::size_t bytes, Place& place) noe
 Simulated::Block* Simulated::add_block(void* memory, std::size_t bytes, Owner owner, int device) noexcept {
   for (Block& block : blocks_) {
     if (block.generation.load(std::memory_order_relaxed) % 2 == 1) continue;
-    block.begin.store(reinterpret_cast<std::uintptr_t>(memory), std::memory_order_relaxed);
+    block.begin.store(static_cast<std::byte*>(memory), std::memory_order_relaxed);
     block.size.store(bytes, std::memory_order_relaxed);
     block.owner.store(owner, std::memory_order_relaxed);
     block.device.store(device, std::memory_order_relaxed);
@@ -201,7 +202,7 @@ void* Simulated::take_memory(std::size_t bytes, int device) noexcept {
   for (const Block& block : blocks_) {
     if (block.generation.load(std::memory_order_relaxed) % 2 == 0 || block.owner != Owner::device) continue;
     if (block.device != device) continue;
-    const std::size_t begin = block.begin - reinterpret_cast<std::uintptr_t>(memory.handed_out);
+    const auto begin = static_cast<std::size_t>(block.begin.load() - memory.handed_out);
     taken.emplace_back(begin, begin + rounded(block.size));
   }
   std::sort(taken.begin(), taken.end());
@@ -212,13 +213,12 @@ void* Simulated::take_memory(std::size_t bytes, int device) noexcept {
   }
   if (at + rounded(bytes) > options_.memory) return nullptr;
   std::memset(memory.alias + at, fresh, bytes);
-  return add_block(memory.handed_out + at, bytes, Owner::device, device) == nullptr ? nullptr
-                                                                                    : memory.handed_out + at;
+  return add_block(memory.handed_out + at, bytes, Owner::device, device) == nullptr ? nullptr : memory.handed_out + at;
 }
 
 void Simulated::remove_memory(Block& block) noexcept {
   Place place;
-  static_cast<void>(resolve(reinterpret_cast<void*>(block.begin.load()), block.size, place));
+  static_cast<void>(resolve(block.begin.load(), block.size, place));
   std::memset(place.memory, block.owner == Owner::device ? freed_device : freed_pinned, block.size);
   block.generation.fetch_add(1, std::memory_order_relaxed);
 }
@@ -291,7 +291,7 @@ SimulatedStream* Simulated::add_stream(int device) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   const std::size_t index = stream_count_.load(std::memory_order_relaxed);
   if (index == streams_.size()) std::abort();
-  auto* const stream = new SimulatedStream(*this, device);
+  SimulatedStream* const stream = std::make_unique<SimulatedStream>(*this, device).release();
   streams_[index].store(stream, std::memory_order_relaxed);
   stream_count_.store(index + 1, std::memory_order_release);
   return stream;

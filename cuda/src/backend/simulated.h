@@ -11,10 +11,10 @@
 // the host, kernels), zero among them: seed 0 leaves everything to its last legal moment. One piece runs at a time, and
 // the call that let it go waits for it, so that a seed always gives the same run (as long as one thread calls).
 //
-// Order, as ThreadSanitizer sees it. That waiting is made of relaxed atomics and system calls, which order nothing. What
-// orders is what orders on a device: enqueuing (the host's writes before it are seen by the work), places in one stream,
-// and events. So an access that happens to come in time, but that no event orders, is reported as the race that it is.
-// No lock is shared between a stream's thread and anybody else.
+// Order, as ThreadSanitizer sees it. That waiting is made of relaxed atomics and system calls, which order nothing.
+// What orders is what orders on a device: enqueuing (the host's writes before it are seen by the work), places in one
+// stream, and events. So an access that happens to come in time, but that no event orders, is reported as the race that
+// it is. No lock is shared between a stream's thread and anybody else.
 //
 // Faults. The k-th call that can fail does: once and without effect, or with the device lost from there on, or with the
 // device lost when the work that the call enqueues runs.
@@ -55,9 +55,9 @@ struct Counters {
   std::uint64_t copies_to_device = 0;
   std::uint64_t copies_to_host = 0;
   std::uint64_t launches = 0;
-  std::uint64_t bytes_to_device = 0;     // by copy engines
-  std::uint64_t bytes_to_host = 0;       // likewise
-  std::uint64_t bytes_read_mapped = 0;   // by kernels, from the host's memory
+  std::uint64_t bytes_to_device = 0;    // by copy engines
+  std::uint64_t bytes_to_host = 0;      // likewise
+  std::uint64_t bytes_read_mapped = 0;  // by kernels, from the host's memory
   std::uint64_t bytes_written_mapped = 0;
 
   [[nodiscard]] std::uint64_t bytes_wire() const noexcept {
@@ -73,6 +73,8 @@ class Simulated final : public Backend {
  public:
   explicit Simulated(const SimulatedOptions& options = {});
   ~Simulated() override;
+  Simulated(const Simulated&) = delete;
+  Simulated& operator=(const Simulated&) = delete;
 
   [[nodiscard]] std::string missing() const override;
   [[nodiscard]] std::string error_text(Status status) const override;
@@ -96,9 +98,8 @@ class Simulated final : public Backend {
   Status synchronize(Event event) noexcept override;
   Status synchronize_stream(Stream stream) noexcept override;
   Status synchronize_device() noexcept override;
-  Status copy(void* destination, const void* source, std::size_t bytes, CopyKind kind,
-              Stream stream) noexcept override;
-  Status launch(const Conversion& work, Stream stream) noexcept override;
+  Status copy(void* destination, const void* source, std::size_t bytes, CopyKind kind, Stream stream) noexcept override;
+  Status launch(const Conversion& conversion, Stream stream) noexcept override;
   void recycled(void* memory, std::size_t bytes) noexcept override;
 
   // --- for tests: none of these calls is counted, fails, or lets work go on its own
@@ -134,7 +135,7 @@ class Simulated final : public Backend {
   enum class Owner : std::uint8_t { nobody, device, pinned, foreign };
   // A block of memory. Its generation is odd while it lives. Threads of streams look at that alone.
   struct Block {
-    std::atomic<std::uintptr_t> begin{0};
+    std::atomic<std::byte*> begin{nullptr};
     std::atomic<std::size_t> size{0};
     std::atomic<std::uint32_t> generation{0};
     std::atomic<Owner> owner{Owner::nobody};
@@ -163,7 +164,7 @@ class Simulated final : public Backend {
   SimulatedStream* add_stream(int device) noexcept;
   void progress() noexcept;
   void run_device(int device) noexcept;
-  Status enqueue_conversion(const Conversion& work, SimulatedStream& stream, bool late) noexcept;
+  Status enqueue_conversion(const Conversion& conversion, SimulatedStream& stream, bool late) noexcept;
 
   const SimulatedOptions options_;
   std::array<unsigned, 3> chances_{};  // of 256, for each engine

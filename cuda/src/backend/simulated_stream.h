@@ -92,10 +92,10 @@ class SimulatedStream {
   Simulated& owner_;
   const int device_;
 
-  std::mutex mutex_;               // between threads of the host
-  std::deque<Outline> waiting_;    // not let go
-  std::deque<Mark> marks_;         // all there have been
-  Work* last_;                     // of the queue
+  std::mutex mutex_;             // between threads of the host
+  std::deque<Outline> waiting_;  // not let go
+  std::deque<Mark> marks_;       // all there have been
+  Work* last_;                   // of the queue
   std::uint64_t enqueued_ = 0;
   std::uint64_t let_go_ = 0;
 

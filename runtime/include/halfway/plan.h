@@ -97,10 +97,10 @@ struct Plan {
 
 // --- transfers between the host and a device
 //
-// The rule is made of bytes: what is narrowed is narrowed before the wire, what is widened is widened behind it. Pageable
-// memory passes through pinned slots in any case, and is cast on the way into them (or out of them) for the price of the
-// copy. Pinned memory is read where it lies, so that there casting on the host is worth its while only where the cores
-// are faster than the wire.
+// The rule is made of bytes: what is narrowed is narrowed before the wire, what is widened is widened behind it.
+// Pageable memory passes through pinned slots in any case, and is cast on the way into them (or out of them) for the
+// price of the copy. Pinned memory is read where it lies, so that there casting on the host is worth its while only
+// where the cores are faster than the wire.
 
 enum class Direction : std::uint8_t { to_device, to_host };
 
@@ -176,7 +176,8 @@ struct TransferPlan {
 };
 
 // Never touches data. What host memory is, and the machine's constants, are the caller's to find out.
-// throws: Error (unavailable: a tensor in device memory that is not contiguous; malformed; what cast() says of options);
+// throws: Error (unavailable: a tensor in device memory that is not contiguous; malformed; what cast() says of
+// options);
 //         CastError when the level forbids the cast
 [[nodiscard]] TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, const Machine& machine);
 

@@ -9,23 +9,23 @@
 //   - everything that is enqueued on it after the call begins behind the transfer.
 // So the result can be used, and its memory freed in the order of that stream, without waiting.
 //
-// Waiting. Without `non_blocking` a call returns when the transfer is done, and an error of the device is its error. With
-// it, to_device() returns as soon as the source is no longer needed by the host: pageable sources have been read then,
-// and may be changed. Pinned sources may be read by the device later; they have to be handed over as a `Tensor`, which is
-// kept until that is done, whoever made it. A mere view of pinned memory is waited for, whatever `non_blocking` says.
-// What has been read is released by the next call for that device, or by collect().
+// Waiting. Without `non_blocking` a call returns when the transfer is done, and an error of the device is its error.
+// With it, to_device() returns as soon as the source is no longer needed by the host: pageable sources have been read
+// then, and may be changed. Pinned sources may be read by the device later; they have to be handed over as a `Tensor`,
+// which is kept until that is done, whoever made it. A mere view of pinned memory is waited for, whatever
+// `non_blocking` says. What has been read is released by the next call for that device, or by collect().
 //
 // Graphs. While a graph is captured from the stream, calls are refused (Error: capturing), and nothing is enqueued.
 //
-// Fork. A child of a process that used a device cannot: calls are refused (Error: unavailable). What it inherited may be
-// released there; that frees nothing.
+// Fork. A child of a process that used a device cannot: calls are refused (Error: unavailable). What it inherited may
+// be released there; that frees nothing.
 //
-// Threads: any. Transfers of one device go one after the other; those of several devices do not wait for each other. The
-// thread's current device is as before when a call returns.
+// Threads: any. Transfers of one device go one after the other; those of several devices do not wait for each other.
+// The thread's current device is as before when a call returns.
 //
-// throws, all of them: Error (unavailable: no driver, no device, a build without CUDA, a failure of the device; capturing;
-// stream: none of this device; device: memory of another kind; and what cast() throws), CastError, std::bad_alloc.
-// Nothing is enqueued any more when a call throws, and what was handed over has been released once.
+// throws, all of them: Error (unavailable: no driver, no device, a build without CUDA, a failure of the device;
+// capturing; stream: none of this device; device: memory of another kind; and what cast() throws), CastError,
+// std::bad_alloc. Nothing is enqueued any more when a call throws, and what was handed over has been released once.
 #pragma once
 
 #include <memory>
@@ -94,6 +94,8 @@ class Pending {
   explicit Pending(std::unique_ptr<detail::Deferred> deferred) noexcept;
   Pending(Pending&&) noexcept;
   Pending& operator=(Pending&&) noexcept;
+  Pending(const Pending&) = delete;
+  Pending& operator=(const Pending&) = delete;
   ~Pending();  // does not wait
 
   // Whether result() will not wait for the device.
