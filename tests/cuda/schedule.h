@@ -17,6 +17,19 @@
 
 namespace rig {
 
+// ThreadSanitizer needs the streams' threads to see what orders them; elsewhere they only take time.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool sees_races = true;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+inline constexpr bool sees_races = true;
+#else
+inline constexpr bool sees_races = false;
+#endif
+#else
+inline constexpr bool sees_races = false;
+#endif
+
 struct Run {
   std::string wrong;        // what was noticed; empty: nothing
   std::uint64_t calls = 0;  // of the engine to the device
@@ -34,6 +47,7 @@ class Schedule {
                  .memory = std::size_t{1} << 19,
                  .coherent = coherent_,
                  .seed = seed % 4 == 0 ? 0 : seed,
+                 .threads = sees_races || seed % 16 == 0,
                  .fail_call = fail_call,
                  .fault = fault}),
         allocator_(device_) {

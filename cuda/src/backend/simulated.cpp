@@ -291,7 +291,7 @@ SimulatedStream* Simulated::add_stream(int device) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   const std::size_t index = stream_count_.load(std::memory_order_relaxed);
   if (index == streams_.size()) std::abort();
-  SimulatedStream* const stream = std::make_unique<SimulatedStream>(*this, device).release();
+  SimulatedStream* const stream = std::make_unique<SimulatedStream>(*this, device, options_.threads).release();
   streams_[index].store(stream, std::memory_order_relaxed);
   stream_count_.store(index + 1, std::memory_order_release);
   return stream;

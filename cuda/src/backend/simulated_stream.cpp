@@ -14,15 +14,17 @@ namespace detail {
 using halfway::detail::futex_wait;
 using halfway::detail::futex_wake;
 
-SimulatedStream::SimulatedStream(Simulated& owner, int device)
-    : owner_(owner), device_(device), last_(new Work), first_(last_), thread_([this] { work(); }) {}
+SimulatedStream::SimulatedStream(Simulated& owner, int device, bool threaded)
+    : owner_(owner), device_(device), threaded_(threaded), last_(new Work), first_(last_) {
+  if (threaded) thread_ = std::thread([this] { work(); });
+}
 
 SimulatedStream::~SimulatedStream() {
   auto stop = std::make_unique<Work>();
   stop->kind = Work::Kind::stop;
   enqueue(std::move(stop));
   run_to(enqueued());
-  thread_.join();
+  if (threaded_) thread_.join();
   delete first_;
 }
 
@@ -72,6 +74,10 @@ EngineKind SimulatedStream::next_engine() noexcept {
 void SimulatedStream::let_go(std::uint64_t count) noexcept {
   for (std::uint64_t i = 0; i < count; ++i) waiting_.pop_front();
   let_go_ += count;
+  if (!threaded_) {
+    for (std::uint64_t i = 0; i < count; ++i) run_next();
+    return;
+  }
   const auto target = static_cast<std::uint32_t>(let_go_);
   permitted_.store(target, std::memory_order_relaxed);
   futex_wake(permitted_, 1);
@@ -111,18 +117,22 @@ void SimulatedStream::run_to(std::uint64_t index) noexcept {
 }
 
 void SimulatedStream::work() noexcept {
-  for (std::uint32_t done = 0;; ++done) {
+  for (std::uint32_t done = 0; !stopped_; ++done) {
     while (permitted_.load(std::memory_order_relaxed) == done) futex_wait(permitted_, done);
-    Work* next = nullptr;
-    while (next == nullptr) next = first_->next.load(std::memory_order_acquire);
-    delete first_;
-    first_ = next;
-    const bool last = next->kind == Work::Kind::stop;
-    execute(*next);
+    run_next();
     completed_.store(done + 1, std::memory_order_relaxed);
     futex_wake(completed_, 64);
-    if (last) return;
   }
+}
+
+// Requires: there is a next piece, or will be in no time.
+void SimulatedStream::run_next() noexcept {
+  Work* next = nullptr;
+  while (next == nullptr) next = first_->next.load(std::memory_order_acquire);
+  delete first_;
+  first_ = next;
+  stopped_ = next->kind == Work::Kind::stop;
+  execute(*next);
 }
 
 void SimulatedStream::execute(Work& work) noexcept {

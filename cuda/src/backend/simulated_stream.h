@@ -57,7 +57,7 @@ struct Work {
 
 class SimulatedStream {
  public:
-  SimulatedStream(Simulated& owner, int device);
+  SimulatedStream(Simulated& owner, int device, bool threaded);
   ~SimulatedStream();  // all work runs first
   SimulatedStream(const SimulatedStream&) = delete;
   SimulatedStream& operator=(const SimulatedStream&) = delete;
@@ -86,11 +86,13 @@ class SimulatedStream {
   };
 
   void work() noexcept;
+  void run_next() noexcept;
   void execute(Work& work) noexcept;
   void let_go(std::uint64_t count) noexcept;  // and waits until so many have run
 
   Simulated& owner_;
   const int device_;
+  const bool threaded_;
 
   std::mutex mutex_;             // between threads of the host
   std::deque<Outline> waiting_;  // not let go
@@ -103,7 +105,8 @@ class SimulatedStream {
   std::atomic<std::uint32_t> permitted_{0};
   std::atomic<std::uint32_t> completed_{0};
 
-  Work* first_;  // the thread's own
+  Work* first_;           // the thread's own
+  bool stopped_ = false;  // likewise
   std::thread thread_;
 };
 
