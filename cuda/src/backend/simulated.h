@@ -14,8 +14,10 @@
 // Order, as ThreadSanitizer sees it. That waiting is made of relaxed atomics and system calls, which order nothing.
 // What orders is what orders on a device: enqueuing (the host's writes before it are seen by the work), places in one
 // stream, and events. So an access that happens to come in time, but that no event orders, is reported as the race that
-// it is. No lock is shared between a stream's thread and anybody else. Where nobody looks at order in this way, streams need
-// no threads (`threads`): the same work runs in the same sequence, several times as fast.
+// it is. No lock is shared between a stream's thread and anybody else.
+//
+// Where nobody looks at order in this way, streams need no threads (`threads`): the same work runs in the same order,
+// several times as fast.
 //
 // Faults. The k-th call that can fail does: once and without effect, or with the device lost from there on, or with the
 // device lost when the work that the call enqueues runs.
