@@ -36,16 +36,22 @@ bool is_aligned(const void* address) noexcept { return reinterpret_cast<std::uin
 
 }  // namespace
 
+// Launched by call and not by <<<>>>: what that returns is about this launch, while cudaGetLastError() may tell of what
+// other code left behind.
 cudaError_t launch(const Conversion& work, cudaStream_t stream) noexcept {
   if (work.count == 0) return cudaSuccess;
   const std::uint64_t bytes = work.count * (work.from.bits / 8);
   if (is_dtype(work.from, work.to) && bytes % 16 == 0 && is_aligned(work.source) && is_aligned(work.destination)) {
-    copy_kernel<<<blocks_for(bytes / 16), threads_per_block, 0, stream>>>(
-        static_cast<const uint4*>(work.source), static_cast<uint4*>(work.destination), bytes / 16);
-  } else {
-    convert_kernel<<<blocks_for(work.count), threads_per_block, 0, stream>>>(work, is_float(work.to));
+    const auto* source = static_cast<const uint4*>(work.source);
+    auto* destination = static_cast<uint4*>(work.destination);
+    std::uint64_t count = bytes / 16;
+    void* arguments[] = {&source, &destination, &count};
+    return cudaLaunchKernel(copy_kernel, dim3(blocks_for(count)), dim3(threads_per_block), arguments, 0, stream);
   }
-  return cudaGetLastError();
+  Conversion conversion = work;
+  bool to_float = is_float(work.to);
+  void* arguments[] = {&conversion, &to_float};
+  return cudaLaunchKernel(convert_kernel, dim3(blocks_for(work.count)), dim3(threads_per_block), arguments, 0, stream);
 }
 
 }  // namespace detail

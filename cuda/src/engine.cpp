@@ -321,12 +321,18 @@ void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const
 
 // --- to the host
 
-TransferPlan Engine::plan_to_host(const TensorView& source, const TransferOptions& options) {
+TransferPlan Engine::plan_to_host(const TensorView& source, const TransferOptions& options,
+                                  const MutableView* destination) {
   require_on_device(source, "source");
   Channel& there = channel(source.device.id);
   const DeviceScope scope(backend_, source.device.id);
+  const DType to = destination != nullptr ? destination->dtype : options.dtype.value_or(source.dtype);
+  if (destination != nullptr) {
+    require_on_host(*destination, "destination");
+    require_result(result_shape(source.shape, options.cast), *destination);
+  }
   return plan(source, there,
-              {.direction = Direction::to_host, .to = options.dtype.value_or(source.dtype), .options = options.cast});
+              {.direction = Direction::to_host, .to = to, .options = options.cast, .destination = destination});
 }
 
 Tensor Engine::to_host(const TensorView& source, const TransferOptions& options) {

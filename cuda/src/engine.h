@@ -47,7 +47,8 @@ class Engine {
   [[nodiscard]] std::unique_ptr<Deferred> to_host_later(Tensor source, const TransferOptions& options);
 
   [[nodiscard]] TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options);
-  [[nodiscard]] TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options);
+  [[nodiscard]] TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options,
+                                          const MutableView* destination = nullptr);
 
   void collect();
   void trim();

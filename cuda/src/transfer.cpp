@@ -58,6 +58,11 @@ TransferPlan plan_to_host(const TensorView& source, const TransferOptions& optio
   return engine().plan_to_host(source, options);
 }
 
+TransferPlan plan_to_host_into(const TensorView& source, const MutableView& destination,
+                               const TransferOptions& options) {
+  return engine().plan_to_host(source, options, &destination);
+}
+
 int device_count() noexcept {
   int count = 0;
   return detail::shipped_backend().device_count(count) == detail::Status::ok ? count : 0;

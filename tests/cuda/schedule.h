@@ -9,6 +9,7 @@
 #include <new>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,9 +32,10 @@ inline constexpr bool sees_races = false;
 #endif
 
 struct Run {
-  std::string wrong;        // what was noticed; empty: nothing
-  std::uint64_t calls = 0;  // of the engine to the device
-  int errors = 0;           // that were thrown
+  std::set<std::string> routes;  // that were taken; asked for where there is no fault
+  std::string wrong;             // what was noticed; empty: nothing
+  std::uint64_t calls = 0;       // of the engine to the device
+  int errors = 0;                // that were thrown
 };
 
 class Schedule {
@@ -149,6 +151,11 @@ class Schedule {
     if (chance(6)) options.report = &report_;
     const bool real = from.code != 5 && to.code != 5;
     if (real && chance(6)) options.scale = 0.5;
+    const halfway::DTypeInfo* const target = halfway::find(to);
+    if (real && target->kind == halfway::Kind::floating && chance(10)) {
+      options.rounding = halfway::Rounding::stochastic;
+      options.seed = 42;
+    }
     if (ndim > 1 && chance(6)) {
       permutation_.resize(ndim);
       for (std::size_t i = 0; i < ndim; ++i) permutation_[i] = static_cast<std::int64_t>(ndim - 1 - i);
@@ -168,6 +175,13 @@ class Schedule {
     if (held.pinned && held.bytes > 0) device_.pin(held.memory, held.bytes);
     held.pinned = held.pinned && held.bytes > 0;
     return held;
+  }
+
+  void note(const halfway::TransferPlan& plan, std::uint64_t calls_before) {
+    run_.routes.insert(std::string(plan.direction == halfway::Direction::to_device ? "to_device " : "to_host ") +
+                       std::string(to_string(plan.route)) + (plan.staged ? " staged" : "") +
+                       (plan.whole ? " whole" : ""));
+    planning_ += device_.calls() - calls_before;
   }
 
   void send() {
@@ -190,6 +204,10 @@ class Schedule {
                              .non_blocking = chance(2),
                              .cast = options,
                              .allocator = chance(8) ? nullptr : &allocator_};
+    if (!faulty_) {
+      const std::uint64_t before = device_.calls();
+      note(engine_->plan_to_device(view, transfer), before);
+    }
     const bool hand_over = chance(2) && !view.swapped && !view.strides_in_bytes;
     const std::string what = "to_device " + to_string(from) + " -> " + to_string(to) + arrays::to_string(array.shape);
     Tensor there;
@@ -235,6 +253,10 @@ class Schedule {
     const CallersStream stream = streams_[random_() % streams_.size()];
     Tensor source = on_device(allocator_, device_, array.view(), stream.handle, stream.device);
     const TransferOptions transfer{.dtype = to, .stream = stream.handle, .non_blocking = chance(2), .cast = options};
+    if (!faulty_) {
+      const std::uint64_t before = device_.calls();
+      note(engine_->plan_to_host(source.view(), transfer), before);
+    }
     const std::string what = "to_host " + to_string(from) + " -> " + to_string(to) + arrays::to_string(array.shape);
     switch (random_() % 3) {
       case 0: {
@@ -251,6 +273,11 @@ class Schedule {
         const bool pinned = chance(2) && !target.memory.empty();
         if (pinned) device_.pin(target.memory.data(), target.memory.size());
         try {
+          if (!faulty_) {
+            const std::uint64_t before = device_.calls();
+            const MutableView into = target.mutable_view();
+            note(engine_->plan_to_host(source.view(), transfer, &into), before);
+          }
           engine_->to_host_into(source.view(), target.mutable_view(), transfer);
         } catch (...) {
           if (pinned) device_.unpin(target.memory.data());
@@ -316,7 +343,7 @@ class Schedule {
     if (device_.live_blocks() != 0) say(std::to_string(device_.live_blocks()) + " blocks of memory leaked");
     if (device_.live_streams() != 0) say("streams leaked");
     if (device_.live_events() != 0) say("events leaked");
-    run_.calls = device_.calls();
+    run_.calls = device_.calls() - planning_;
   }
 
   std::mt19937_64 random_;
@@ -333,6 +360,7 @@ class Schedule {
   std::vector<Tensor> kept_;
   std::vector<Expected> expected_;
   std::vector<Later> later_;
+  std::uint64_t planning_ = 0;
   Run run_;
 };
 

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <random>
+#include <set>
 #include <string>
 
 #include "schedule.h"
@@ -26,9 +28,11 @@ BOOST_AUTO_TEST_CASE(bytes_owners_and_errors_are_right_under_every_schedule_and_
   constexpr std::uint64_t faults_each = 5;
   std::uint64_t errors = 0;
   std::uint64_t made = 0;
+  std::set<std::string> routes;
   const auto judge = [&](std::uint64_t seed, std::uint64_t call, Fault fault) {
     const rig::Run run = rig::run_schedule(seed, call, fault);
     ++made;
+    routes.insert(run.routes.begin(), run.routes.end());
     errors += static_cast<std::uint64_t>(run.errors);
     BOOST_TEST(run.wrong == "",
                "seed " << seed << ", call " << call << ", fault " << static_cast<int>(fault) << ": " << run.wrong);
@@ -46,6 +50,16 @@ BOOST_AUTO_TEST_CASE(bytes_owners_and_errors_are_right_under_every_schedule_and_
   }
   BOOST_TEST_MESSAGE(made << " runs from seed " << first << " on, " << errors << " errors delivered");
   BOOST_TEST(errors > made / 4);  // the faults are felt
+  // And the runs have been everywhere.
+  if (made < 1000) return;
+  for (const std::string& route : routes) BOOST_TEST_MESSAGE(route);
+  for (const char* const route :
+       {"to_device direct", "to_device host_cast staged", "to_device host_cast staged whole", "to_device device_cast",
+        "to_device device_cast staged", "to_device mapped", "to_device mapped staged", "to_device nothing",
+        "to_host direct", "to_host host_cast staged", "to_host host_cast staged whole", "to_host mapped",
+        "to_host mapped staged"}) {
+    BOOST_TEST(routes.count(route) == 1U, route);
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

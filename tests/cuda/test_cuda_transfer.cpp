@@ -178,7 +178,11 @@ BOOST_AUTO_TEST_CASE(layouts_options_and_reports_are_those_of_cast) {
     const Tensor image = halfway::cast(dense.view(), to, reference);
     const Tensor here = on_device(bench.allocator, bench.device, dense.view(), bench.stream);
     arrays::Array target = arrays::random_layout(random, to, halfway::result_shape(shape, options), false);
-    bench.engine.to_host_into(here.view(), target.mutable_view(), bench.to(to, options));
+    const halfway::MutableView into = target.mutable_view();
+    const TransferPlan back = bench.engine.plan_to_host(here.view(), bench.to(to, options), &into);
+    const Counters between = bench.device.counters();
+    bench.engine.to_host_into(here.view(), into, bench.to(to, options));
+    check_wire(between, bench.device.counters(), back);
     const Tensor found = halfway::cast(target.view(), to, CastOptions{.casting = halfway::Casting::equiv});
     BOOST_CHECK(bytes_of(found.view()) == bytes_of(image.view()));
     BOOST_TEST((counted == expected_counts));

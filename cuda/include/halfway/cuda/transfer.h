@@ -113,6 +113,8 @@ class Pending {
 // What the calls of the same names will do. Nothing is enqueued.
 [[nodiscard]] TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options = {});
 [[nodiscard]] TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options = {});
+[[nodiscard]] TransferPlan plan_to_host_into(const TensorView& source, const MutableView& destination,
+                                             const TransferOptions& options = {});
 
 // How many devices there are; 0 where there is no driver.
 [[nodiscard]] int device_count() noexcept;
