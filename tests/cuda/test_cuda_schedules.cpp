@@ -23,7 +23,7 @@ std::uint64_t setting(const char* name, std::uint64_t otherwise) {
 BOOST_AUTO_TEST_SUITE(cuda_schedules)
 
 BOOST_AUTO_TEST_CASE(bytes_owners_and_errors_are_right_under_every_schedule_and_fault) {
-  const std::uint64_t runs = setting("HALFWAY_SCHEDULES", 2400);
+  const std::uint64_t runs = setting("HALFWAY_SCHEDULES", 2100);
   const std::uint64_t first = setting("HALFWAY_SEED", 1);
   constexpr std::uint64_t faults_each = 5;
   std::uint64_t errors = 0;

@@ -114,12 +114,11 @@ void Simulated::progress() noexcept {
   const std::size_t first = chance() % count;
   for (std::size_t i = 0; i < count; ++i) {
     SimulatedStream* const stream = streams_[(first + i) % count].load(std::memory_order_relaxed);
-    while (stream != nullptr && stream->can_go()) {
-      const EngineKind engine = stream->next_engine();
+    if (stream == nullptr) continue;
+    stream->let_some_go([&](EngineKind engine) {
       const unsigned pace = engine == EngineKind::none ? 128 : chances_[static_cast<std::size_t>(engine)];
-      if (chance() % 256 >= pace) break;
-      stream->let_one_go();
-    }
+      return chance() % 256 < pace;
+    });
   }
 }
 

@@ -58,18 +58,6 @@ std::uint64_t SimulatedStream::enqueued() noexcept {
   return enqueued_;
 }
 
-bool SimulatedStream::can_go() noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (waiting_.empty()) return false;
-  const Mark* const mark = waiting_.front().waits_for;
-  return mark == nullptr || mark->passed.load(std::memory_order_relaxed) != 0;
-}
-
-EngineKind SimulatedStream::next_engine() noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return waiting_.empty() ? EngineKind::none : waiting_.front().engine;
-}
-
 // Requires: the lock is held; nothing among them waits for what has not passed.
 void SimulatedStream::let_go(std::uint64_t count) noexcept {
   for (std::uint64_t i = 0; i < count; ++i) waiting_.pop_front();
@@ -88,11 +76,6 @@ void SimulatedStream::let_go(std::uint64_t count) noexcept {
   }
 }
 
-void SimulatedStream::let_one_go() noexcept {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (!waiting_.empty()) let_go(1);
-}
-
 void SimulatedStream::run_to(std::uint64_t index) noexcept {
   for (;;) {
     Mark* first = nullptr;
@@ -102,9 +85,8 @@ void SimulatedStream::run_to(std::uint64_t index) noexcept {
       const std::uint64_t most = index - let_go_;
       std::uint64_t count = 0;
       while (count < most) {
-        Mark* const mark = waiting_[count].waits_for;
-        if (mark != nullptr && mark->passed.load(std::memory_order_relaxed) == 0) {
-          first = mark;
+        if (!may_go(waiting_[count])) {
+          first = waiting_[count].waits_for;
           break;
         }
         ++count;

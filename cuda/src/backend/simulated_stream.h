@@ -56,6 +56,11 @@ struct Work {
 };
 
 class SimulatedStream {
+  struct Outline {
+    EngineKind engine;
+    Mark* waits_for;
+  };
+
  public:
   SimulatedStream(Simulated& owner, int device, bool threaded);
   ~SimulatedStream();  // all work runs first
@@ -70,21 +75,23 @@ class SimulatedStream {
   // A new place behind everything that was enqueued.
   Mark& mark() noexcept;
 
-  // What the next piece that was not let go needs; `none` where there is nothing, or it has to wait for another stream.
-  [[nodiscard]] EngineKind next_engine() noexcept;
-  // Whether there is a next piece that may go: events between streams need no engine.
-  [[nodiscard]] bool can_go() noexcept;
-  void let_one_go() noexcept;
+  // Lets pieces go as long as `chance` says so of the engine that the next one needs (`none` for events), and it waits
+  // for nothing in another stream.
+  template <class Chance>
+  void let_some_go(Chance chance) noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::uint64_t count = 0;
+    while (count < waiting_.size() && may_go(waiting_[count]) && chance(waiting_[count].engine)) ++count;
+    if (count > 0) let_go(count);
+  }
   // Lets everything up to a place go, and what that waits for in other streams, one piece after the other.
   void run_to(std::uint64_t index) noexcept;
   [[nodiscard]] std::uint64_t enqueued() noexcept;
 
  private:
-  struct Outline {
-    EngineKind engine;
-    Mark* waits_for;
-  };
-
+  [[nodiscard]] static bool may_go(const Outline& outline) noexcept {
+    return outline.waits_for == nullptr || outline.waits_for->passed.load(std::memory_order_relaxed) != 0;
+  }
   void work() noexcept;
   void run_next() noexcept;
   void execute(Work& work) noexcept;
