@@ -6,7 +6,10 @@ include_guard(GLOBAL)
 set(HALFWAY_CUDA_ARCHITECTURES "90-real;90-virtual" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES, for halfway's kernels")
 
 set(HALFWAY_HAS_CUDA OFF)
-if(HALFWAY_CUDA STREQUAL "AUTO" OR HALFWAY_CUDA)
+# A compiler for another processor says nothing about the nvcc that is found here: then only ON looks for it.
+if(HALFWAY_CUDA STREQUAL "AUTO" AND CMAKE_CROSSCOMPILING)
+  message(STATUS "Cross-compiling: the CUDA backend is not built")
+elseif(HALFWAY_CUDA STREQUAL "AUTO" OR HALFWAY_CUDA)
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
