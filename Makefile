@@ -15,8 +15,8 @@ VENV_PYTHON := $(VENV)/bin/python
 CHOSEN_PYTHON := $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test lint cpp asan tsan python package-test exhaustive exhaustive-share bench \
-  clean distclean
+.PHONY: help setup build install demo test lint cpp asan tsan stress python package-test exhaustive exhaustive-share \
+  bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -48,6 +48,9 @@ asan: setup ## C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 
 tsan: setup ## C++ tests of what has threads under ThreadSanitizer
 	@tools/cpp_tests.sh tsan
+
+stress: setup ## 100000 seeded schedules of transfers on the simulated device, some under sanitizers
+	@tools/stress.sh
 
 python: build install ## Python tests against the installed package
 	@tools/cmake_build.sh bench halfway_floor

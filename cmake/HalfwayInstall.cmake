@@ -15,6 +15,20 @@ install(EXPORT halfway-runtime
   FILE halfway-runtime-targets.cmake NAMESPACE halfway::
   DESTINATION "${halfway_cmake_dir}" COMPONENT development)
 
+# The component cuda is there where its backend is.
+set(halfway_components "runtime")
+if(HALFWAY_HAS_CUDA)
+  list(APPEND halfway_components "cuda")
+  install(TARGETS halfway_cuda EXPORT halfway-cuda
+    ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development)
+  install(DIRECTORY "${PROJECT_SOURCE_DIR}/cuda/include/halfway"
+    DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development
+    FILES_MATCHING PATTERN "*.h")
+  install(EXPORT halfway-cuda
+    FILE halfway-cuda-targets.cmake NAMESPACE halfway::
+    DESTINATION "${halfway_cmake_dir}" COMPONENT development)
+endif()
+
 configure_package_config_file(
   "${PROJECT_SOURCE_DIR}/cmake/halfwayConfig.cmake.in" "${PROJECT_BINARY_DIR}/halfwayConfig.cmake"
   INSTALL_DESTINATION "${halfway_cmake_dir}"

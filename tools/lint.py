@@ -32,7 +32,17 @@ ANALYZER = [f"--extra-arg={word}" for word in ("-Xclang", "-analyzer-config", "-
 
 CPP_SUFFIXES = {".h", ".hpp", ".cpp", ".cuh", ".cu"}
 INCLUDE_DIRS = [
-    ROOT / name for name in ("runtime/include", "runtime/src", "bindings/python/src", "bindings/cpp", "tests")
+    ROOT / name
+    for name in (
+        "runtime/include",
+        "runtime/src",
+        "cuda/include",
+        "cuda/src",
+        "cuda",
+        "bindings/python/src",
+        "bindings/cpp",
+        "tests",
+    )
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.MULTILINE)
 NOISE = re.compile(r"\d+ warnings? generated\.$")  # clang-tidy counts what it does not show
@@ -144,15 +154,15 @@ def clang_format() -> Finding:
 
 def headers() -> Finding:
     """Every public header compiles alone, with both compilers."""
-    include = ROOT / "runtime" / "include"
+    roots = [ROOT / "runtime" / "include", ROOT / "cuda" / "include"]
+    include: list[str | Path] = [word for root in roots for word in ("-I", root)]
     jobs: list[tuple[Path, list[str | Path]]] = []
-    for header in (path for path in cpp_files() if path.is_relative_to(include)):
+    for header in (path for path in cpp_files() if any(path.is_relative_to(root) for root in roots)):
         for compiler in ("g++", "clang++"):
             command = [
                 compiler,
                 *WARNINGS,
-                "-I",
-                include,
+                *include,
                 "-include",
                 header,
                 "-x",
@@ -190,7 +200,7 @@ def clang_tidy() -> Finding:
     # Of .venv: since release 21 checks skip what system headers declare, which takes a third of the time.
     tool = str(BIN / "clang-tidy")
     configuration = (ROOT / ".clang-tidy").read_text()
-    checked = [ROOT / "runtime" / "src", ROOT / "bindings" / "python" / "src"]
+    checked = [ROOT / "runtime" / "src", ROOT / "cuda" / "src", ROOT / "bindings" / "python" / "src"]
     jobs: list[tuple[Path, list[str | Path]]] = []
     for path, command in sorted(compile_commands().items()):
         if any(path.is_relative_to(directory) for directory in checked):

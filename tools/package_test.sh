@@ -12,7 +12,7 @@ key=$({
   c++ --version
   clang++ --version
   cmake --version
-  find CMakeLists.txt CMakePresets.json cmake runtime tests/package tools/package_test.sh -type f |
+  find CMakeLists.txt CMakePresets.json cmake runtime cuda tests/package tools/package_test.sh -type f |
     LC_ALL=C sort | xargs sha256sum
 } | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$work/.passed" 2>/dev/null || true)" = "$key" ]; then

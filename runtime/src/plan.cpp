@@ -185,6 +185,8 @@ std::string_view to_string(StepKind kind) noexcept {
       return "copy";
     case StepKind::cast:
       return "cast";
+    case StepKind::ship:
+      return "ship";
   }
   return "unknown";
 }

@@ -1,5 +1,8 @@
 // A program of somebody else: it sees the installed public headers and the library, nothing more.
 #include <halfway/halfway.h>
+#if defined(HALFWAY_CONSUMER_CUDA)
+#include <halfway/cuda/transfer.h>
+#endif
 
 #include <array>
 #include <cstdint>
@@ -25,6 +28,14 @@ int main() {
     std::puts("wrong values");
     return 1;
   }
+
+#if defined(HALFWAY_CONSUMER_CUDA)
+  // There is a device, or words about why there is none.
+  if (halfway::cuda::unavailable_because().empty() != (halfway::cuda::device_count() > 0)) {
+    std::puts("no word about the device");
+    return 1;
+  }
+#endif
 
   // Exceptions cross the library's boundary with their type.
   try {

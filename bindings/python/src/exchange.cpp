@@ -138,6 +138,7 @@ PyObject* execute(Exchange& exchange) {
       case StepKind::copy:
       case StepKind::cast:
         return exchange.out ? write_into_out(exchange) : write_fresh(exchange);
+      case StepKind::ship:  // plans of host memory have none
       case StepKind::alias:
         break;
     }

@@ -358,7 +358,7 @@ struct Float {
     // 1. With float's own bias (bfloat16) a number is float's with fewer digits.
     if constexpr (bias == Single::bias) {
       const std::uint32_t number = static_cast<std::uint32_t>(pattern) << shift;
-      return detail::bit_cast<float>(is_nan ? float_nan : number);
+      return detail::bit_cast<float>(is_nan ? std::uint32_t{float_nan} : number);
     } else {
       // 2. Normal numbers: shift the mantissa to its place (the exponent goes with it) and correct the exponent by the
       //    difference of the biases.
@@ -373,7 +373,7 @@ struct Float {
       const bool is_infinite = has_infinity & (magnitude == largest_number);
       const std::uint32_t sign_out = (static_cast<std::uint32_t>(pattern) & sign) << (32 - bits);
       const std::uint32_t number = (is_infinite ? Single::infinity : finite) | sign_out;
-      return detail::bit_cast<float>(is_nan ? float_nan : number);
+      return detail::bit_cast<float>(is_nan ? std::uint32_t{float_nan} : number);
     }
   }
 
@@ -381,7 +381,7 @@ struct Float {
   HALFWAY_HD static constexpr float decode_power(Bits pattern) noexcept {
     const std::uint32_t power =
         pattern == 0 ? Single::hidden >> 1 : static_cast<std::uint32_t>(pattern) << Single::mantissa_bits;
-    return detail::bit_cast<float>(pattern == canonical_nan ? float_nan : power);
+    return detail::bit_cast<float>(pattern == canonical_nan ? std::uint32_t{float_nan} : power);
   }
 
   struct Rounded {

@@ -1,4 +1,5 @@
-// What an exchange will do, and why: a pure function of the source, the wish and the target's abilities.
+// What an exchange will do, and why: a pure function of the source, the wish and the target's abilities. Below it, the
+// same for transfers between the host and a device, of the machine's constants too.
 //
 // The executor runs the plan it is given, so that what was explained is what happens.
 #pragma once
@@ -53,6 +54,7 @@ enum class StepKind : std::uint8_t {
   resolve,  // the producer materialises conj / neg / detached values
   copy,     // same values, fresh or given memory
   cast,     // another dtype or other values, fresh or given memory
+  ship,     // over the bus between the host and a device
 };
 
 [[nodiscard]] std::string_view to_string(StepKind kind) noexcept;
@@ -92,6 +94,95 @@ struct Plan {
 //     because   dtype
 //     cast      float64 -> bfloat16, reads 1536 B, writes 384 B
 [[nodiscard]] std::string to_string(const Plan& plan);
+
+// --- transfers between the host and a device
+//
+// The rule is made of bytes: what is narrowed is narrowed before the wire, what is widened is widened behind it.
+// Pageable memory passes through pinned slots in any case, and is cast on the way into them (or out of them) for the
+// price of the copy. Pinned memory is read where it lies, so that there casting on the host is worth its while only
+// where the cores are faster than the wire.
+
+enum class Direction : std::uint8_t { to_device, to_host };
+
+// How the device can reach the host's side of a transfer.
+enum class HostMemory : std::uint8_t {
+  pageable,  // not at all
+  pinned,    // page-locked: by its copy engines, and mapped by its kernels
+  coherent,  // pageable, through the host's page tables (Grace Hopper): by its kernels
+};
+
+[[nodiscard]] std::string_view to_string(HostMemory memory) noexcept;
+
+// What a plan of a transfer is computed from. Bytes a second, everything. The values here are assumed, not measured: a
+// server with PCIe 5 x16 and the efficiencies that its vendor and users report.
+struct Machine {
+  double wire_to_device = 50e9;  // by a copy engine from pinned memory: 63e9 less the protocol's share
+  double wire_to_host = 50e9;
+  double mapped_read = 0.64;   // what kernels reach of it when they read the host's memory; reported
+  double mapped_write = 0.96;  // and when they write it; reported
+  double host_cast = 8e9;      // source bytes that one core casts: half of the 16e9 a core was measured to cast alone
+  double host_memory = 100e9;  // source bytes that all cores together can read
+  int cores = 1;               // that a cast may use: num_threads()
+  std::uint64_t small = std::uint64_t{64} << 10;  // up to here a kernel moves the bytes: no copy engine to wait for
+  std::uint64_t chunk = std::uint64_t{1} << 20;   // bytes of a pinned slot
+  bool assumed = true;
+};
+
+struct TransferWish {
+  Direction direction = Direction::to_device;
+  DType to{};
+  CastOptions options{};
+  HostMemory host = HostMemory::pageable;    // of the host's side
+  const MutableView* destination = nullptr;  // to_host: memory that is there, whose layout matters; none: fresh
+  // to_host: nobody waits, so that no slot can be emptied. Everything that crosses gets pinned memory of its own.
+  bool deferred = false;
+};
+
+// The ways there are. Those of to_host are the same, the other way round.
+enum class Route : std::uint8_t {
+  nothing,      // no elements
+  direct,       // a copy engine between pinned memory and the tensor: the same dtype
+  host_cast,    // the host casts into slots, a copy engine ships them (to_host: it ships, the host casts out of them)
+  device_cast,  // a copy engine ships, a kernel casts: from slots or, where the source is pinned, from it
+  mapped,       // a kernel reads or writes the host's memory itself, and casts: slots, pinned or coherent memory
+};
+
+[[nodiscard]] std::string_view to_string(Route route) noexcept;
+
+// Whether kernels convert this pair: every pair of castable dtypes, but complex ones to or from real ones.
+[[nodiscard]] bool is_device_castable(DType from, DType to) noexcept;
+
+struct TransferPlan {
+  Direction direction = Direction::to_device;
+  Route route = Route::nothing;
+  DType from{};
+  DType wire{};  // of what crosses
+  DType to{};
+  // The host casts all of it in a pass of its own, before the transfer (to_host: after it), since only all of it can
+  // be checked (or permuted).
+  bool whole = false;
+  bool staged = false;         // the host copies or casts through pinned slots
+  bool copy_engine = false;    // else a kernel reaches over the wire
+  bool kernel = false;         // on the device, casting or copying
+  bool flat = true;            // the host's side is cut as one row; else along its axes (`Slices`)
+  std::uint64_t elements = 0;  // bytes, where nothing is cast and elements are no whole bytes
+  std::uint64_t chunk = 0;     // the most elements that cross at a time
+  std::uint64_t chunks = 0;
+  std::uint64_t copies = 0;    // by copy engines over the wire
+  std::uint64_t launches = 0;  // of kernels
+  std::uint64_t bytes_wire = 0;
+  std::vector<Step> steps;
+  std::string because;  // in words, with the figures that decided
+};
+
+// Never touches data. What host memory is, and the machine's constants, are the caller's to find out.
+// throws: Error (unavailable: a tensor in device memory that is not contiguous; malformed; what cast() says of
+// options);
+//         CastError when the level forbids the cast
+[[nodiscard]] TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, const Machine& machine);
+
+// Several lines for people.
+[[nodiscard]] std::string to_string(const TransferPlan& plan);
 
 }  // namespace v0
 }  // namespace halfway

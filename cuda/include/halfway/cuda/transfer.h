@@ -1,0 +1,133 @@
+// Transfers between the host and a CUDA device, with the cast in them: what crosses the wire is the narrower dtype, and
+// neither side gets a temporary of the tensor's size. plan.h has the rule by which a side is chosen.
+//
+//   auto d = halfway::cuda::to_device(a.view(), {.device = 0, .dtype = halfway::bfloat16, .stream = stream});
+//
+// Streams. A stream is the caller's: a cudaStream_t (or CUstream) of the device in question; null is the legacy default
+// stream, as everywhere in CUDA. It is the stream on which the result is used next, or the source was made last:
+//   - the transfer begins behind everything that was enqueued on it before the call, and
+//   - everything that is enqueued on it after the call begins behind the transfer.
+// So the result can be used, and its memory freed in the order of that stream, without waiting.
+//
+// Waiting. Without `non_blocking` a call returns when the transfer is done, and an error of the device is its error.
+// With it, to_device() returns as soon as the source is no longer needed by the host: pageable sources have been read
+// then, and may be changed. Pinned sources may be read by the device later; they have to be handed over as a `Tensor`,
+// which is kept until that is done, whoever made it. A mere view of pinned memory is waited for, whatever
+// `non_blocking` says. What has been read is released by the next call for that device, or by collect().
+//
+// Graphs. While a graph is captured from the stream, calls are refused (Error: capturing), and nothing is enqueued.
+//
+// Fork. A child of a process that used a device cannot: calls are refused (Error: unavailable). What it inherited may
+// be released there; that frees nothing.
+//
+// Threads: any. Transfers of one device go one after the other; those of several devices do not wait for each other.
+// The thread's current device is as before when a call returns.
+//
+// throws, all of them: Error (unavailable: no driver, no device, a build without CUDA, a failure of the device;
+// capturing; stream: none of this device; device: memory of another kind; and what cast() throws), CastError,
+// std::bad_alloc. Nothing is enqueued any more when a call throws, and what was handed over has been released once.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "halfway/cast.h"
+#include "halfway/plan.h"
+#include "halfway/tensor.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+
+// Where results on a device come from: a framework's caching allocator, for one.
+class DeviceAllocator {
+ public:
+  virtual ~DeviceAllocator() = default;
+
+  // A fresh row-major tensor in the memory of `device`, whose memory work on `stream` may use from now on. The tensor
+  // is released when the result is, or when the transfer failed: by then nothing uses its memory but work that `stream`
+  // is behind.
+  [[nodiscard]] virtual Tensor allocate(std::span<const std::int64_t> shape, DType dtype, Device device,
+                                        void* stream) = 0;
+
+ protected:
+  DeviceAllocator() = default;
+  DeviceAllocator(const DeviceAllocator&) = default;
+  DeviceAllocator& operator=(const DeviceAllocator&) = default;
+};
+
+struct TransferOptions {
+  int device = 0;                // of to_device(); elsewhere the tensor says it
+  std::optional<DType> dtype{};  // of the result; none: the source's
+  void* stream = nullptr;
+  bool non_blocking = false;
+  CastOptions cast{};  // `report`, `same_value`, `raise` and stochastic rounding make the host cast all of it
+  DeviceAllocator* allocator = nullptr;  // none: cudaMalloc
+};
+
+// A copy of host memory of any layout, row-major in device memory, cast.
+[[nodiscard]] Tensor to_device(const TensorView& source, const TransferOptions& options = {});
+// Takes the reference over, and keeps it as long as the device reads.
+[[nodiscard]] Tensor to_device(Tensor source, const TransferOptions& options = {});
+
+// Into row-major device memory of the result's shape; `options.device`, `dtype` and `allocator` are not looked at.
+void to_device_into(const TensorView& source, const MutableView& destination, const TransferOptions& options = {});
+void to_device_into(Tensor source, const MutableView& destination, const TransferOptions& options = {});
+
+// A copy of row-major device memory in host memory, cast. Returns when it is done, whatever `non_blocking` says.
+[[nodiscard]] Tensor to_host(const TensorView& source, const TransferOptions& options = {});
+
+// Into host memory of the result's shape, any layout.
+void to_host_into(const TensorView& source, const MutableView& destination, const TransferOptions& options = {});
+
+namespace detail {
+class Engine;
+struct Deferred;
+}  // namespace detail
+
+// A result that is under way to the host. What it comes from is kept until it has been read.
+class Pending {
+ public:
+  Pending() noexcept;  // empty
+  explicit Pending(std::unique_ptr<detail::Deferred> deferred) noexcept;
+  Pending(Pending&&) noexcept;
+  Pending& operator=(Pending&&) noexcept;
+  Pending(const Pending&) = delete;
+  Pending& operator=(const Pending&) = delete;
+  ~Pending();  // does not wait
+
+  // Whether result() will not wait for the device.
+  [[nodiscard]] bool ready() const;
+  // Waits, and hands the result over; once. throws: Error (consumed; unavailable), CastError, std::bad_alloc
+  [[nodiscard]] Tensor result();
+
+ private:
+  std::unique_ptr<detail::Deferred> deferred_;
+};
+
+// As to_host(), without waiting: into pinned memory of its own. What `options.cast` borrows is borrowed until result().
+[[nodiscard]] Pending to_host_later(Tensor source, const TransferOptions& options = {});
+
+// What the calls of the same names will do. Nothing is enqueued.
+[[nodiscard]] TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options = {});
+[[nodiscard]] TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options = {});
+[[nodiscard]] TransferPlan plan_to_host_into(const TensorView& source, const MutableView& destination,
+                                             const TransferOptions& options = {});
+
+// How many devices there are; 0 where there is no driver.
+[[nodiscard]] int device_count() noexcept;
+
+// Why there is none, for people; empty where there is one.
+[[nodiscard]] std::string unavailable_because();
+
+// Releases the sources that have been read, without waiting for others.
+void collect();
+
+// Waits for all transfers, and frees the pinned slots and whatever else is kept for the next one.
+void trim();
+
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway

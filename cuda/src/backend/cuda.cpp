@@ -1,0 +1,186 @@
+// CUDA's runtime, linked statically: it looks for the driver when it is first called, so that a program with this in it
+// starts on machines without one, and every call answers 35 there.
+#include <cuda_runtime_api.h>
+
+#include "../../kernels/launch.h"
+#include "device.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+namespace {
+
+// Errors stay in the runtime's per-thread variable until they are taken out, where other code of the process would
+// find them: ours are returned, so they are taken out at once.
+Status taken(cudaError_t error) noexcept {
+  if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
+  return static_cast<Status>(error);
+}
+
+cudaStream_t native_stream(Stream stream) noexcept { return static_cast<cudaStream_t>(stream); }
+cudaEvent_t native_event(Event event) noexcept { return static_cast<cudaEvent_t>(event); }
+
+// While another thread captures a graph in the default mode, allocating and asking events from any thread makes that
+// capture invalid. What is done here has nothing to do with it.
+class NoCaptureDisturbed {
+ public:
+  NoCaptureDisturbed() noexcept { static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+  ~NoCaptureDisturbed() { static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode_)); }
+  NoCaptureDisturbed(const NoCaptureDisturbed&) = delete;
+  NoCaptureDisturbed& operator=(const NoCaptureDisturbed&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+class Cuda final : public Backend {
+ public:
+  [[nodiscard]] std::string missing() const override {
+    int driver = 0;
+    int runtime = 0;
+    static_cast<void>(cudaDriverGetVersion(&driver));
+    static_cast<void>(cudaRuntimeGetVersion(&runtime));
+    static_cast<void>(cudaGetLastError());
+    const auto version = [](int number) {
+      return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+    };
+    const std::string wanted = "halfway was built for CUDA " + version(runtime);
+    if (driver == 0) return wanted + ", and looked for NVIDIA's driver (libcuda.so.1): there is none";
+    if (driver / 1000 < runtime / 1000)
+      return wanted + ", and the driver is for CUDA " + version(driver) + ": update it";
+    return wanted + ", the driver is for CUDA " + version(driver) +
+           ": look at nvidia-smi and CUDA_VISIBLE_DEVICES for the devices";
+  }
+  [[nodiscard]] std::string error_text(Status status) const override {
+    const auto error = static_cast<cudaError_t>(status);
+    return std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ", " +
+           std::to_string(static_cast<int>(status)) + ")";
+  }
+
+  Status device_count(int& count) noexcept override { return taken(cudaGetDeviceCount(&count)); }
+
+  Status traits(int device, DeviceTraits& traits) override {
+    cudaDeviceProp properties{};
+    const Status status = taken(cudaGetDeviceProperties(&properties, device));
+    if (status != Status::ok) return status;
+    traits.name = properties.name;
+    traits.coherent = properties.pageableMemoryAccess != 0 && properties.pageableMemoryAccessUsesHostPageTables != 0;
+    return status;
+  }
+
+  Status current_device(int& device) noexcept override { return taken(cudaGetDevice(&device)); }
+  Status set_device(int device) noexcept override { return taken(cudaSetDevice(device)); }
+
+  Status allocate(std::size_t bytes, void*& memory) noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaMalloc(&memory, bytes));
+  }
+  Status free(void* memory) noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaFree(memory));
+  }
+  Status allocate_pinned(std::size_t bytes, void*& memory) noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaHostAlloc(&memory, bytes, cudaHostAllocPortable | cudaHostAllocMapped));
+  }
+  Status free_pinned(void* memory) noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaFreeHost(memory));
+  }
+
+  Status pointer_traits(const void* memory, PointerTraits& traits) noexcept override {
+    cudaPointerAttributes attributes{};
+    const Status status = taken(cudaPointerGetAttributes(&attributes, memory));
+    if (status != Status::ok) return status;
+    traits.device = attributes.device;
+    traits.device_address = attributes.devicePointer;
+    switch (attributes.type) {
+      case cudaMemoryTypeHost:
+        // Registered, but not mapped, memory is within reach of copy engines alone: such programs are rare, and
+        // their memory is staged.
+        traits.kind = attributes.devicePointer != nullptr ? PointerTraits::Kind::pinned : PointerTraits::Kind::pageable;
+        break;
+      case cudaMemoryTypeDevice:
+        traits.kind = PointerTraits::Kind::device;
+        break;
+      case cudaMemoryTypeManaged:
+        traits.kind = PointerTraits::Kind::managed;
+        break;
+      default:
+        traits.kind = PointerTraits::Kind::pageable;
+        break;
+    }
+    return status;
+  }
+
+  Status create_stream(Stream& stream) noexcept override {
+    cudaStream_t created = nullptr;
+    const Status status = taken(cudaStreamCreateWithFlags(&created, cudaStreamNonBlocking));
+    stream = created;
+    return status;
+  }
+  Status destroy_stream(Stream stream) noexcept override { return taken(cudaStreamDestroy(native_stream(stream))); }
+
+  Status is_capturing(Stream stream, bool& capturing) noexcept override {
+    cudaStreamCaptureStatus state = cudaStreamCaptureStatusNone;
+    const cudaError_t error = cudaStreamIsCapturing(native_stream(stream), &state);
+    // The legacy stream, while another stream that it waits for is captured.
+    const bool implicitly = error == cudaErrorStreamCaptureImplicit;
+    capturing = implicitly || state != cudaStreamCaptureStatusNone;
+    const Status status = taken(error);
+    return implicitly ? Status::ok : status;
+  }
+
+  Status create_event(Event& event) noexcept override {
+    cudaEvent_t created = nullptr;
+    // Waiting blocks instead of spinning: a core is worth more than the microseconds, since the host casts meanwhile.
+    const Status status = taken(cudaEventCreateWithFlags(&created, cudaEventDisableTiming | cudaEventBlockingSync));
+    event = created;
+    return status;
+  }
+  Status destroy_event(Event event) noexcept override { return taken(cudaEventDestroy(native_event(event))); }
+  Status record(Event event, Stream stream) noexcept override {
+    return taken(cudaEventRecord(native_event(event), native_stream(stream)));
+  }
+  Status wait(Stream stream, Event event) noexcept override {
+    return taken(cudaStreamWaitEvent(native_stream(stream), native_event(event), 0));
+  }
+  Status query(Event event) noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaEventQuery(native_event(event)));
+  }
+  Status synchronize(Event event) noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaEventSynchronize(native_event(event)));
+  }
+  Status synchronize_stream(Stream stream) noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaStreamSynchronize(native_stream(stream)));
+  }
+  Status synchronize_device() noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaDeviceSynchronize());
+  }
+
+  Status copy(void* destination, const void* source, std::size_t bytes, CopyKind kind,
+              Stream stream) noexcept override {
+    const cudaMemcpyKind direction = kind == CopyKind::to_device ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+    return taken(cudaMemcpyAsync(destination, source, bytes, direction, native_stream(stream)));
+  }
+  Status launch(const Conversion& work, Stream stream) noexcept override {
+    return taken(detail::launch(work, native_stream(stream)));
+  }
+};
+
+}  // namespace
+
+Backend& shipped_backend() noexcept {
+  static Cuda backend;  // holds nothing: it can be called while the process ends
+  return backend;
+}
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,94 @@
+// The way between the host and one device: its streams, its ring, its events, and what the device still reads.
+//
+// Two streams, so that a chunk crosses while the one before it is cast. The caller's stream is ordered before them by
+// follow() and behind them by lead(); nothing else relates the three.
+//
+// After an error settle() waits for whatever was enqueued. Only then may memory be freed that this work used: it is
+// what every failing transfer does before anything of it is released.
+#pragma once
+
+#include <list>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "device.h"
+#include "halfway/tensor.h"
+#include "staging.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+
+// Tensors that are kept until an event has passed. In lists: a node is made before anything is enqueued, and moving it
+// about needs no memory, so that keeping and letting go cannot fail.
+struct Kept {
+  Event event = nullptr;
+  Tensor first{};
+  Tensor second{};
+};
+using KeptList = std::list<Kept>;
+
+class Channel {
+ public:
+  Channel(Backend& backend, int device, StagingSizes sizes);
+  ~Channel();  // release() before
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
+
+  [[nodiscard]] int device() const noexcept { return device_; }
+  [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
+
+  // --- All of what follows: the lock is held, and the device is current.
+
+  // Makes the streams, if they are missing. throws: Error
+  void prepare();
+  // Asked once, then known. throws: Error
+  [[nodiscard]] const DeviceTraits& traits();
+
+  [[nodiscard]] Stream copies() const noexcept { return copies_; }
+  [[nodiscard]] Stream kernels() const noexcept { return kernels_; }
+  [[nodiscard]] Ring& ring() noexcept { return ring_; }
+
+  // Both streams begin behind what the caller's stream has been given so far. throws: Error
+  void follow(Stream caller);
+  // The caller's stream goes on behind what `last` has been given so far; the event says when that is done, and is to
+  // be given back. throws: Error
+  [[nodiscard]] Event lead(Stream last, Stream caller);
+  void give_back(Event event) noexcept { spare_.push_back(event); }  // room was made when it was made
+
+  // Waits for everything that was enqueued on the two streams, so that nothing uses any memory any more. If the device
+  // does not even answer that, it is lost: nothing runs on it then.
+  void settle() noexcept;
+
+  // Keeps the node's tensors until its event has passed, and gives that back then. `node` is a list of one.
+  void keep(KeptList& node) noexcept { kept_.splice(kept_.end(), node); }
+  // The tensors whose events have passed. They are to be released when the lock is not held: releasing may run
+  // anybody's code.
+  [[nodiscard]] KeptList collect() noexcept;
+
+  // Waits, and frees everything. Returns what was kept.
+  [[nodiscard]] KeptList release() noexcept;
+
+ private:
+  Event take_event();
+  bool is_done(Event event) noexcept;
+
+  Backend& backend_;
+  const int device_;
+  std::mutex mutex_;  // guards everything below
+  Ring ring_;
+  Stream copies_ = nullptr;
+  Stream kernels_ = nullptr;
+  bool has_traits_ = false;
+  DeviceTraits traits_;
+  std::size_t events_ = 0;  // made
+  std::vector<Event> spare_;
+  KeptList kept_;
+};
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,561 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <utility>
+
+#include "halfway/layout.h"
+#include "halfway/parallel.h"
+#include "planted.h"
+#include "text.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+namespace {
+
+std::byte* at(void* memory, std::uint64_t offset) noexcept { return static_cast<std::byte*>(memory) + offset; }
+const std::byte* at(const void* memory, std::uint64_t offset) noexcept {
+  return static_cast<const std::byte*>(memory) + offset;
+}
+
+// Bytes of an element, and 1 for those that cross as bytes.
+std::uint64_t unit_of(DType dtype) noexcept { return std::max<std::size_t>(item_size(dtype), 1); }
+
+Conversion conversion(const TransferPlan& plan, const CastOptions& options, const void* source, void* destination,
+                      DType from, DType to, std::uint64_t count) noexcept {
+  if (from == to) return Conversion::copy(source, destination, count * unit_of(from));
+  Conversion work{source, destination, from, to, count, options.overflow == Overflow::saturate};
+  if (is_complex(plan.from)) {  // and so is `to`
+    work.count *= 2;
+    work.from = DType(TypeCode::float_, from.bits / 2);
+    work.to = DType(TypeCode::float_, to.bits / 2);
+  }
+  return work;
+}
+
+MutableView writable(const TensorView& view) noexcept {
+  return {const_cast<void*>(view.data), view.dtype, view.device, view.shape, view.strides, view.readonly, view.swapped,
+          view.strides_in_bytes,        view.padded};
+}
+
+void require_on_device(const TensorView& view, const char* role) {
+  if (view.device.type == DeviceType::cuda) return;
+  throw Error(Reason::device, std::string("the ") + role + " is not in the memory of a CUDA device");
+}
+
+void require_on_host(const TensorView& view, const char* role) {
+  if (is_host(view.device)) return;
+  throw Error(Reason::device, std::string("the ") + role + " is not in host memory");
+}
+
+void require_storage(const TensorView& view, const char* role) {
+  if (view.data == nullptr && element_count(view.shape).value_or(0) > 0) {
+    throw Error(Reason::no_storage, std::string("the ") + role + "'s data pointer is null");
+  }
+}
+
+void require_result(const std::vector<std::int64_t>& shape, const MutableView& destination) {
+  if (destination.readonly) throw Error(Reason::readonly, "the destination is read-only");
+  if (!std::equal(shape.begin(), shape.end(), destination.shape.begin(), destination.shape.end()) ||
+      destination.strides.size() != destination.shape.size()) {
+    throw Error(Reason::out_mismatch, "the destination's shape " + halfway::detail::tuple_text(destination.shape) +
+                                          " is not the result's, " + halfway::detail::tuple_text(shape));
+  }
+  require_storage(destination, "destination");
+}
+
+}  // namespace
+
+Engine::Engine(Backend& backend, const EngineSizes& sizes) : backend_(backend), sizes_(sizes) {}
+
+Engine::~Engine() {
+  if (!is_at_home()) {
+    for (std::unique_ptr<Channel>& channel : channels_) static_cast<void>(channel.release());
+    return;
+  }
+  for (const std::unique_ptr<Channel>& channel : channels_) {
+    if (channel == nullptr) continue;
+    static_cast<void>(backend_.set_device(channel->device()));
+    static_cast<void>(channel->release());
+  }
+}
+
+void Engine::require_at_home() const {
+  if (is_at_home()) return;
+  throw Error(Reason::unavailable, "this process was forked from one that used a CUDA device",
+              "start workers by spawn, or let the parent transfer");
+}
+
+Channel& Engine::channel(int device) {
+  require_at_home();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (channels_.empty()) {
+    int count = 0;
+    require(backend_, backend_.device_count(count), "counting devices");
+    if (count == 0) fail(backend_, Status::no_device, "counting devices");
+    channels_.resize(static_cast<std::size_t>(count));
+    home_ = process_id();
+  }
+  const auto index = static_cast<std::size_t>(device);
+  if (device < 0 || index >= channels_.size()) {
+    throw Error(Reason::device, "there is no CUDA device " + std::to_string(device),
+                "there are " + std::to_string(channels_.size()) + "; CUDA_VISIBLE_DEVICES says which ones");
+  }
+  if (channels_[index] == nullptr) {
+    const StagingSizes staging{sizes_.machine.chunk, sizes_.slots, sizes_.scratch};
+    channels_[index] = std::make_unique<Channel>(backend_, device, staging);
+  }
+  return *channels_[index];
+}
+
+// Requires: the device is current.
+Channel& Engine::begin(int device, void* stream) {
+  Channel& there = channel(device);
+  bool capturing = false;
+  require(backend_, backend_.is_capturing(stream, capturing), "looking at the caller's stream");
+  if (capturing) {
+    throw Error(Reason::capturing, "a CUDA graph is being captured from this stream",
+                "transfer before the capture, into memory that the graph uses");
+  }
+  KeptList done;  // released when the lock is not held
+  const std::lock_guard<std::mutex> lock(there.mutex());
+  done = there.collect();
+  return there;
+}
+
+Machine Engine::machine() const {
+  Machine machine = sizes_.machine;
+  if (machine.cores == 0) machine.cores = num_threads();
+  return machine;
+}
+
+HostMemory Engine::host_memory(const TensorView& view, Channel& channel) {
+  const std::optional<Extent> bytes = extent(view);
+  if (!bytes || view.data == nullptr || bytes->high <= bytes->low) return HostMemory::pageable;
+  // Memory is pinned as a whole, or not at all: both of its ends are, and where the device sees them is as far apart.
+  std::array<PointerTraits, 2> ends;
+  const auto* const data = static_cast<const std::byte*>(view.data);
+  require(backend_, backend_.pointer_traits(data + bytes->low, ends[0]), "looking at a pointer");
+  require(backend_, backend_.pointer_traits(data + bytes->high - 1, ends[1]), "looking at a pointer");
+  if (ends[0].kind == PointerTraits::Kind::device) {
+    throw Error(Reason::device, "a tensor that is said to be in host memory is in device memory");
+  }
+  const auto distance =
+      static_cast<std::byte*>(ends[1].device_address) - static_cast<std::byte*>(ends[0].device_address);
+  if (ends[0].kind == PointerTraits::Kind::pinned && ends[1].kind == PointerTraits::Kind::pinned &&
+      distance == bytes->high - 1 - bytes->low) {
+    return HostMemory::pinned;
+  }
+  const std::lock_guard<std::mutex> lock(channel.mutex());
+  return channel.traits().coherent ? HostMemory::coherent : HostMemory::pageable;
+}
+
+TransferPlan Engine::plan(const TensorView& source, Channel& channel, TransferWish wish) {
+  const TensorView* host = nullptr;
+  TensorView destination;
+  if (wish.direction == Direction::to_device) {
+    host = &source;
+  } else if (wish.destination != nullptr) {
+    destination = *wish.destination;
+    host = &destination;
+  }
+  wish.host = HostMemory::pageable;
+  if (host != nullptr) {
+    wish.host = host_memory(*host, channel);
+  } else if (!wish.deferred) {
+    const std::lock_guard<std::mutex> lock(channel.mutex());
+    if (channel.traits().coherent) wish.host = HostMemory::coherent;
+  }
+  return plan_transfer(source, wish, machine());
+}
+
+void* Engine::mapped_address(const void* memory) {
+  PointerTraits traits;
+  require(backend_, backend_.pointer_traits(memory, traits), "asking for a mapped address");
+  // Coherent memory has the same address on both sides.
+  return traits.kind == PointerTraits::Kind::pinned ? traits.device_address : const_cast<void*>(memory);
+}
+
+// --- to the device
+
+TransferPlan Engine::plan_to_device(const TensorView& source, const TransferOptions& options) {
+  require_on_host(source, "source");
+  Channel& there = channel(options.device);
+  const DeviceScope scope(backend_, options.device);
+  return plan(source, there, {.to = options.dtype.value_or(source.dtype), .options = options.cast});
+}
+
+Tensor Engine::to_device(const TensorView& source, Tensor owner, const TransferOptions& options) {
+  require_on_host(source, "source");
+  require_at_home();
+  const DeviceScope scope(backend_, options.device);
+  Channel& there = begin(options.device, options.stream);
+  const DType to = options.dtype.value_or(source.dtype);
+  const TransferPlan plan = this->plan(source, there, {.to = to, .options = options.cast});
+  require_storage(source, "source");
+
+  const std::vector<std::int64_t> shape = result_shape(source.shape, options.cast);
+  PlainAllocator plain(*this);
+  DeviceAllocator& allocator = options.allocator != nullptr ? *options.allocator : plain;
+  const Device device{DeviceType::cuda, options.device};
+  Tensor result = allocator.allocate(shape, to, device, options.stream);
+  const MutableView destination = result.mutable_view();
+  if (destination.dtype != to || destination.device != device || !is_contiguous(destination) ||
+      !std::equal(shape.begin(), shape.end(), destination.shape.begin(), destination.shape.end())) {
+    throw Error(Reason::out_mismatch, "the allocator gave a tensor of another dtype, shape, layout or device");
+  }
+  send(there, plan, source, std::move(owner), destination, options);
+  return result;
+}
+
+void Engine::to_device_into(const TensorView& source, Tensor owner, const MutableView& destination,
+                            const TransferOptions& options) {
+  require_on_host(source, "source");
+  require_on_device(destination, "destination");
+  require_at_home();
+  const int device = destination.device.id;
+  const DeviceScope scope(backend_, device);
+  Channel& there = begin(device, options.stream);
+  const TransferPlan plan = this->plan(source, there, {.to = destination.dtype, .options = options.cast});
+  require_storage(source, "source");
+  require_result(result_shape(source.shape, options.cast), destination);
+  if (!is_contiguous(destination) || destination.swapped || destination.padded) {
+    throw Error(Reason::out_mismatch, "the destination in device memory is not row-major without gaps",
+                "transfer into a contiguous tensor, and copy it on the device");
+  }
+  send(there, plan, source, std::move(owner), destination, options);
+}
+
+void Engine::send(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
+                  const MutableView& destination, const TransferOptions& options) {
+  if (plan.chunks == 0) {
+    if (options.cast.report != nullptr) *options.cast.report = {};
+    return;
+  }
+  // A cast that has to see everything first, before anything is enqueued.
+  const Tensor cast_first = plan.whole ? cast(source, plan.to, options.cast) : Tensor();
+  const bool reads_source = !plan.staged;  // the device, and not the host
+  KeptList node;
+  if (options.non_blocking && reads_source && owner) node.emplace_back();
+  std::unique_lock<std::mutex> lock(channel.mutex());
+  Event done = nullptr;
+  try {
+    channel.prepare();
+    channel.follow(options.stream);
+    enqueue_to_device(channel, plan, plan.whole ? cast_first.view() : source, options.cast, destination.data);
+    done = channel.lead(plan.kernel ? channel.kernels() : channel.copies(), options.stream);
+  } catch (...) {
+    channel.settle();
+    throw;
+  }
+  if (has_bug(Bug::release_early)) owner.reset();
+  if (!node.empty()) {
+    node.front() = {done, std::move(owner), Tensor()};
+    return channel.keep(node);
+  }
+  if (options.non_blocking && !reads_source) return channel.give_back(done);
+  finish(channel, lock, done);
+}
+
+// Waits without the lock: the next transfer may begin.
+void Engine::finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event done) {
+  lock.unlock();
+  const Status status = backend_.synchronize(done);
+  lock.lock();
+  channel.give_back(done);
+  if (status == Status::ok) return;
+  channel.settle();
+  lock.unlock();
+  fail(backend_, status, "waiting for a transfer");
+}
+
+void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
+                               const CastOptions& options, void* destination) {
+  Ring& ring = channel.ring();
+  HostPass pass(plan, writable(source), options);
+  const std::uint64_t unit = unit_of(plan.wire);
+  const std::uint64_t result_unit = unit_of(plan.to);
+  void* const mapped = plan.staged || plan.copy_engine ? nullptr : mapped_address(source.data);
+  for (std::uint64_t chunk = 0; chunk < plan.chunks; ++chunk) {
+    const halfway::detail::Slice range = pass.range(chunk);
+    const auto first = static_cast<std::uint64_t>(range.first);
+    const auto count = static_cast<std::uint64_t>(range.count);
+    void* const target = at(destination, first * result_unit);
+    Slot* slot = nullptr;
+    const void* shipped = at(source.data, first * unit);
+    if (plan.staged) {
+      slot = &ring.next();
+      pass.fill(chunk, slot->memory);
+      shipped = slot->memory;
+    }
+    // The slot's event belongs behind the work that reads it.
+    const auto used = [&](Stream stream, bool before) {
+      if (slot != nullptr && before == has_bug(Bug::reuse_slot_early)) ring.used(*slot, stream);
+    };
+    if (!plan.copy_engine) {
+      const void* const seen = plan.staged ? slot->mapped : at(mapped, first * unit);
+      used(channel.kernels(), true);
+      require(backend_,
+              backend_.launch(conversion(plan, options, seen, target, plan.wire, plan.to, count), channel.kernels()),
+              "launching a kernel");
+      used(channel.kernels(), false);
+      continue;
+    }
+    Scratch* const scratch = plan.kernel ? &ring.next_scratch(channel.copies()) : nullptr;
+    used(channel.copies(), true);
+    require(backend_,
+            backend_.copy(scratch != nullptr ? scratch->memory : target, shipped, count * unit, CopyKind::to_device,
+                          channel.copies()),
+            "copying to the device");
+    used(channel.copies(), false);
+    if (scratch == nullptr) continue;
+    ring.filled(*scratch, channel.copies(), channel.kernels());
+    const Conversion work = conversion(plan, options, scratch->memory, target, plan.wire, plan.to, count);
+    require(backend_, backend_.launch(work, channel.kernels()), "launching a kernel");
+    ring.read(*scratch, channel.kernels());
+  }
+}
+
+// --- to the host
+
+TransferPlan Engine::plan_to_host(const TensorView& source, const TransferOptions& options,
+                                  const MutableView* destination) {
+  require_on_device(source, "source");
+  Channel& there = channel(source.device.id);
+  const DeviceScope scope(backend_, source.device.id);
+  const DType to = destination != nullptr ? destination->dtype : options.dtype.value_or(source.dtype);
+  if (destination != nullptr) {
+    require_on_host(*destination, "destination");
+    require_result(result_shape(source.shape, options.cast), *destination);
+  }
+  return plan(source, there,
+              {.direction = Direction::to_host, .to = to, .options = options.cast, .destination = destination});
+}
+
+Tensor Engine::to_host(const TensorView& source, const TransferOptions& options) {
+  require_on_device(source, "source");
+  require_at_home();
+  const int device = source.device.id;
+  const DeviceScope scope(backend_, device);
+  Channel& there = begin(device, options.stream);
+  const DType to = options.dtype.value_or(source.dtype);
+  const TransferPlan plan =
+      this->plan(source, there, {.direction = Direction::to_host, .to = to, .options = options.cast});
+  require_storage(source, "source");
+  if (plan.whole) {
+    Tensor all = Tensor::allocate(source.shape, plan.wire);
+    receive(there, plan, source, all.mutable_view(), options);
+    return cast(all.view(), to, options.cast);
+  }
+  Tensor result = Tensor::allocate(result_shape(source.shape, options.cast), to);
+  receive(there, plan, source, result.mutable_view(), options);
+  return result;
+}
+
+void Engine::to_host_into(const TensorView& source, const MutableView& destination, const TransferOptions& options) {
+  require_on_device(source, "source");
+  require_on_host(destination, "destination");
+  require_at_home();
+  const int device = source.device.id;
+  const DeviceScope scope(backend_, device);
+  Channel& there = begin(device, options.stream);
+  require_result(result_shape(source.shape, options.cast), destination);
+  const TransferPlan plan = this->plan(
+      source, there,
+      {.direction = Direction::to_host, .to = destination.dtype, .options = options.cast, .destination = &destination});
+  require_storage(source, "source");
+  if (may_self_overlap(destination)) {
+    throw Error(Reason::overlap, "elements of the destination share memory with each other",
+                "transfer into a contiguous tensor");
+  }
+  if (!plan.whole) return receive(there, plan, source, destination, options);
+  Tensor all = Tensor::allocate(source.shape, plan.wire);
+  receive(there, plan, source, all.mutable_view(), options);
+  cast_into(all.view(), destination, options.cast);
+}
+
+void Engine::receive(Channel& channel, const TransferPlan& plan, const TensorView& source,
+                     const MutableView& destination, const TransferOptions& options) {
+  if (plan.chunks == 0) {
+    if (options.cast.report != nullptr) *options.cast.report = {};
+    return;
+  }
+  std::unique_lock<std::mutex> lock(channel.mutex());
+  Event done = nullptr;
+  try {
+    channel.prepare();
+    channel.follow(options.stream);
+    if (plan.staged) {
+      // All of it has been waited for at the end: the caller's stream need not be.
+      return drain_to_host(channel, plan, source, destination, options.cast);
+    }
+    Stream stream = plan.kernel ? channel.kernels() : channel.copies();
+    void* const memory = plan.kernel ? mapped_address(destination.data) : destination.data;
+    enqueue_to_host(plan, options.cast, source.data, memory, stream);
+    done = channel.lead(stream, options.stream);
+  } catch (...) {
+    channel.settle();
+    throw;
+  }
+  finish(channel, lock, done);
+}
+
+// Everything at once, into memory that the device reaches.
+void Engine::enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const void* source, void* memory,
+                             Stream stream) {
+  if (plan.copy_engine) {
+    require(backend_, backend_.copy(memory, source, plan.bytes_wire, CopyKind::to_host, stream), "copying to the host");
+    return;
+  }
+  const Conversion work = conversion(plan, options, source, memory, plan.from, plan.wire, plan.elements);
+  require(backend_, backend_.launch(work, stream), "launching a kernel");
+}
+
+// As many chunks are under way as there are slots: the oldest is emptied before the next one begins.
+void Engine::drain_to_host(Channel& channel, const TransferPlan& plan, const TensorView& source,
+                           const MutableView& destination, const CastOptions& options) {
+  Ring& ring = channel.ring();
+  HostPass pass(plan, destination, options);
+  Stream stream = plan.kernel ? channel.kernels() : channel.copies();
+  const std::uint64_t unit = unit_of(plan.wire);
+  const std::uint64_t source_unit = unit_of(plan.from);
+  const std::uint64_t depth = std::max<std::uint64_t>(ring.slots(), 1);
+  std::vector<Slot*> under_way(depth);
+  const auto drain = [&](std::uint64_t chunk) {
+    Slot& slot = *under_way[chunk % depth];
+    if (!has_bug(Bug::drop_drain_wait)) ring.await(slot);
+    pass.drain(chunk, slot.memory);
+  };
+  for (std::uint64_t chunk = 0; chunk < plan.chunks; ++chunk) {
+    if (chunk >= depth) drain(chunk - depth);
+    const halfway::detail::Slice range = pass.range(chunk);
+    const auto count = static_cast<std::uint64_t>(range.count);
+    const void* const from = at(source.data, static_cast<std::uint64_t>(range.first) * source_unit);
+    Slot& slot = ring.next();
+    under_way[chunk % depth] = &slot;
+    if (plan.copy_engine) {
+      require(backend_, backend_.copy(slot.memory, from, count * unit, CopyKind::to_host, stream),
+              "copying to the host");
+    } else {
+      require(backend_,
+              backend_.launch(conversion(plan, options, from, slot.mapped, plan.from, plan.wire, count), stream),
+              "launching a kernel");
+    }
+    ring.used(slot, stream);
+  }
+  for (std::uint64_t chunk = plan.chunks - std::min(depth, plan.chunks); chunk < plan.chunks; ++chunk) drain(chunk);
+}
+
+std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOptions& options) {
+  const TensorView view = source.view();
+  require_on_device(view, "source");
+  require_at_home();
+  const int device = view.device.id;
+  const DeviceScope scope(backend_, device);
+  Channel& there = begin(device, options.stream);
+  auto deferred = std::make_unique<Deferred>();
+  deferred->engine = this;
+  deferred->to = options.dtype.value_or(view.dtype);
+  deferred->options = options.cast;
+  const TransferPlan plan = this->plan(
+      view, there, {.direction = Direction::to_host, .to = deferred->to, .options = options.cast, .deferred = true});
+  require_storage(view, "source");
+  deferred->casts = plan.whole;
+  Kept& held = deferred->held.emplace_back();
+  held.second = allocate_pinned(*this, view.shape, plan.wire);
+  if (plan.chunks == 0) {
+    deferred->casts = true;
+    return deferred;
+  }
+  const std::unique_lock<std::mutex> lock(there.mutex());
+  try {
+    there.prepare();
+    there.follow(options.stream);
+    Stream stream = plan.kernel ? there.kernels() : there.copies();
+    void* const memory = held.second.mutable_view().data;
+    enqueue_to_host(plan, options.cast, view.data, plan.kernel ? mapped_address(memory) : memory, stream);
+    held.event = there.lead(stream, options.stream);
+    deferred->channel = &there;
+  } catch (...) {
+    there.settle();
+    throw;
+  }
+  held.first = std::move(source);
+  return deferred;
+}
+
+// --- what is left
+
+void Engine::collect() {
+  require_at_home();
+  std::vector<Channel*> all;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const std::unique_ptr<Channel>& channel : channels_) {
+      if (channel != nullptr) all.push_back(channel.get());
+    }
+  }
+  for (Channel* const channel : all) {
+    const DeviceScope scope(backend_, channel->device());
+    KeptList done;
+    const std::lock_guard<std::mutex> lock(channel->mutex());
+    done = channel->collect();
+  }
+}
+
+void Engine::trim() {
+  require_at_home();
+  std::vector<Channel*> all;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const std::unique_ptr<Channel>& channel : channels_) {
+      if (channel != nullptr) all.push_back(channel.get());
+    }
+  }
+  for (Channel* const channel : all) {
+    const DeviceScope scope(backend_, channel->device());
+    KeptList done;
+    const std::lock_guard<std::mutex> lock(channel->mutex());
+    done = channel->release();
+  }
+}
+
+// --- deferred results
+
+Deferred::~Deferred() {
+  if (channel == nullptr || !engine->is_at_home()) return;
+  // Not asked for: what the device still uses is kept as a source is.
+  const std::lock_guard<std::mutex> lock(channel->mutex());
+  channel->keep(held);
+}
+
+bool Deferred::ready() {
+  if (channel == nullptr) return true;
+  engine->require_at_home();
+  const DeviceScope scope(engine->backend(), channel->device());
+  return engine->backend().query(held.front().event) != Status::not_ready;
+}
+
+Tensor Deferred::result() {
+  if (held.empty()) throw Error(Reason::consumed, "the result has been handed over");
+  if (channel != nullptr) {
+    engine->require_at_home();
+    const DeviceScope scope(engine->backend(), channel->device());
+    Channel& there = *channel;
+    std::unique_lock<std::mutex> lock(there.mutex());
+    channel = nullptr;  // whatever comes of it, nothing is under way any more
+    engine->finish(there, lock, held.front().event);
+  }
+  KeptList handed;
+  handed.swap(held);
+  Tensor& memory = handed.front().second;
+  return casts ? cast(memory.view(), to, options) : std::move(memory);
+}
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway

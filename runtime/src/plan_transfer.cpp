@@ -1,0 +1,399 @@
+// Plans of transfers: which side casts, what crosses the wire, in how many pieces.
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdio>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include "cast/operands.h"
+#include "cast/permission.h"
+#include "cast/permutation.h"
+#include "cast/transform.h"
+#include "halfway/layout.h"
+#include "halfway/plan.h"
+#include "slices.h"
+#include "text.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace {
+
+bool is_complex(DType dtype) noexcept { return dtype.code == static_cast<std::uint8_t>(TypeCode::complex); }
+
+// The host's side of a transfer: its shape and strides in the order in which elements cross, and how they lie.
+struct HostSide {
+  std::array<std::int64_t, max_ndim> shape{};
+  std::array<std::int64_t, max_ndim> strides{};
+  std::size_t ndim = 0;
+  bool dense = true;  // one behind the other, in the machine's byte order
+
+  [[nodiscard]] std::span<const std::int64_t> dims() const noexcept { return {shape.data(), ndim}; }
+};
+
+struct Facts {
+  const TensorView& source;
+  const TransferWish& wish;
+  const Machine& machine;
+  DType from;
+  DType to;
+  std::uint64_t count = 0;
+  HostSide host{};
+  bool permuted = false;  // elements do not cross in the order of the source
+  bool checked = false;   // all elements have to be seen before any is delivered, or by their number
+  bool by_host = false;   // kernels know nothing of what is asked for
+
+  [[nodiscard]] bool converts() const noexcept { return from != to; }
+  [[nodiscard]] std::uint64_t bytes_from() const noexcept { return count * std::max<std::size_t>(item_size(from), 1); }
+  [[nodiscard]] std::uint64_t bytes_to() const noexcept { return count * std::max<std::size_t>(item_size(to), 1); }
+  [[nodiscard]] bool narrows() const noexcept { return bytes_to() < bytes_from(); }
+};
+
+std::int64_t require_shape(const TensorView& view) {
+  if (view.shape.size() > max_ndim || view.strides.size() != view.shape.size()) {
+    throw Error(Reason::malformed, "a view has one stride a dimension, and at most 64 dimensions");
+  }
+  const std::optional<std::int64_t> count = element_count(view.shape);
+  if (!count) throw Error(Reason::malformed, "the shape has a negative dimension or too many elements");
+  return *count;
+}
+
+// A tensor in device memory is read and written by simple kernels: row-major, native.
+void require_plain(const TensorView& view, const char* role) {
+  if (is_contiguous(view) && !view.swapped) return;
+  throw Error(Reason::unavailable, std::string("the ") + role + " in device memory is not row-major without gaps",
+              "make it contiguous on the device first");
+}
+
+Facts examine(const TensorView& source, const TransferWish& wish, const Machine& machine) {
+  Facts facts{source, wish, machine, source.dtype, wish.to};
+  facts.count = static_cast<std::uint64_t>(require_shape(source));
+  const CastOptions& options = wish.options;
+  const bool to_device = wish.direction == Direction::to_device;
+  const bool to_swapped = wish.destination != nullptr && wish.destination->swapped;
+  detail::require_permitted(source, wish.to, to_swapped, options.casting);
+  if (options.transforms()) {
+    require_valid(options);
+    static_cast<void>(detail::require_axis(source.shape, options));
+    detail::require_transformable(source.dtype, wish.to, options);
+  }
+  if (!to_device) require_plain(source, "source");
+  if (item_size(facts.from) == 0 && source.padded) {
+    throw Error(Reason::unsupported_dtype, "padded elements of " + to_string(facts.from) + " are not transferred",
+                "pack them, or view them as bytes");
+  }
+
+  HostSide& host = facts.host;
+  const auto fill = [&host](const auto& view) {
+    host.ndim = view.shape.size();
+    std::copy(view.shape.begin(), view.shape.end(), host.shape.begin());
+    std::copy(view.strides.begin(), view.strides.end(), host.strides.begin());
+  };
+  if (options.permute) {
+    const detail::Permutation permutation(options, source.shape.size());
+    host.ndim = source.shape.size();
+    for (std::size_t i = 0; i < host.ndim; ++i) {
+      host.shape[i] = source.shape[permutation.source_axis(i)];
+      host.strides[i] = source.strides[permutation.source_axis(i)];
+    }
+    facts.permuted = permutation.moves();
+  } else {
+    fill(source);
+  }
+  if (to_device) {
+    TensorView seen = source;
+    seen.shape = host.dims();
+    seen.strides = {host.strides.data(), host.ndim};
+    host.dense = is_contiguous(seen) && (!source.swapped || source.dtype.bits <= 8);
+  } else if (wish.destination != nullptr) {
+    fill(*wish.destination);
+    host.dense = is_contiguous(*wish.destination) && !wish.destination->swapped;
+  }
+  if (item_size(facts.from) == 0 && !(host.dense && !facts.permuted)) {
+    throw Error(Reason::malformed, "packed elements of " + to_string(facts.from) + " must be row-major",
+                "pad them to a byte each");
+  }
+  const bool converts = detail::converts(facts.from, facts.to, options);
+  facts.checked = detail::watched_flags(facts.from, facts.to, options) != 0 ||
+                  (converts && options.rounding == Rounding::stochastic);
+  facts.by_host = options.is_affine() || options.report != nullptr ||
+                  (facts.converts() && !is_device_castable(facts.from, facts.to));
+  return facts;
+}
+
+std::string figure(double rate) {
+  std::array<char, 32> text{};
+  static_cast<void>(std::snprintf(text.data(), text.size(), "%.3g", rate / 1e9));
+  return std::string(text.data()) + " GB/s";
+}
+
+// Source bytes a second that the host casts.
+double host_rate(const Machine& machine) noexcept {
+  return std::min(machine.host_cast * std::max(machine.cores, 1), machine.host_memory);
+}
+
+// Casting on the way into pinned slots, against shipping the wide elements.
+bool host_beats_wire(const Facts& facts) noexcept {
+  const auto wide = static_cast<double>(facts.bytes_from());
+  const auto narrow = static_cast<double>(facts.bytes_to());
+  const double wire = facts.machine.wire_to_device;
+  return std::max(wide / host_rate(facts.machine), narrow / wire) < wide / wire;
+}
+
+class Planner {
+ public:
+  Planner(const Facts& facts, TransferPlan& plan) noexcept : facts_(facts), plan_(plan) {}
+
+  void to_device() {
+    const HostMemory memory = facts_.wish.host;
+    if (facts_.checked) {
+      plan_.whole = true;
+      stage(facts_.to, "all elements are looked at before any is sent");
+    } else if (facts_.by_host) {
+      stage(facts_.to, "only the host does what is asked for");
+    } else if (memory == HostMemory::coherent && facts_.host.dense) {
+      reach(facts_.from, "the device reads this memory through the host's page tables");
+    } else if (memory == HostMemory::pinned && facts_.host.dense) {
+      from_pinned();
+    } else if (facts_.narrows() || !facts_.converts() || facts_.bytes_to() == facts_.bytes_from()) {
+      stage(facts_.to, facts_.host.dense ? "the host has to copy pageable memory, and casts on the way"
+                                         : "the host has to bring the elements into order, and casts on the way");
+    } else {
+      stage(facts_.from, "the narrow elements cross, and become wide on the device");
+    }
+  }
+
+  void to_host() {
+    const HostMemory memory = facts_.wish.host;
+    const bool dense = facts_.host.dense && !facts_.permuted && !facts_.checked;
+    const bool narrows = facts_.narrows() && !facts_.by_host && !facts_.checked;
+    if (facts_.wish.deferred) {
+      const DType wire = narrows || !facts_.converts() ? facts_.to : facts_.from;
+      plan_.whole = wire != facts_.to || facts_.by_host || facts_.checked || facts_.permuted ||
+                    facts_.wish.destination != nullptr;
+      if (wire == facts_.from) return direct(wire, "nobody waits: into pinned memory of its own");
+      return reach(wire, "nobody waits: a kernel writes the narrow elements into pinned memory of their own");
+    }
+    if (facts_.checked || facts_.permuted) {
+      plan_.whole = true;
+      stage(facts_.from, "all elements are looked at before any is delivered");
+    } else if (facts_.by_host) {
+      stage(facts_.from, "only the host does what is asked for");
+    } else if (memory == HostMemory::coherent && dense) {
+      reach(facts_.to, "the device writes this memory through the host's page tables");
+    } else if (memory == HostMemory::pinned && dense && !facts_.converts()) {
+      direct(facts_.from, "both sides are within reach of a copy engine");
+    } else if (memory == HostMemory::pinned && dense && facts_.bytes_to() <= facts_.bytes_from()) {
+      reach(facts_.to, "a kernel writes the pinned memory itself");
+    } else if (narrows) {
+      stage(facts_.to, "a kernel narrows before the wire");
+    } else {
+      stage(facts_.from, facts_.converts() ? "the host has to copy out of pinned slots, and casts on the way"
+                                           : "the host has to copy out of pinned slots");
+    }
+  }
+
+ private:
+  void from_pinned() {
+    if (!facts_.converts()) return direct(facts_.from, "both sides are within reach of a copy engine");
+    if (facts_.bytes_from() <= facts_.machine.small) return reach(facts_.from, small_words());
+    if (facts_.narrows() && host_beats_wire(facts_)) {
+      return stage(facts_.to, std::to_string(std::max(facts_.machine.cores, 1)) + " cores cast " +
+                                  figure(host_rate(facts_.machine)) + ", the wire takes " +
+                                  figure(facts_.machine.wire_to_device));
+    }
+    wire(facts_.from);
+    plan_.route = Route::device_cast;
+    plan_.copy_engine = plan_.kernel = true;
+    plan_.because = facts_.narrows() ? std::to_string(std::max(facts_.machine.cores, 1)) + " cores cast only " +
+                                           figure(host_rate(facts_.machine)) + ", the wire takes " +
+                                           figure(facts_.machine.wire_to_device)
+                                     : "the narrow elements cross, and become wide on the device";
+    cut(false);
+  }
+
+  std::string small_words() const {
+    return "at most " + std::to_string(facts_.machine.small) + " B: a kernel is there sooner than a copy engine";
+  }
+
+  // One copy, of everything; small ones by a kernel.
+  void direct(DType dtype, std::string because) {
+    if (bytes(dtype) <= facts_.machine.small) return reach(dtype, small_words());
+    wire(dtype);
+    plan_.route = Route::direct;
+    plan_.copy_engine = true;
+    plan_.because = std::move(because);
+    plan_.chunk = plan_.elements;
+    plan_.chunks = 1;
+    count();
+  }
+
+  // A kernel, over the wire.
+  void reach(DType dtype, std::string because) {
+    wire(dtype);
+    plan_.route = Route::mapped;
+    plan_.kernel = true;
+    plan_.because = std::move(because);
+    plan_.chunk = plan_.elements;
+    plan_.chunks = 1;
+    count();
+  }
+
+  // Through pinned slots.
+  void stage(DType dtype, std::string because) {
+    wire(dtype);
+    plan_.staged = true;
+    const bool to_device = facts_.wish.direction == Direction::to_device;
+    const bool small = plan_.bytes_wire <= facts_.machine.small;
+    const bool device_casts = dtype != (to_device ? facts_.to : facts_.from);
+    // Towards the host a kernel that casts writes the slots itself; towards the device it reads what was shipped.
+    plan_.copy_engine = !small && (to_device || !device_casts);
+    plan_.kernel = small || device_casts;
+    plan_.route = !plan_.copy_engine ? Route::mapped : device_casts ? Route::device_cast : Route::host_cast;
+    plan_.because = std::move(because);
+    if (small) plan_.because += "; " + small_words();
+    cut(true);
+  }
+
+  // What crosses.
+  void wire(DType dtype) {
+    plan_.wire = dtype;
+    plan_.elements = facts_.count;
+    plan_.bytes_wire = bytes(dtype);
+    if (item_size(dtype) == 0) plan_.elements = plan_.bytes_wire;
+  }
+
+  std::uint64_t bytes(DType dtype) const noexcept {
+    const auto bits = static_cast<std::uint64_t>(total_bits(dtype));
+    return bits % 8 == 0 ? facts_.count * (bits / 8) : (facts_.count * bits + 7) / 8;
+  }
+
+  void cut(bool by_shape) {
+    const std::uint64_t size = std::max<std::uint64_t>(item_size(plan_.wire), 1);
+    if (size > facts_.machine.chunk) {
+      throw Error(Reason::unsupported_dtype,
+                  "an element of " + to_string(plan_.wire) + " is larger than a pinned slot");
+    }
+    plan_.chunk = std::min(facts_.machine.chunk / size, plan_.elements);
+    // Coefficients along an axis are found by an element's place on it.
+    plan_.flat = !by_shape || plan_.whole || (facts_.host.dense && !facts_.wish.options.axis);
+    const auto most = static_cast<std::int64_t>(plan_.chunk);
+    plan_.chunks = plan_.flat ? (plan_.elements + plan_.chunk - 1) / plan_.chunk
+                              : static_cast<std::uint64_t>(detail::Slices(facts_.host.dims(), most).size());
+    count();
+  }
+
+  void count() noexcept {
+    plan_.copies = plan_.copy_engine ? plan_.chunks : 0;
+    plan_.launches = plan_.kernel ? plan_.chunks : 0;
+  }
+
+  const Facts& facts_;
+  TransferPlan& plan_;
+};
+
+// What happens, in order.
+std::vector<Step> steps_of(const TransferPlan& plan) {
+  const auto bytes_of = [&](DType dtype) {
+    return item_size(dtype) == 0 ? plan.bytes_wire : plan.elements * item_size(dtype);
+  };
+  std::vector<Step> steps;
+  const auto pass = [&](DType from, DType to, const char* where) {
+    steps.push_back({from == to ? StepKind::copy : StepKind::cast, from, to, bytes_of(from), bytes_of(to), where});
+  };
+  const auto ship = [&] {
+    const std::string how =
+        std::to_string(plan.copies) + (plan.copies == 1 ? " copy" : " copies") + " by a copy engine";
+    steps.push_back({StepKind::ship, plan.wire, plan.wire, plan.bytes_wire, plan.bytes_wire, how});
+  };
+  if (plan.direction == Direction::to_device) {
+    if (plan.whole) pass(plan.from, plan.to, "on the host, all of it first");
+    if (plan.staged) pass(plan.whole ? plan.to : plan.from, plan.wire, "on the host, into pinned slots");
+    if (plan.copy_engine) ship();
+    if (plan.kernel)
+      pass(plan.wire, plan.to, plan.copy_engine ? "on the device" : "by a kernel that reads over the wire");
+  } else {
+    if (plan.kernel) pass(plan.from, plan.wire, "by a kernel that writes over the wire");
+    if (plan.copy_engine) ship();
+    if (plan.staged) pass(plan.wire, plan.whole ? plan.wire : plan.to, "on the host, out of pinned slots");
+    if (plan.whole) pass(plan.wire, plan.to, "on the host, all of it at the end");
+  }
+  return steps;
+}
+
+}  // namespace
+
+std::string_view to_string(HostMemory memory) noexcept {
+  switch (memory) {
+    case HostMemory::pageable:
+      return "pageable";
+    case HostMemory::pinned:
+      return "pinned";
+    case HostMemory::coherent:
+      return "coherent";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(Route route) noexcept {
+  switch (route) {
+    case Route::nothing:
+      return "nothing";
+    case Route::direct:
+      return "direct";
+    case Route::host_cast:
+      return "host_cast";
+    case Route::device_cast:
+      return "device_cast";
+    case Route::mapped:
+      return "mapped";
+  }
+  return "unknown";
+}
+
+bool is_device_castable(DType from, DType to) noexcept {
+  const DTypeInfo* const source = find(from);
+  const DTypeInfo* const target = find(to);
+  return source != nullptr && target != nullptr && source->castable && target->castable &&
+         is_complex(from) == is_complex(to);
+}
+
+TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, const Machine& machine) {
+  const Facts facts = examine(source, wish, machine);
+  TransferPlan plan;
+  plan.direction = wish.direction;
+  plan.from = plan.wire = facts.from;
+  plan.to = facts.to;
+  if (facts.count == 0) {
+    plan.because = "there are no elements";
+    return plan;
+  }
+  Planner planner(facts, plan);
+  if (wish.direction == Direction::to_device) {
+    planner.to_device();
+  } else {
+    planner.to_host();
+  }
+  plan.steps = steps_of(plan);
+  return plan;
+}
+
+std::string to_string(const TransferPlan& plan) {
+  const bool to_device = plan.direction == Direction::to_device;
+  std::string text = to_string(plan.from) + (to_device ? " -> device " : " -> host ") + to_string(plan.to) + ": " +
+                     std::string(to_string(plan.route)) + ", " + std::to_string(plan.bytes_wire) + " B over the wire";
+  text += "\n  because   " + plan.because;
+  for (const Step& step : plan.steps) {
+    std::string subject(to_string(step.kind));
+    subject.resize(10, ' ');
+    text += "\n  " + subject + to_string(step.from);
+    if (step.from != step.to) text += " -> " + to_string(step.to);
+    text += ", " + step.how + ", reads " + std::to_string(step.bytes_read) + " B, writes " +
+            std::to_string(step.bytes_written) + " B";
+  }
+  return text;
+}
+
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,372 @@
+// One seeded run of the engine over the simulated device: several transfers of random tensors by random routes on the
+// streams of a caller who changes, frees and reuses everything as soon as the contract lets him, under a schedule and
+// with a fault that follow from the numbers given.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rig.h"
+
+namespace rig {
+
+// ThreadSanitizer needs the streams' threads to see what orders them; elsewhere they only take time.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool sees_races = true;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+inline constexpr bool sees_races = true;
+#else
+inline constexpr bool sees_races = false;
+#endif
+#else
+inline constexpr bool sees_races = false;
+#endif
+
+struct Run {
+  std::set<std::string> routes;  // that were taken; asked for where there is no fault
+  std::string wrong;             // what was noticed; empty: nothing
+  std::uint64_t calls = 0;       // of the engine to the device
+  int errors = 0;                // that were thrown
+};
+
+class Schedule {
+ public:
+  Schedule(std::uint64_t seed, std::uint64_t fail_call, Fault fault)
+      : random_(seed * 0x9E3779B97F4A7C15U + 12345),
+        faulty_(fail_call != 0),
+        coherent_(chance(8)),
+        devices_(chance(5) ? 2 : 1),
+        device_({.devices = devices_,
+                 .memory = std::size_t{1} << 19,
+                 .coherent = coherent_,
+                 .seed = seed % 4 == 0 ? 0 : seed,
+                 .threads = sees_races || seed % 16 == 0,
+                 .fail_call = fail_call,
+                 .fault = fault}),
+        allocator_(device_) {
+    EngineSizes sizes;
+    sizes.machine.chunk = chance(2) ? 256 : 640;
+    sizes.machine.small = chance(3) ? 700 : 0;
+    sizes.machine.cores = chance(2) ? 1 : 64;  // slower and faster than the wire
+    sizes.slots = 1 + static_cast<int>(random_() % 3);
+    sizes.scratch = 1 + static_cast<int>(random_() % 2);
+    engine_ = std::make_unique<Engine>(device_, sizes);
+    for (int i = 0; i < 2; ++i) streams_.push_back({device_.make_stream(0), 0});
+    if (devices_ > 1) streams_.push_back({device_.make_stream(1), 1});
+  }
+  Schedule(const Schedule&) = delete;
+  Schedule& operator=(const Schedule&) = delete;
+  ~Schedule() = default;
+
+  Run run() {
+    const auto transfers = 1 + random_() % 5;
+    for (std::uint64_t i = 0; i < transfers && run_.wrong.empty(); ++i) {
+      try {
+        if (chance(2)) {
+          send();
+        } else {
+          receive();
+        }
+      } catch (const halfway::Error& error) {
+        failed(error.what());
+      } catch (const std::bad_alloc&) {
+        failed("out of memory");
+      }
+      if (chance(4)) caught([&] { engine_->collect(); });
+      if (chance(12)) caught([&] { engine_->trim(); });
+    }
+    settle();
+    return run_;
+  }
+
+ private:
+  struct CallersStream {
+    void* handle;
+    int device;
+  };
+  // What the caller will find, and when he has waited.
+  struct Expected {
+    std::unique_ptr<std::vector<std::byte>> found;
+    std::vector<std::byte> bytes;
+    std::string what;
+  };
+  struct Later {
+    std::unique_ptr<halfway::cuda::detail::Deferred> pending;
+    std::vector<std::byte> bytes;
+    std::string what;
+  };
+
+  bool chance(unsigned one_in) { return random_() % one_in == 0; }
+
+  template <class F>
+  void caught(F call) {
+    try {
+      call();
+    } catch (const halfway::Error& error) {
+      failed(error.what());
+    } catch (const std::bad_alloc&) {
+      failed("out of memory");
+    }
+  }
+  void failed(const char* what) {
+    ++run_.errors;
+    if (!faulty_) say(std::string("an error without a fault: ") + what);
+  }
+  void say(std::string what) {
+    if (run_.wrong.empty()) run_.wrong = std::move(what);
+  }
+
+  DType any_dtype() {
+    constexpr std::array<DType, 10> some{halfway::float32,   halfway::float64, halfway::float16, halfway::bfloat16,
+                                         halfway::uint8,     halfway::int64,   halfway::boolean, halfway::float8_e4m3fn,
+                                         halfway::complex64, halfway::int32};
+    return some[random_() % some.size()];
+  }
+
+  std::vector<std::int64_t> any_shape() {
+    switch (random_() % 4) {
+      case 0:
+        return {static_cast<std::int64_t>(random_() % 900)};
+      case 1:
+        return {1 + static_cast<std::int64_t>(random_() % 9), 1 + static_cast<std::int64_t>(random_() % 90)};
+      case 2:
+        return {2, 1 + static_cast<std::int64_t>(random_() % 20), 3, 1 + static_cast<std::int64_t>(random_() % 5)};
+      default:
+        return {1 + static_cast<std::int64_t>(random_() % 300), 3};
+    }
+  }
+
+  halfway::CastOptions any_options(DType from, DType to, std::size_t ndim) {
+    halfway::CastOptions options{.casting = halfway::Casting::unsafe};
+    if (chance(3)) options.overflow = halfway::Overflow::saturate;
+    if (chance(6)) options.report = &report_;
+    const bool real = from.code != 5 && to.code != 5;
+    if (real && chance(6)) options.scale = 0.5;
+    const halfway::DTypeInfo* const target = halfway::find(to);
+    if (real && target->kind == halfway::Kind::floating && chance(10)) {
+      options.rounding = halfway::Rounding::stochastic;
+      options.seed = 42;
+    }
+    if (ndim > 1 && chance(6)) {
+      permutation_.resize(ndim);
+      for (std::size_t i = 0; i < ndim; ++i) permutation_[i] = static_cast<std::int64_t>(ndim - 1 - i);
+      options.permute = permutation_;
+    }
+    return options;
+  }
+
+  // Host memory with random elements, held by somebody.
+  Held& hold(const arrays::Array& array) {
+    Held& held = *held_.emplace_back(std::make_unique<Held>());
+    held.device = &device_;
+    held.host = array.memory;
+    held.memory = held.host.data();
+    held.bytes = held.host.size();
+    held.pinned = chance(2);
+    if (held.pinned && held.bytes > 0) device_.pin(held.memory, held.bytes);
+    held.pinned = held.pinned && held.bytes > 0;
+    return held;
+  }
+
+  void note(const halfway::TransferPlan& plan, std::uint64_t calls_before) {
+    run_.routes.insert(std::string(plan.direction == halfway::Direction::to_device ? "to_device " : "to_host ") +
+                       std::string(to_string(plan.route)) + (plan.staged ? " staged" : "") +
+                       (plan.whole ? " whole" : ""));
+    planning_ += device_.calls() - calls_before;
+  }
+
+  void send() {
+    const DType from = any_dtype();
+    const DType to = chance(4) ? from : any_dtype();
+    const auto shape = any_shape();
+    arrays::Array array =
+        chance(3) ? arrays::random_layout(random_, from, positive(shape), true) : arrays::contiguous(from, shape);
+    arrays::fill_random(random_, array);
+    const halfway::CastOptions options = any_options(from, to, array.shape.size());
+    const Tensor expected = halfway::cast(array.view(), to, options);
+    const CallersStream stream = streams_[random_() % streams_.size()];
+    Held& held = hold(array);
+    MutableView view = array.mutable_view();
+    view.data = static_cast<std::byte*>(held.memory) + array.first;
+
+    TransferOptions transfer{.device = stream.device,
+                             .dtype = to,
+                             .stream = stream.handle,
+                             .non_blocking = chance(2),
+                             .cast = options,
+                             .allocator = chance(8) ? nullptr : &allocator_};
+    if (!faulty_) {
+      const std::uint64_t before = device_.calls();
+      note(engine_->plan_to_device(view, transfer), before);
+    }
+    const bool hand_over = chance(2) && !view.swapped && !view.strides_in_bytes;
+    const std::string what = "to_device " + to_string(from) + " -> " + to_string(to) + arrays::to_string(array.shape);
+    Tensor there;
+    try {
+      if (hand_over) {
+        Tensor owner = Tensor::adopt(view, &held, Held::release);
+        if (chance(2)) owner = halfway::from_dlpack(std::move(owner).to_dlpack());
+        const TensorView seen = owner.view();
+        there = engine_->to_device(seen, std::move(owner), transfer);
+      } else {
+        there = engine_->to_device(view, Tensor(), transfer);
+      }
+    } catch (...) {
+      if (!hand_over) Held::release(&held);
+      throw;
+    }
+    // What was only lent may be changed at once, and so may pageable memory that was handed over and is free again.
+    if (!hand_over) Held::release(&held);
+    expect(there, expected, stream, what);
+  }
+
+  // Behind the call on the caller's stream: the result is read, and freed.
+  void expect(Tensor& there, const Tensor& expected, const CallersStream& stream, const std::string& what) {
+    auto bytes = bytes_of(expected.view());
+    auto found = std::make_unique<std::vector<std::byte>>(bytes.size());
+    device_.read(found->data(), there.view().data, found->size(), stream.handle);
+    expected_.push_back({std::move(found), std::move(bytes), what});
+    if (chance(2)) {
+      there.reset();
+    } else {
+      kept_.push_back(std::move(there));
+    }
+  }
+
+  void receive() {
+    const DType from = any_dtype();
+    const DType to = chance(4) ? from : any_dtype();
+    arrays::Array array = arrays::contiguous(from, any_shape());
+    arrays::fill_random(random_, array);
+    const halfway::CastOptions options = any_options(from, to, array.shape.size());
+    const Tensor expected = halfway::cast(array.view(), to, options);
+    const std::vector<std::byte> bytes = bytes_of(expected.view());
+    const CallersStream stream = streams_[random_() % streams_.size()];
+    Tensor source = on_device(allocator_, device_, array.view(), stream.handle, stream.device);
+    const TransferOptions transfer{.dtype = to, .stream = stream.handle, .non_blocking = chance(2), .cast = options};
+    if (!faulty_) {
+      const std::uint64_t before = device_.calls();
+      note(engine_->plan_to_host(source.view(), transfer), before);
+    }
+    const std::string what = "to_host " + to_string(from) + " -> " + to_string(to) + arrays::to_string(array.shape);
+    switch (random_() % 3) {
+      case 0: {
+        const Tensor here = engine_->to_host(source.view(), transfer);
+        if (bytes_of(here.view()) != bytes) say(what + ": other bytes");
+        break;
+      }
+      case 1: {
+        const auto dims = halfway::result_shape(array.shape, options);
+        arrays::Array target = chance(2) && !array.shape.empty()
+                                   ? arrays::random_layout(random_, to, positive(dims), false)
+                                   : arrays::contiguous(to, dims);
+        if (target.shape != dims) target = arrays::contiguous(to, dims);
+        const bool pinned = chance(2) && !target.memory.empty();
+        if (pinned) device_.pin(target.memory.data(), target.memory.size());
+        try {
+          if (!faulty_) {
+            const std::uint64_t before = device_.calls();
+            const MutableView into = target.mutable_view();
+            note(engine_->plan_to_host(source.view(), transfer, &into), before);
+          }
+          engine_->to_host_into(source.view(), target.mutable_view(), transfer);
+        } catch (...) {
+          if (pinned) device_.unpin(target.memory.data());
+          throw;
+        }
+        if (pinned) device_.unpin(target.memory.data());
+        const Tensor dense = halfway::cast(target.view(), to, {.casting = halfway::Casting::equiv});
+        if (bytes_of(dense.view()) != bytes) say(what + " into " + arrays::to_string(target) + ": other bytes");
+        break;
+      }
+      default: {
+        halfway::CastOptions plain = options;
+        plain.permute.reset();
+        plain.report = nullptr;
+        const Tensor simple = halfway::cast(array.view(), to, plain);
+        TransferOptions later = transfer;
+        later.cast = plain;
+        Later pending{engine_->to_host_later(source.share(), later), bytes_of(simple.view()), what + " later"};
+        // The caller's stream is behind the transfer: what it does next to the memory comes after.
+        device_.fill(source.mutable_view().data, bytes_of(array.view()).size(), 0x55, stream.handle);
+        if (chance(6)) break;  // nobody asks for it
+        later_.push_back(std::move(pending));
+        if (chance(2)) collect_later();
+        break;
+      }
+    }
+  }
+
+  void collect_later() {
+    for (Later& later : later_) {
+      caught([&] {
+        if (chance(4)) static_cast<void>(later.pending->ready());
+        const Tensor here = later.pending->result();
+        if (bytes_of(here.view()) != later.bytes && !device_.is_lost()) say(later.what + ": other bytes");
+      });
+    }
+    later_.clear();
+  }
+
+  static std::vector<std::int64_t> positive(std::vector<std::int64_t> shape) {
+    for (std::int64_t& dim : shape) dim = std::max<std::int64_t>(dim, 1);
+    return shape;
+  }
+
+  void settle() {
+    collect_later();
+    for (const CallersStream& stream : streams_) device_.finish(stream.handle);
+    if (!device_.is_lost()) {
+      for (const Expected& expected : expected_) {
+        if (*expected.found != expected.bytes) say(expected.what + ": other bytes");
+      }
+    }
+    kept_.clear();
+    engine_.reset();
+    for (const CallersStream& stream : streams_) device_.finish(stream.handle);
+    for (const auto& held : held_) {
+      if (held->released != 1) say("a source was released " + std::to_string(held->released) + " times");
+    }
+    for (const auto& held : allocator_.made) {
+      if (held->released != 1) say("a tensor on the device was released " + std::to_string(held->released) + " times");
+    }
+    if (device_.violation() != nullptr) say(device_.violation());
+    if (device_.live_blocks() != 0) say(std::to_string(device_.live_blocks()) + " blocks of memory leaked");
+    if (device_.live_streams() != 0) say("streams leaked");
+    if (device_.live_events() != 0) say("events leaked");
+    run_.calls = device_.calls() - planning_;
+  }
+
+  std::mt19937_64 random_;
+  const bool faulty_;
+  const bool coherent_;
+  const int devices_;
+  std::vector<std::unique_ptr<Held>> held_;
+  halfway::Report report_;
+  std::vector<std::int64_t> permutation_;
+  Simulated device_;
+  StreamOrdered allocator_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<CallersStream> streams_;
+  std::vector<Tensor> kept_;
+  std::vector<Expected> expected_;
+  std::vector<Later> later_;
+  std::uint64_t planning_ = 0;
+  Run run_;
+};
+
+inline Run run_schedule(std::uint64_t seed, std::uint64_t fail_call = 0, Fault fault = Fault::refused) {
+  Schedule schedule(seed, fail_call, fault);
+  return schedule.run();
+}
+
+}  // namespace rig

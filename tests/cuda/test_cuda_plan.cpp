@@ -1,0 +1,267 @@
+// The planner of transfers as a table: widths, kinds of memory, cores and rates, and beside each case the arithmetic
+// that decides it.
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <array>
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "halfway/layout.h"
+#include "halfway/plan.h"
+
+namespace {
+
+using namespace halfway;
+
+constexpr std::int64_t million = 1'000'000;
+constexpr std::uint64_t kib = 1024;
+
+// A machine of round numbers.
+constexpr Machine machine{.wire_to_device = 50e9,
+                          .wire_to_host = 50e9,
+                          .host_cast = 10e9,
+                          .host_memory = 100e9,
+                          .cores = 1,
+                          .small = 64 * kib,
+                          .chunk = 1024 * kib};
+
+Machine with_cores(int cores) {
+  Machine changed = machine;
+  changed.cores = cores;
+  return changed;
+}
+Machine with_wire(double rate) {
+  Machine changed = machine;
+  changed.wire_to_device = rate;
+  return changed;
+}
+
+struct Case {
+  const char* name;  // with the arithmetic
+  Direction direction;
+  DType from;
+  DType to;
+  std::int64_t count;
+  HostMemory host;
+  Machine constants;
+  // Expected: the side that casts, what crosses, and how.
+  Route route;
+  DType wire;
+  bool staged;
+  std::uint64_t bytes_wire;
+  std::uint64_t copies;
+  std::uint64_t launches;
+};
+std::ostream& operator<<(std::ostream& out, const Case& row) { return out << row.name; }
+
+constexpr auto in = Direction::to_device;
+constexpr auto out = Direction::to_host;
+constexpr auto pageable = HostMemory::pageable;
+constexpr auto pinned = HostMemory::pinned;
+constexpr auto coherent = HostMemory::coherent;
+
+const std::vector<Case>& cases() {
+  // clang-format off
+  static const std::vector<Case> rows{
+    // Pageable: the host touches every byte anyway. 1e6 x 2 B = 2e6 B, in chunks of 1 MiB: ceil(2e6 / 1048576) = 2.
+    {"f32 -> bf16 pageable: 2e6 < 4e6 B, cast before the wire", in, float32, bfloat16, million, pageable, machine,
+     Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+    {"f64 -> f16 pageable: a quarter of 8e6 B", in, float64, float16, million, pageable, machine,
+     Route::host_cast, float16, true, 2'000'000, 2, 0},
+    {"f32 -> bf16 pageable, one slow core: it has to copy as many bytes as it casts", in, float32, bfloat16, million,
+     pageable, with_wire(1e12), Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+    {"f32 -> f32 pageable: 4e6 B in ceil(3.81) chunks", in, float32, float32, million, pageable, machine,
+     Route::host_cast, float32, true, 4'000'000, 4, 0},
+    {"f32 -> i32 pageable: as wide, so cast on the way into the slots", in, float32, int32, million, pageable, machine,
+     Route::host_cast, int32, true, 4'000'000, 4, 0},
+    {"u8 -> f32 pageable: 1e6 B cross, 4e6 are made behind the wire", in, uint8, float32, million, pageable, machine,
+     Route::device_cast, uint8, true, 1'000'000, 1, 1},
+    {"f16 -> f64 pageable: 2e6 B of 8e6", in, float16, float64, million, pageable, machine,
+     Route::device_cast, float16, true, 2'000'000, 2, 2},
+    // Pinned: wide / wire against max(wide / (cores x rate), narrow / wire).
+    {"f32 -> f32 pinned: one copy of all", in, float32, float32, million, pinned, machine,
+     Route::direct, float32, false, 4'000'000, 1, 0},
+    {"f32 -> bf16 pinned, 1 core: 4e6/50e9 = 80 us < max(4e6/10e9, ..) = 400 us", in, float32, bfloat16, million, pinned,
+     machine, Route::device_cast, float32, false, 4'000'000, 4, 4},
+    {"f32 -> bf16 pinned, 5 cores: 80 us is not more than max(4e6/50e9, 2e6/50e9) = 80 us", in, float32, bfloat16,
+     million, pinned, with_cores(5), Route::device_cast, float32, false, 4'000'000, 4, 4},
+    {"f32 -> bf16 pinned, 8 cores: 80 us > max(4e6/80e9, 2e6/50e9) = 50 us", in, float32, bfloat16, million, pinned,
+     with_cores(8), Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+    {"f32 -> bf16 pinned, 64 cores: 80 us > max(4e6/100e9 (memory), 2e6/50e9) = 40 us", in, float32, bfloat16, million,
+     pinned, with_cores(64), Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+    {"f32 -> bf16 pinned, 8 cores, wire of 100e9: 40 us < max(4e6/80e9, ..) = 50 us", in, float32, bfloat16, million,
+     pinned, [] { Machine m = with_wire(100e9); m.cores = 8; return m; }(),
+     Route::device_cast, float32, false, 4'000'000, 4, 4},
+    {"f32 -> bf16 pinned, 1 core, wire of 8e9 (PCIe 3 x8): 500 us > max(400, 250) us", in, float32, bfloat16, million,
+     pinned, with_wire(8e9), Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+    {"bf16 -> f32 pinned: 2e6 B cross whatever the cores", in, bfloat16, float32, million, pinned, with_cores(64),
+     Route::device_cast, bfloat16, false, 2'000'000, 2, 2},
+    {"f32 -> i32 pinned: as wide; nothing is gained on the host", in, float32, int32, million, pinned, with_cores(64),
+     Route::device_cast, float32, false, 4'000'000, 4, 4},
+    // Small: what crosses is at most 65536 B.
+    {"f32 -> bf16 pageable: 32768 x 2 B = 65536 B, a kernel reads the slot", in, float32, bfloat16, 32'768, pageable,
+     machine, Route::mapped, bfloat16, true, 65'536, 0, 1},
+    {"f32 -> bf16 pageable: 32769 x 2 B, a copy engine", in, float32, bfloat16, 32'769, pageable, machine,
+     Route::host_cast, bfloat16, true, 65'538, 1, 0},
+    {"f32 -> bf16 pinned: 16384 x 4 B = 65536 B, read where it lies", in, float32, bfloat16, 16'384, pinned, machine,
+     Route::mapped, float32, false, 65'536, 0, 1},
+    {"f32 -> f32 pinned, 4 B", in, float32, float32, 1, pinned, machine, Route::mapped, float32, false, 4, 0, 1},
+    {"u8 -> f32 pageable, 1000 B", in, uint8, float32, 1000, pageable, machine, Route::mapped, uint8, true, 1000, 0, 1},
+    // Coherent: the device reads it itself, wide as it is.
+    {"f32 -> bf16 coherent", in, float32, bfloat16, million, coherent, with_cores(64),
+     Route::mapped, float32, false, 4'000'000, 0, 1},
+    {"bf16 -> f32 to coherent memory", out, bfloat16, float32, million, coherent, machine,
+     Route::mapped, float32, false, 4'000'000, 0, 1},
+    // What no kernel converts.
+    {"c64 -> f32: real parts, on the host alone", in, complex64, float32, million, pinned, machine,
+     Route::host_cast, float32, true, 4'000'000, 4, 0},
+    {"c128 -> c64: pairs of what kernels convert", in, complex128, complex64, million, pinned, machine,
+     Route::device_cast, complex128, false, 16'000'000, 16, 16},
+    // To the host: narrowed before the wire by kernels that write the slots, widened behind it by the host.
+    {"f32 -> bf16 to pageable: 2e6 B", out, float32, bfloat16, million, pageable, machine,
+     Route::mapped, bfloat16, true, 2'000'000, 0, 2},
+    {"f32 -> bf16 to pinned: a kernel writes it, at once", out, float32, bfloat16, million, pinned, machine,
+     Route::mapped, bfloat16, false, 2'000'000, 0, 1},
+    {"bf16 -> f32 to pageable: 2e6 B cross", out, bfloat16, float32, million, pageable, machine,
+     Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+    {"bf16 -> f32 to pinned: 2e6 B cross, into slots", out, bfloat16, float32, million, pinned, machine,
+     Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+    {"f32 -> f32 to pageable", out, float32, float32, million, pageable, machine,
+     Route::host_cast, float32, true, 4'000'000, 4, 0},
+    {"f32 -> f32 to pinned", out, float32, float32, million, pinned, machine,
+     Route::direct, float32, false, 4'000'000, 1, 0},
+    {"f32 -> bf16 to pageable, small", out, float32, bfloat16, 1000, pageable, machine,
+     Route::mapped, bfloat16, true, 2000, 0, 1},
+    {"bf16 -> f32 to pageable, small: narrow bits into a slot", out, bfloat16, float32, 1000, pageable, machine,
+     Route::mapped, bfloat16, true, 2000, 0, 1},
+    {"no elements", in, float32, bfloat16, 0, pageable, machine, Route::nothing, float32, false, 0, 0, 0},
+  };
+  // clang-format on
+  return rows;
+}
+
+// A view of memory that is not there: a plan never looks.
+struct Question {
+  Question(DType dtype, std::vector<std::int64_t> dims, Direction direction) : shape(std::move(dims)) {
+    strides.resize(shape.size());
+    row_major_strides(shape, strides);
+    view.dtype = dtype;
+    view.shape = shape;
+    view.strides = strides;
+    if (direction == Direction::to_host) view.device = {DeviceType::cuda, 0};
+  }
+  Question(const Question&) = delete;
+  Question& operator=(const Question&) = delete;
+  ~Question() = default;
+
+  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> strides;
+  TensorView view{.data = reinterpret_cast<const void*>(0x1000)};
+};
+
+TransferPlan plan_of(const Question& question, Direction direction, DType to, const CastOptions& options = {},
+                     HostMemory host = pageable) {
+  return plan_transfer(question.view, {.direction = direction, .to = to, .options = options, .host = host}, machine);
+}
+
+BOOST_AUTO_TEST_SUITE(cuda_plan)
+
+BOOST_DATA_TEST_CASE(the_narrow_side_of_the_wire, boost::unit_test::data::make(cases()), row) {
+  const Question question(row.from, {row.count}, row.direction);
+  const MutableView destination{
+      .data = reinterpret_cast<void*>(0x1000), .dtype = row.to, .shape = question.shape, .strides = question.strides};
+  const TransferWish wish{.direction = row.direction,
+                          .to = row.to,
+                          .options = {.casting = Casting::unsafe},
+                          .host = row.host,
+                          .destination = row.direction == out ? &destination : nullptr};
+  const TransferPlan plan = plan_transfer(question.view, wish, row.constants);
+  BOOST_TEST(to_string(plan.route) == to_string(row.route));
+  BOOST_TEST(to_string(plan.wire) == to_string(row.wire));
+  BOOST_TEST(plan.staged == row.staged);
+  BOOST_TEST(!plan.whole);
+  BOOST_TEST(plan.bytes_wire == row.bytes_wire);
+  BOOST_TEST(plan.copies == row.copies);
+  BOOST_TEST(plan.launches == row.launches);
+  BOOST_TEST(!plan.because.empty());
+  // The steps tell the same: what crosses is in exactly one of them.
+  std::uint64_t shipped = 0;
+  for (const Step& step : plan.steps) {
+    if (step.kind == StepKind::ship) shipped += step.bytes_read;
+  }
+  BOOST_TEST(shipped == (plan.copy_engine ? plan.bytes_wire : 0U));
+}
+
+BOOST_AUTO_TEST_CASE(what_the_options_change) {
+  const Question question(float32, {1000, 1000}, in);
+  const auto route = [&](const CastOptions& options, DType to = bfloat16) {
+    const TransferPlan plan = plan_of(question, in, to, options, pinned);
+    return std::string(to_string(plan.route)) + (plan.staged ? " staged" : "") + (plan.whole ? " whole" : "");
+  };
+  BOOST_TEST(route({}) == "device_cast");
+  BOOST_TEST(route({.overflow = Overflow::saturate}) == "device_cast");
+  Report report;
+  BOOST_TEST(route({.report = &report}) == "host_cast staged");
+  BOOST_TEST(route({.scale = 2.0}) == "host_cast staged");
+  BOOST_TEST(route({.overflow = Overflow::raise}) == "host_cast staged whole");
+  BOOST_TEST(route({.casting = Casting::same_value}) == "host_cast staged whole");
+  BOOST_TEST(route({.rounding = Rounding::stochastic, .seed = 1}) == "host_cast staged whole");
+  // Where nothing can be lost there is nothing to check.
+  BOOST_TEST(route({.casting = Casting::same_value}, float64) == "device_cast");
+  const std::array<std::int64_t, 2> axes{1, 0};
+  BOOST_TEST(route({.permute = axes}) == "host_cast staged");
+  BOOST_TEST(route({.permute = axes}, float64) == "device_cast staged");  // brought into order, and widened there
+  const std::array<std::int64_t, 2> same{0, 1};
+  BOOST_TEST(route({.permute = same}) == "device_cast");
+}
+
+BOOST_AUTO_TEST_CASE(a_layout_is_cut_along_its_axes) {
+  // Rows of 600000 B in chunks of 1 MiB: one row at a time, though two thirds of another would fit.
+  Question question(float32, {7, 150'000}, in);
+  question.strides = {300'000, 2};
+  const TransferPlan plan = plan_of(question, in, float32);
+  BOOST_TEST(!plan.flat);
+  BOOST_TEST(plan.copies == 7U);
+  // Rows of 2e6 B: 1048576 / 4 = 262144 elements of one at a time, ceil(500000 / 262144) = 2 each.
+  Question wide(float32, {3, 500'000}, in);
+  wide.strides = {1'000'000, 2};
+  BOOST_TEST(plan_of(wide, in, float32).copies == 6U);
+}
+
+BOOST_AUTO_TEST_CASE(what_cannot_be_transferred_is_refused) {
+  const auto refused = [](Reason reason) { return [reason](const Error& error) { return error.reason() == reason; }; };
+  Question question(float32, {4, 4}, out);
+  question.strides = {8, 1};
+  BOOST_CHECK_EXCEPTION(static_cast<void>(plan_of(question, out, float32)), Error, refused(Reason::unavailable));
+  const Question plain(float32, {4, 4}, in);
+  BOOST_CHECK_THROW(static_cast<void>(plan_of(plain, in, int32)), CastError);
+  const Question packed(float4_e2m1fn, {5}, in);
+  BOOST_TEST(plan_of(packed, in, float4_e2m1fn).bytes_wire == 3U);
+  BOOST_CHECK_EXCEPTION(static_cast<void>(plan_of(packed, in, float32)), Error, refused(Reason::unsupported_dtype));
+  Question padded(float4_e2m1fn, {5}, in);
+  padded.view.padded = true;
+  BOOST_CHECK_EXCEPTION(static_cast<void>(plan_of(padded, in, float4_e2m1fn)), Error,
+                        refused(Reason::unsupported_dtype));
+  const Question negative(float32, {-1}, in);
+  BOOST_CHECK_EXCEPTION(static_cast<void>(plan_of(negative, in, float32)), Error, refused(Reason::malformed));
+  const std::array<std::int64_t, 2> axes{0, 0};
+  BOOST_CHECK_EXCEPTION(static_cast<void>(plan_of(plain, in, float32, {.permute = axes})), Error,
+                        refused(Reason::permute));
+}
+
+BOOST_AUTO_TEST_CASE(words_for_people) {
+  const Question question(float32, {million}, in);
+  BOOST_TEST(to_string(plan_of(question, in, bfloat16)) ==
+             "float32 -> device bfloat16: host_cast, 2000000 B over the wire\n"
+             "  because   the host has to copy pageable memory, and casts on the way\n"
+             "  cast      float32 -> bfloat16, on the host, into pinned slots, reads 4000000 B, writes 2000000 B\n"
+             "  ship      bfloat16, 2 copies by a copy engine, reads 2000000 B, writes 2000000 B");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
