@@ -73,7 +73,10 @@ Engine::Engine(Backend& backend, const EngineSizes& sizes) : backend_(backend), 
 
 Engine::~Engine() {
   if (!is_at_home()) {
-    for (std::unique_ptr<Channel>& channel : channels_) static_cast<void>(channel.release());
+    // What a forked child inherited is its parent's: left alone, and never freed here.
+    for (std::unique_ptr<Channel>& channel : channels_) {
+      static_cast<void>(channel.release());  // NOLINT(bugprone-unused-return-value)
+    }
     return;
   }
   for (const std::unique_ptr<Channel>& channel : channels_) {

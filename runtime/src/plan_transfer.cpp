@@ -110,7 +110,7 @@ Facts examine(const TensorView& source, const TransferWish& wish, const Machine&
     fill(*wish.destination);
     host.dense = is_contiguous(*wish.destination) && !wish.destination->swapped;
   }
-  if (item_size(facts.from) == 0 && !(host.dense && !facts.permuted)) {
+  if (item_size(facts.from) == 0 && (!host.dense || facts.permuted)) {
     throw Error(Reason::malformed, "packed elements of " + to_string(facts.from) + " must be row-major",
                 "pad them to a byte each");
   }

@@ -217,7 +217,7 @@ void* Simulated::take_memory(std::size_t bytes, int device) noexcept {
 
 void Simulated::remove_memory(Block& block) noexcept {
   Place place;
-  static_cast<void>(resolve(block.begin.load(), block.size, place));
+  if (!resolve(block.begin.load(), block.size, place)) std::abort();  // a block is in its own memory
   std::memset(place.memory, block.owner == Owner::device ? freed_device : freed_pinned, block.size);
   block.generation.fetch_add(1, std::memory_order_relaxed);
 }
