@@ -4,6 +4,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -193,6 +194,73 @@ BOOST_AUTO_TEST_CASE(streamed_loops_count_the_same) {
     BOOST_TEST(alone.underflow == counts.underflow);
     BOOST_TEST(alone.inexact == counts.inexact);
   });
+}
+
+BOOST_AUTO_TEST_CASE(streamed_affine_loops_give_the_same_bits) {
+  Random random(36);
+  for (const std::string_view tier : available_tiers()) {
+    const InTier in(tier);
+    for (const halfway::detail::FusedAffine& loop : active_kernels().fused_affine) {
+      const std::size_t size = halfway::item_size(loop.to);
+      for (std::size_t n = 0; n < 1200; n += n < 100 ? 1 : 211) {
+        const std::size_t misalignment = n % 2 == 0 ? size * (n / 2 % 16) : 32 - size;
+        const std::vector<std::byte> source = elements_of(random, loop.from, n);
+        const float coefficients[] = {n % 7 == 3 ? HUGE_VALF : 1.75F, n % 5 == 4 ? -3e38F : -0.3F};
+        const auto* const scale = reinterpret_cast<const std::byte*>(coefficients);
+        std::vector<std::byte> expected(n * size);
+        loop.loop(source.data(), expected.data(), n, scale, scale + sizeof(float));
+        Guarded actual(expected.size(), misalignment);
+        loop.streamed(source.data(), actual.data(), n, scale, scale + sizeof(float));
+        order_streamed_stores();
+        if (!is_in(expected, actual)) {
+          BOOST_FAIL(to_string(loop.from) << " -> " << to_string(loop.to) << ", " << tier << ", " << n << " elements, "
+                                          << misalignment << " bytes off");
+        }
+      }
+    }
+  }
+}
+
+// Images that are scaled, shifted and permuted, all at once and each for itself.
+BOOST_AUTO_TEST_CASE(large_batches_of_images_give_what_single_ones_do, *boost::unit_test::label("threads")) {
+  Random random(37);
+  const std::int64_t height = 117;
+  const std::int64_t width = 131;
+  const std::int64_t image = height * width * 3;
+  const std::int64_t images = static_cast<std::int64_t>(halfway::detail::streaming_bytes()) / 3 / image + 2;
+  const std::vector<std::byte> source = elements_of(random, halfway::uint8, static_cast<std::size_t>(images * image));
+  const std::vector<double> scale{1.5, -0.25, 3.0};
+  const std::vector<double> shift{0.1, 7.0, -2.0};
+  for (const DType to : {halfway::bfloat16, halfway::float16, halfway::float32}) {
+    const std::size_t size = halfway::item_size(to);
+    for (const bool permutes : {true, false}) {
+      halfway::CastOptions options;
+      options.casting = halfway::Casting::unsafe;
+      options.scale = scale;
+      options.shift = shift;
+      options.axis = 3;
+      const std::vector<std::int64_t> axes{0, 3, 1, 2};
+      if (permutes) options.permute = axes;
+      const auto view = [&](std::int64_t first, std::int64_t count, std::vector<std::int64_t>& shape,
+                            std::vector<std::int64_t>& strides) {
+        shape = {count, height, width, 3};
+        strides = {image, width * 3, 3, 1};
+        return halfway::TensorView{
+            .data = source.data() + first * image, .dtype = halfway::uint8, .shape = shape, .strides = strides};
+      };
+      std::vector<std::int64_t> shape;
+      std::vector<std::int64_t> strides;
+      const halfway::Tensor all = halfway::cast(view(0, images, shape, strides), to, options);
+      const auto* const made = static_cast<const std::byte*>(all.view().data);
+      for (std::int64_t i = 0; i < images; ++i) {
+        const halfway::Tensor one = halfway::cast(view(i, 1, shape, strides), to, options);
+        const auto bytes = static_cast<std::size_t>(image) * size;
+        if (std::memcmp(one.view().data, made + static_cast<std::size_t>(i) * bytes, bytes) != 0) {
+          BOOST_FAIL(to_string(to) << ", image " << i << (permutes ? ", permuted" : ""));
+        }
+      }
+    }
+  }
 }
 
 // Large enough to be streamed, by several threads, and with misaligned ends.

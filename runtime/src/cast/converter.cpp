@@ -47,6 +47,7 @@ Converter::Converter(const Pass& pass, Tally* tally, Scratch& scratch) noexcept
       tally_(tally),
       from_(pass.kernels, pass.from.size, pass.from.swap_unit),
       to_(pass.kernels, pass.to.size, pass.to.swap_unit) {
+  streams_affine_ = pass.streams && !pass.in_place && !to_.swaps() && fuses_affine() && shares_coefficients();
   constexpr std::int64_t line = 64;
   const bool varies = pass.transform != nullptr && pass.transform->varies;
   const bool tiles = !pass.contiguous && pass.tiling.pays();
@@ -94,7 +95,7 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
   std::byte* destination = pass_.nest.destination;
   if (destination != nullptr) destination += begin * static_cast<std::int64_t>(pass_.to.size);
   const auto count = static_cast<std::size_t>(end - begin);
-  if (streams_into(destination) && !from_.swaps()) return pass_.streamed(source, destination, count);
+  if (streams_plainly_into(destination) && !from_.swaps()) return pass_.streamed(source, destination, count);
   if (pass_.streamed_counted != nullptr && pass_.counts && is_aligned(destination)) {
     Counts counts;
     pass_.streamed_counted(source, destination, count, route_.saturate, counts);
@@ -170,7 +171,7 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
 bool Converter::streams_rows() const noexcept {
   const Nest& nest = pass_.nest;
   const std::size_t last = nest.ndim - 1;
-  if (!streams_into(nest.destination) || from_.swaps()) return false;
+  if (!streams_plainly_into(nest.destination) || from_.swaps()) return false;
   if (nest.source_strides[last] != static_cast<std::int64_t>(pass_.from.size)) return false;
   const auto size = static_cast<std::int64_t>(pass_.to.size);
   return std::all_of(nest.destination_strides.begin(),
@@ -258,7 +259,7 @@ const std::byte* Converter::gather(Cursor<const std::byte>& in, std::size_t n) n
 // in the destination or `encoded_`, or the source itself where the dtypes are the same.
 const std::byte* Converter::convert_block(const std::byte* source, std::byte* run, std::int64_t position,
                                           std::size_t n) noexcept {
-  if (run != encoded_ && streams_into(run)) {
+  if (run != encoded_ && streams_plainly_into(run)) {
     pass_.streamed(source, run, n);
   } else if (is_plain_pair()) {
     convert(route_, source, run, from_complex() ? 2 * n : n);

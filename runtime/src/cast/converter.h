@@ -48,6 +48,7 @@ class Converter {
   void scatter(const std::byte* elements, Cursor<std::byte>& out, std::size_t n) noexcept;
   const std::byte* decode(const std::byte* source, std::size_t n) noexcept;
   void encode(const std::byte* values, std::byte* encoded, std::int64_t position, std::size_t n) noexcept;
+  [[nodiscard]] bool shares_coefficients() const noexcept;
   template <class Work>
   void in_channels(std::int64_t position, std::size_t n, const Work& work) noexcept;
   const std::byte* transformed(const std::byte* values, std::int64_t position, std::size_t n) noexcept;
@@ -92,6 +93,9 @@ class Converter {
   }
   // Whether one loop converts elements and writes them past the caches to this run.
   [[nodiscard]] bool streams_into(const std::byte* run) const noexcept {
+    return streams_plainly_into(run) || (streams_affine_ && run != nullptr && is_aligned(run));
+  }
+  [[nodiscard]] bool streams_plainly_into(const std::byte* run) const noexcept {
     return pass_.streamed != nullptr && run != nullptr && is_plain_pair() && is_aligned(run);
   }
   [[nodiscard]] bool is_aligned(const std::byte* run) const noexcept {
@@ -103,6 +107,7 @@ class Converter {
   Tally* tally_;
   Mover from_;
   Mover to_;
+  bool streams_affine_ = false;  // a loop streams what is scaled and shifted
   std::size_t periods_ = 0;  // pairs of coefficients in `scales_` and `shifts_` that stand for the axis again and again
 
   // Four buffers of components of at most 8 bytes, lanes and flags; coefficients of up to two blocks.

@@ -16,6 +16,11 @@ constexpr std::int64_t short_channel = 32;
 
 }  // namespace
 
+// Whether all parts of a block share a pair of coefficients.
+bool Converter::shares_coefficients() const noexcept {
+  return pass_.positions->extent == 1 || !pass_.transform->varies || pass_.positions->below >= short_channel;
+}
+
 // Calls `work(done, some, each, scale, shift)` for parts of a block that share a pair of coefficients, or have one
 // each.
 template <class Work>
@@ -85,11 +90,12 @@ void Converter::in_channels(std::int64_t position, std::size_t n, const Work& wo
 // Elements to elements, part by part, where a loop does it all for one pair of coefficients.
 void Converter::convert_affine(const std::byte* source, std::byte* encoded, std::int64_t position,
                                std::size_t n) noexcept {
+  const AffineLoop loop = streams_affine_ && encoded != encoded_ ? route_.streamed_affine : route_.fused_affine;
   in_channels(position, n,
               [&](std::size_t done, std::size_t some, bool each, const std::byte* scale, const std::byte* shift) {
                 const std::byte* const elements = source + done * route_.from_size;
                 std::byte* const to = encoded + done * route_.to_size;
-                if (!each) return route_.fused_affine(elements, to, some, scale, shift);
+                if (!each) return loop(elements, to, some, scale, shift);
                 const std::byte* values = elements;
                 if (route_.decode != nullptr) {
                   route_.decode(elements, wide_, some);

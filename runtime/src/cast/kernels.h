@@ -117,11 +117,13 @@ inline constexpr std::size_t largest_moved = 16;
 // Reverses the bytes of each of `n` units that follow each other. `source` and `destination` may be the same.
 using SwapLoop = void (*)(const std::byte* source, std::byte* destination, std::size_t n) noexcept;
 
-// All three stages in one loop: one pair of coefficients, in float32.
+// All three stages in one loop: one pair of coefficients, in float32. And one that writes past the caches, of which the
+// same holds as of a FusedLoop's.
 struct FusedAffine {
   DType from;
   DType to;
   AffineLoop loop;
+  AffineLoop streamed;
 };
 
 struct Kernels {

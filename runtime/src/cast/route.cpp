@@ -114,7 +114,10 @@ void add_affine(Route& route, const Kernels& kernels, bool stochastic) noexcept 
   route.encode = route.saturate ? target.encode_saturated[wide] : target.encode[wide];
   route.counted = target.encode_counted[wide];
   for (const FusedAffine& fused : kernels.fused_affine) {
-    if (fused.from == route.from && fused.to == route.to && !route.saturate) route.fused_affine = fused.loop;
+    if (fused.from == route.from && fused.to == route.to && !route.saturate) {
+      route.fused_affine = fused.loop;
+      route.streamed_affine = fused.streamed;
+    }
   }
 }
 

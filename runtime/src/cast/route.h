@@ -40,10 +40,11 @@ struct Route {
 
   // Scale and shift between the stages; nullptr: none. `decode` gives the compute type then.
   const AffineLoops* affine = nullptr;
-  DecodeLoop odd = nullptr;             // from float64 as compute type to `wide`, or nullptr: it is that already
-  AffineLoop fused_affine = nullptr;    // the whole way for one pair of coefficients, uncounted, or nullptr
-  bool nearest = false;                 // `encode` and `counted` round floats to the nearest integer
-  StochasticLoop stochastic = nullptr;  // instead of `encode`, or nullptr
+  DecodeLoop odd = nullptr;              // from float64 as compute type to `wide`, or nullptr: it is that already
+  AffineLoop fused_affine = nullptr;     // the whole way for one pair of coefficients, uncounted, or nullptr
+  AffineLoop streamed_affine = nullptr;  // and past the caches
+  bool nearest = false;                  // `encode` and `counted` round floats to the nearest integer
+  StochasticLoop stochastic = nullptr;   // instead of `encode`, or nullptr
   StochasticCountedLoop stochastic_counted = nullptr;
 
   // Both dtypes are castable.
