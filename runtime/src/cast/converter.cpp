@@ -46,8 +46,8 @@ Converter::Converter(const Pass& pass, Tally* tally, Scratch& scratch) noexcept
       route_(pass.route),
       tally_(tally),
       from_(pass.kernels, pass.from.size, pass.from.swap_unit),
-      to_(pass.kernels, pass.to.size, pass.to.swap_unit) {
-  streams_affine_ = pass.streams && !pass.in_place && !to_.swaps() && fuses_affine() && shares_coefficients();
+      to_(pass.kernels, pass.to.size, pass.to.swap_unit),
+      streams_affine_(pass.streams && !pass.in_place && !to_.swaps() && fuses_affine() && shares_coefficients()) {
   constexpr std::int64_t line = 64;
   const bool varies = pass.transform != nullptr && pass.transform->varies;
   const bool tiles = !pass.contiguous && pass.tiling.pays();
