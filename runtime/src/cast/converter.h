@@ -107,7 +107,7 @@ class Converter {
   Tally* tally_;
   Mover from_;
   Mover to_;
-  bool streams_affine_;  // a loop streams what is scaled and shifted
+  bool streams_affine_;      // a loop streams what is scaled and shifted
   std::size_t periods_ = 0;  // pairs of coefficients in `scales_` and `shifts_` that stand for the axis again and again
 
   // Four buffers of components of at most 8 bytes, lanes and flags; coefficients of up to two blocks.
