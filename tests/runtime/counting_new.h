@@ -48,6 +48,14 @@ inline void* allocate(std::size_t bytes, std::size_t alignment) {
   return memory;
 }
 
+inline void* allocate_or_null(std::size_t bytes, std::size_t alignment) noexcept {
+  try {
+    return allocate(bytes, alignment);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
 inline void deallocate(void* memory) noexcept {
   if (memory == nullptr) return;
   live_allocations.fetch_sub(1, std::memory_order_relaxed);
@@ -59,6 +67,13 @@ inline void deallocate(void* memory) noexcept {
 void* operator new(std::size_t bytes) { return halfway_test::allocate(bytes, __STDCPP_DEFAULT_NEW_ALIGNMENT__); }
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
   return halfway_test::allocate(bytes, static_cast<std::size_t>(alignment));
+}
+// The library's own call the above, but those of AddressSanitizer do not.
+void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
+  return halfway_test::allocate_or_null(bytes, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+}
+void* operator new(std::size_t bytes, std::align_val_t alignment, const std::nothrow_t& /*tag*/) noexcept {
+  return halfway_test::allocate_or_null(bytes, static_cast<std::size_t>(alignment));
 }
 void operator delete(void* memory) noexcept { halfway_test::deallocate(memory); }
 void operator delete(void* memory, std::size_t /*bytes*/) noexcept { halfway_test::deallocate(memory); }
