@@ -84,7 +84,7 @@ def test_wrong_arguments() -> None:
 # --- beside torch
 
 CAST_LARGE = """
-    import os
+    import os, time
     import numpy as np, torch, halfway
     source = torch.arange(1 << 20, dtype=torch.float64)
     expected = source.to(torch.float32)
@@ -105,8 +105,11 @@ def test_casts_run_on_torchs_threads(run_python: Callable[..., Any]) -> None:
     for _ in range(20):
         cast()
         assert workers() == 0, workers()
-    torch.set_num_threads(1)  # nothing to share: threads of our own
-    cast()
+    torch.set_num_threads(1)  # nothing to share: threads of our own, which take a moment to begin
+    for _ in range(500):
+        cast()
+        if workers() > 0: break
+        time.sleep(0.01)
     print(workers() > 0)
     """
     ).check("True\n")

@@ -330,7 +330,7 @@ BOOST_AUTO_TEST_CASE(short_samples_are_filled_up) {
   }
   for (const int threads : {1, 2, 7}) {
     const Threads limit(threads);
-    for (int i = 0; i < 10; ++i) check_padding(random, halfway::float64, halfway::bfloat16, 300'000);
+    for (int i = 0; i < rounds::of(10); ++i) check_padding(random, halfway::float64, halfway::bfloat16, 300'000);
   }
 }
 
