@@ -9,6 +9,7 @@
 #include "halfway/parallel.h"
 #include "planted.h"
 #include "text.h"
+#include "views.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -34,11 +35,6 @@ Conversion conversion(const TransferPlan& plan, const CastOptions& options, cons
     work.to = DType(TypeCode::float_, to.bits / 2);
   }
   return work;
-}
-
-MutableView writable(const TensorView& view) noexcept {
-  return {const_cast<void*>(view.data), view.dtype, view.device, view.shape, view.strides, view.readonly, view.swapped,
-          view.strides_in_bytes,        view.padded};
 }
 
 void require_on_device(const TensorView& view, const char* role) {
@@ -278,7 +274,7 @@ void Engine::finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event 
 void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
                                const CastOptions& options, void* destination) {
   Ring& ring = channel.ring();
-  HostPass pass(plan, writable(source), options);
+  HostPass pass(plan, halfway::detail::writable(source), options);
   const std::uint64_t unit = unit_of(plan.wire);
   const std::uint64_t result_unit = unit_of(plan.to);
   void* const mapped = plan.staged || plan.copy_engine ? nullptr : mapped_address(source.data);
@@ -492,24 +488,12 @@ std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOpt
 
 // --- what is left
 
-void Engine::collect() {
-  require_at_home();
-  std::vector<Channel*> all;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (const std::unique_ptr<Channel>& channel : channels_) {
-      if (channel != nullptr) all.push_back(channel.get());
-    }
-  }
-  for (Channel* const channel : all) {
-    const DeviceScope scope(backend_, channel->device());
-    KeptList done;
-    const std::lock_guard<std::mutex> lock(channel->mutex());
-    done = channel->collect();
-  }
-}
+void Engine::collect() { take_from_all(&Channel::collect); }
 
-void Engine::trim() {
+void Engine::trim() { take_from_all(&Channel::release); }
+
+// What the channels let go of is released when their locks are not held.
+void Engine::take_from_all(KeptList (Channel::*take)() noexcept) {
   require_at_home();
   std::vector<Channel*> all;
   {
@@ -522,7 +506,7 @@ void Engine::trim() {
     const DeviceScope scope(backend_, channel->device());
     KeptList done;
     const std::lock_guard<std::mutex> lock(channel->mutex());
-    done = channel->release();
+    done = (channel->*take)();
   }
 }
 

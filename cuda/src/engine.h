@@ -63,6 +63,7 @@ class Engine {
   friend struct Deferred;
 
   Channel& channel(int device);
+  void take_from_all(KeptList (Channel::*take)() noexcept);
   Channel& begin(int device, void* stream);  // after the checks that every transfer makes
   [[nodiscard]] Machine machine() const;
   HostMemory host_memory(const TensorView& view, Channel& channel);

@@ -38,20 +38,14 @@ HostPass::HostPass(const TransferPlan& plan, const MutableView& host, const Cast
     view_.swapped = false;
     view_.padded = false;
   } else {
-    std::copy(host.shape.begin(), host.shape.end(), dims_.begin());
-    std::copy(host.strides.begin(), host.strides.end(), strides_.begin());
     if (options.axis) axis_ = *options.axis < 0 ? *options.axis + host.ndim() : *options.axis;
-    if (options.permute && !plan.whole) {
-      const halfway::detail::Permutation permutation(options, host.shape.size());
-      std::int64_t moved = -1;
-      for (std::size_t i = 0; i < host.shape.size(); ++i) {
-        const std::size_t axis = permutation.source_axis(i);
-        dims_[i] = host.shape[axis];
-        strides_[i] = host.strides[axis];
-        if (axis_ == static_cast<std::int64_t>(axis)) moved = static_cast<std::int64_t>(i);
-      }
-      axis_ = moved;
+    const halfway::detail::Permutation permutation =
+        plan.whole ? halfway::detail::Permutation() : halfway::detail::Permutation(options, host.shape.size());
+    for (std::size_t i = 0; i < host.shape.size(); ++i) {
+      dims_[i] = host.shape[permutation.source_axis(i)];
+      strides_[i] = host.strides[permutation.source_axis(i)];
     }
+    if (axis_ >= 0) axis_ = static_cast<std::int64_t>(permutation.result_axis(static_cast<std::size_t>(axis_)));
     view_.shape = {dims_.data(), host.shape.size()};
     view_.strides = {strides_.data(), host.shape.size()};
   }
@@ -91,38 +85,30 @@ CastOptions HostPass::options_of(const Slice& slice) const {
   return options;
 }
 
-void HostPass::add(const Report& part) noexcept {
-  if (!casts_ || options_.report == nullptr) return;
-  Report& all = *options_.report;
-  all.count += part.count;
-  all.nan += part.nan;
-  all.overflow += part.overflow;
-  all.underflow += part.underflow;
-  all.inexact += part.inexact;
+// Casts a chunk, `pass(slot, options)` knowing which way, `slot` being laid out like the part in row-major order.
+template <class Data, class Cast>
+void HostPass::run(std::uint64_t chunk, std::span<const std::int64_t> shape, Data* slot, const Cast& pass) {
+  CastOptions options = options_of(range(chunk));
+  Report report;
+  const bool counts = casts_ && options_.report != nullptr;
+  if (counts) options.report = &report;
+  const std::span<std::int64_t> strides(slot_strides_.data(), shape.size());
+  row_major_strides(shape, strides);
+  const DType dtype = item_size(plan_.wire) == 0 ? uint8 : plan_.wire;
+  pass(BasicView<Data>{.data = slot, .dtype = dtype, .shape = shape, .strides = strides}, options);
+  if (counts) *options_.report += report;
 }
 
 void HostPass::fill(std::uint64_t chunk, void* slot) {
   const TensorView source = part(chunk);
-  CastOptions options = options_of(range(chunk));
-  Report report;
-  if (casts_ && options_.report != nullptr) options.report = &report;
-  const std::span<std::int64_t> strides(slot_strides_.data(), source.shape.size());
-  row_major_strides(source.shape, strides);
-  const DType dtype = item_size(plan_.wire) == 0 ? uint8 : plan_.wire;
-  cast_into(source, {.data = slot, .dtype = dtype, .shape = source.shape, .strides = strides}, options);
-  add(report);
+  run(chunk, source.shape, slot,
+      [&source](const MutableView& to, const CastOptions& options) { cast_into(source, to, options); });
 }
 
 void HostPass::drain(std::uint64_t chunk, const void* slot) {
   const MutableView destination = part(chunk);
-  CastOptions options = options_of(range(chunk));
-  Report report;
-  if (casts_ && options_.report != nullptr) options.report = &report;
-  const std::span<std::int64_t> strides(slot_strides_.data(), destination.shape.size());
-  row_major_strides(destination.shape, strides);
-  const DType dtype = item_size(plan_.wire) == 0 ? uint8 : plan_.wire;
-  cast_into({.data = slot, .dtype = dtype, .shape = destination.shape, .strides = strides}, destination, options);
-  add(report);
+  run(chunk, destination.shape, slot,
+      [&destination](const TensorView& from, const CastOptions& options) { cast_into(from, destination, options); });
 }
 
 }  // namespace detail

@@ -34,7 +34,8 @@ class HostPass {
  private:
   [[nodiscard]] MutableView part(std::uint64_t chunk);
   [[nodiscard]] CastOptions options_of(const halfway::detail::Slice& slice) const;
-  void add(const Report& part) noexcept;
+  template <class Data, class Cast>
+  void run(std::uint64_t chunk, std::span<const std::int64_t> shape, Data* slot, const Cast& pass);
 
   const TransferPlan& plan_;
   const CastOptions& options_;

@@ -90,17 +90,10 @@ Facts examine(const TensorView& source, const TransferWish& wish, const Machine&
     std::copy(view.shape.begin(), view.shape.end(), host.shape.begin());
     std::copy(view.strides.begin(), view.strides.end(), host.strides.begin());
   };
-  if (options.permute) {
-    const detail::Permutation permutation(options, source.shape.size());
-    host.ndim = source.shape.size();
-    for (std::size_t i = 0; i < host.ndim; ++i) {
-      host.shape[i] = source.shape[permutation.source_axis(i)];
-      host.strides[i] = source.strides[permutation.source_axis(i)];
-    }
-    facts.permuted = permutation.moves();
-  } else {
-    fill(source);
-  }
+  const detail::Permutation permutation(options, source.shape.size());
+  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  fill(permutation.arranged(source, geometry));
+  facts.permuted = permutation.moves();
   if (to_device) {
     TensorView seen = source;
     seen.shape = host.dims();
@@ -199,18 +192,19 @@ class Planner {
     if (!facts_.converts()) return direct(facts_.from, "both sides are within reach of a copy engine");
     if (facts_.bytes_from() <= facts_.machine.small) return reach(facts_.from, small_words());
     if (facts_.narrows() && host_beats_wire(facts_)) {
-      return stage(facts_.to, std::to_string(std::max(facts_.machine.cores, 1)) + " cores cast " +
-                                  figure(host_rate(facts_.machine)) + ", the wire takes " +
-                                  figure(facts_.machine.wire_to_device));
+      return stage(facts_.to, rates(" cores cast "));
     }
     wire(facts_.from);
     plan_.route = Route::device_cast;
     plan_.copy_engine = plan_.kernel = true;
-    plan_.because = facts_.narrows() ? std::to_string(std::max(facts_.machine.cores, 1)) + " cores cast only " +
-                                           figure(host_rate(facts_.machine)) + ", the wire takes " +
-                                           figure(facts_.machine.wire_to_device)
-                                     : "the narrow elements cross, and become wide on the device";
+    plan_.because =
+        facts_.narrows() ? rates(" cores cast only ") : "the narrow elements cross, and become wide on the device";
     cut(false);
+  }
+
+  std::string rates(const char* cores_cast) const {
+    return std::to_string(std::max(facts_.machine.cores, 1)) + cores_cast + figure(host_rate(facts_.machine)) +
+           ", the wire takes " + figure(facts_.machine.wire_to_device);
   }
 
   std::string small_words() const {
@@ -220,20 +214,19 @@ class Planner {
   // One copy, of everything; small ones by a kernel.
   void direct(DType dtype, std::string because) {
     if (bytes(dtype) <= facts_.machine.small) return reach(dtype, small_words());
-    wire(dtype);
-    plan_.route = Route::direct;
     plan_.copy_engine = true;
-    plan_.because = std::move(because);
-    plan_.chunk = plan_.elements;
-    plan_.chunks = 1;
-    count();
+    at_once(Route::direct, dtype, std::move(because));
   }
 
   // A kernel, over the wire.
   void reach(DType dtype, std::string because) {
-    wire(dtype);
-    plan_.route = Route::mapped;
     plan_.kernel = true;
+    at_once(Route::mapped, dtype, std::move(because));
+  }
+
+  void at_once(Route route, DType dtype, std::string because) {
+    wire(dtype);
+    plan_.route = route;
     plan_.because = std::move(because);
     plan_.chunk = plan_.elements;
     plan_.chunks = 1;

@@ -41,7 +41,6 @@ using halfway::Casting;
 using halfway::CastOptions;
 using halfway::CollateOptions;
 using halfway::DType;
-using halfway::MutableView;
 using halfway::Overflow;
 using halfway::Reason;
 using halfway::Report;

@@ -25,9 +25,6 @@
 using arrays::Array;
 using arrays::Random;
 using batches::batch_shape;
-using batches::describe;
-using batches::Drawn;
-using batches::random_samples;
 using batches::Row;
 using batches::Shape;
 using batches::stack;

@@ -17,6 +17,7 @@
 #include "release.h"
 #include "samples.h"
 #include "torch_api.h"
+#include "views.h"
 
 namespace halfway::python {
 namespace {
@@ -151,7 +152,7 @@ class Batch {
           "dtype=" + to_string(*dtype) + " was asked for, but out" + samples_.path() + " is " + to_string(dtype_),
           "leave dtype unset: out's own is the default");
     }
-    destination_.emplace(writable(view));
+    destination_.emplace(detail::writable(view));
   }
 
   void require_target() const {

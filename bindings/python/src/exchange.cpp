@@ -17,6 +17,7 @@
 #include "tensor_type.h"
 #include "text.h"
 #include "torch_api.h"
+#include "views.h"
 
 namespace halfway::python {
 namespace {
@@ -88,7 +89,7 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool keep_ca
 
 PyObject* write_into_out(Exchange& exchange) {
   const Source& out = *exchange.out;
-  move_into(exchange.source.view, writable(out.view), exchange.arguments.options);
+  move_into(exchange.source.view, detail::writable(out.view), exchange.arguments.options);
   if (out.library == &torch_library()) {
     mark_written(torch(), exchange.arguments.out);
   }

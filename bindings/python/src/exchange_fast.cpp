@@ -12,6 +12,7 @@
 #include "recipe.h"
 #include "tensor_type.h"
 #include "torch_api.h"
+#include "views.h"
 
 namespace halfway::python {
 namespace {
@@ -105,7 +106,7 @@ PyObject* write_into_out(const PlainCall& call, Kind out_kind, const TorchApi* a
   if (out.readonly || !std::equal(x.shape.begin(), x.shape.end(), out.shape.begin(), out.shape.end())) {
     return nullptr;
   }
-  move_into(x, writable(out), options);
+  move_into(x, detail::writable(out), options);
   if (out_kind == Kind::torch) {
     mark_written(*api, call.out);
   }

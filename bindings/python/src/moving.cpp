@@ -9,6 +9,7 @@
 #include "halfway/layout.h"
 #include "numpy_api.h"
 #include "tensor_type.h"
+#include "views.h"
 
 namespace halfway::python {
 namespace {
@@ -51,7 +52,7 @@ PyObject* move_to_fresh_array(const TensorView& source, DType dtype, const CastO
     const Ref array = Ref::steal(new_array(options.permute ? std::span(permuted) : source.shape, dtype));
     if (array) {
       const TensorView view = view_of_array(reinterpret_cast<PyArrayObject*>(array.get()));
-      move_into(source, writable(view), options);
+      move_into(source, detail::writable(view), options);
       return Ref::borrow(array.get()).release();
     }
   }

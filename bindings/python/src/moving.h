@@ -44,12 +44,6 @@ class OwnGeometry {
   std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
 };
 
-// The view of an array that is written into.
-[[nodiscard]] inline MutableView writable(const TensorView& view) noexcept {
-  return {const_cast<void*>(view.data), view.dtype, view.device, view.shape, view.strides, view.readonly, view.swapped,
-          view.strides_in_bytes,        view.padded};
-}
-
 // Runs `body` without the GIL. All large work comes through here: what has to be said to the runtime before other
 // Python threads run beside it (how many threads it may use, for one) is said here.
 template <class Body>

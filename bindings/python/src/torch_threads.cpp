@@ -39,14 +39,14 @@ bool find(void* library, const char* name, Function& function) noexcept {
 struct Work {
   static constexpr int most_parts = 64;
   struct alignas(64) Part {
-    std::atomic<int> next;
+    int next;  // atomically, once the team works
     int end;
   };
 
   Work(int tasks, int wanted, Executor::Task done, void* with) noexcept
       : threads(wanted), parts_count(std::clamp(std::min(tasks, wanted), 1, most_parts)), task(done), context(with) {
     for (int i = 0; i < parts_count; ++i) {
-      parts[i].next.store(begin_of(i, tasks), std::memory_order_relaxed);
+      parts[i].next = begin_of(i, tasks);
       parts[i].end = begin_of(i + 1, tasks);
     }
   }
@@ -58,8 +58,9 @@ struct Work {
   void run(int thread) noexcept {
     for (int i = 0; i < parts_count; ++i) {
       Part& part = parts[(thread + i) % parts_count];
+      const std::atomic_ref<int> next(part.next);
       for (;;) {
-        const int index = part.next.fetch_add(1, std::memory_order_relaxed);
+        const int index = next.fetch_add(1, std::memory_order_relaxed);
         if (index >= part.end) break;
         task(context, index);
       }
