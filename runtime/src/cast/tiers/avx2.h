@@ -434,42 +434,105 @@ struct Step<convert::BFloat16, From> {
   static OneVector of(const std::byte* from) noexcept { return one(to_bfloat16(floats_of<From>(from))); }
 };
 
-// 8-bit integers are exact in bfloat16's 8 digits.
+// 8-bit integers are exact in bfloat16's 8 digits: the lower halves of their floats are zero. Every other element comes
+// out in its place, those between them one place too high.
 template <>
 struct Step<convert::BFloat16, UInt8> {
   static constexpr std::size_t width = 16;
   static OneVector of(const std::byte* from) noexcept {
-    const Floats floats = bytes_to_float(from);
-    return one(narrow(_mm256_srli_epi32(_mm256_castps_si256(floats.low), 16),
-                      _mm256_srli_epi32(_mm256_castps_si256(floats.high), 16)));
+    const __m256i bytes = _mm256_broadcastsi128_si256(load_half(from));
+    const __m256 even = _mm256_cvtepi32_ps(spread(bytes, {0, 2, 4, 6, 8, 10, 12, 14}));
+    const __m256 odd = _mm256_cvtepi32_ps(spread(bytes, {1, 3, 5, 7, 9, 11, 13, 15}));
+    return one(_mm256_or_si256(_mm256_srli_epi32(_mm256_castps_si256(even), 16), _mm256_castps_si256(odd)));
   }
 };
 
-// Normal numbers of float16, and zero, in their own 16 bits: a third of the instructions of going through floats.
+// --- between float16 and bfloat16, in their own 16 bits: a third of the instructions of going through floats
+
+// 64 elements of 16 bits whose magnitudes are looked at together.
+struct Halves {
+  static constexpr std::size_t count = 4;
+  __m256i parts[count];
+  __m256i magnitudes[count];
+
+  explicit Halves(const std::byte* from) noexcept {
+    for (std::size_t i = 0; i < count; ++i) {
+      parts[i] = load_vector(from + i * sizeof(__m256i));
+      magnitudes[i] = _mm256_and_si256(parts[i], _mm256_set1_epi16(0x7FFF));
+    }
+  }
+
+  // Whether every magnitude is zero or from `least` to `most`.
+  [[nodiscard]] bool are_within(int least, int most) const noexcept {
+    const auto before = [](__m256i magnitude) { return _mm256_sub_epi16(magnitude, _mm256_set1_epi16(1)); };
+    const auto low = [&](__m256i a, __m256i b) { return _mm256_min_epu16(before(a), before(b)); };  // zero is far up
+    const __m256i smallest = _mm256_min_epu16(low(magnitudes[0], magnitudes[1]), low(magnitudes[2], magnitudes[3]));
+    const __m256i largest = _mm256_max_epu16(_mm256_max_epu16(magnitudes[0], magnitudes[1]),
+                                             _mm256_max_epu16(magnitudes[2], magnitudes[3]));
+    const __m256i missing = _mm256_subs_epu16(_mm256_set1_epi16(static_cast<short>(least - 1)), smallest);
+    const __m256i beyond = _mm256_subs_epu16(largest, _mm256_set1_epi16(static_cast<short>(most)));
+    const __m256i any = _mm256_or_si256(missing, beyond);
+    return _mm256_testz_si256(any, any) != 0;
+  }
+};
+using FourVectors = Vectors<Halves::count>;
+
+constexpr int fewer_digits = convert::Float16::mantissa_bits - convert::BFloat16::mantissa_bits;
+// What the exponents of bfloat16 have more, where they stand in it.
+constexpr short rebias = (convert::BFloat16::bias - convert::Float16::bias) << convert::BFloat16::mantissa_bits;
+
+// Normal numbers of float16 and zero; subnormal numbers, infinity and NaN go through floats.
 template <>
 struct Step<convert::BFloat16, convert::Float16> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    constexpr int fewer = convert::Float16::mantissa_bits - convert::BFloat16::mantissa_bits;
-    constexpr short rebias = (convert::BFloat16::bias - convert::Float16::bias) << convert::BFloat16::mantissa_bits;
-    constexpr short smallest_normal = 1 << convert::Float16::mantissa_bits;
-    constexpr int infinity = convert::Float16::max_finite + 1;
-    const __m256i halves = load_vector(from);
-    const __m256i magnitude = _mm256_and_si256(halves, _mm256_set1_epi16(0x7FFF));
-    const __m256i is_zero = _mm256_cmpeq_epi16(magnitude, _mm256_setzero_si256());
-    // 1. Subnormal numbers, infinity and NaN are left to floats: unsigned, less `smallest_normal`, none is below the
-    // number of normal magnitudes. (Signed comparison of what is less by 2^15.)
-    const __m256i above = _mm256_add_epi16(magnitude, _mm256_set1_epi16(static_cast<short>(0x8000 - smallest_normal)));
-    constexpr auto last_normal = static_cast<short>(infinity - 1 - smallest_normal - 0x8000);
-    const __m256i is_other = _mm256_andnot_si256(is_zero, _mm256_cmpgt_epi16(above, _mm256_set1_epi16(last_normal)));
-    if (_mm256_movemask_epi8(is_other) != 0) return one(to_bfloat16(floats_of<convert::Float16>(from)));
-    // 2. To nearest even, the sign taking no part: no carry reaches it.
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi16(halves, fewer), _mm256_set1_epi16(1));
-    const __m256i rounded = _mm256_add_epi16(_mm256_add_epi16(halves, _mm256_set1_epi16((1 << (fewer - 1)) - 1)), odd);
-    // 3. The mantissa to its place; copies of the sign that came along are dropped.
-    constexpr auto kept = static_cast<short>(0xFFFF ^ (0x7FFF & ~(0x7FFF >> fewer)));
-    const __m256i moved = _mm256_and_si256(_mm256_srai_epi16(rounded, fewer), _mm256_set1_epi16(kept));
-    return one(_mm256_add_epi16(moved, _mm256_andnot_si256(is_zero, _mm256_set1_epi16(rebias))));
+  static constexpr std::size_t width = 64;
+  static FourVectors of(const std::byte* from) noexcept {
+    const Halves halves(from);
+    FourVectors made;
+    if (!halves.are_within(1 << convert::Float16::mantissa_bits, convert::Float16::max_finite)) {
+      for (std::size_t i = 0; i < Halves::count; ++i) {
+        made.parts[i] = to_bfloat16(floats_of<convert::Float16>(from + i * sizeof(__m256i)));
+      }
+      return made;
+    }
+    for (std::size_t i = 0; i < Halves::count; ++i) {
+      // 1. Midpoints above an even number lose the digit that makes them one, so that rounding up at midpoints is
+      // rounding to even. No carry reaches the sign.
+      constexpr short midpoint = 1 << (fewer_digits - 1);
+      const __m256i end = _mm256_and_si256(halves.parts[i], _mm256_set1_epi16((1 << (fewer_digits + 1)) - 1));
+      const __m256i down = _mm256_cmpeq_epi16(end, _mm256_set1_epi16(midpoint));  // -1 where it is to be
+      // 2. Divided by 2^fewer_digits, rounding up at midpoints.
+      const __m256i moved =
+          _mm256_mulhrs_epi16(_mm256_add_epi16(halves.parts[i], down), _mm256_set1_epi16(1 << (15 - fewer_digits)));
+      // 3. Copies of the sign that came along are dropped, and the exponent is biased anew, but that of zero.
+      constexpr auto kept = static_cast<short>(0xFFFF ^ (0x7FFF & ~(0x7FFF >> fewer_digits)));
+      made.parts[i] = _mm256_add_epi16(_mm256_and_si256(moved, _mm256_set1_epi16(kept)),
+                                       _mm256_sign_epi16(_mm256_set1_epi16(rebias), halves.magnitudes[i]));
+    }
+    return made;
+  }
+};
+
+// What is normal in float16, and zero, is exact there; all else goes through floats.
+template <>
+struct Step<convert::Float16, convert::BFloat16> {
+  static constexpr std::size_t width = 64;
+  static FourVectors of(const std::byte* from) noexcept {
+    constexpr int least = rebias + (1 << convert::BFloat16::mantissa_bits);
+    constexpr int most = rebias + (convert::Float16::max_finite >> fewer_digits);
+    const Halves halves(from);
+    FourVectors made;
+    if (!halves.are_within(least, most)) {
+      for (std::size_t i = 0; i < Halves::count; ++i) {
+        made.parts[i] = to_float16(floats_of<convert::BFloat16>(from + i * sizeof(__m256i)));
+      }
+      return made;
+    }
+    for (std::size_t i = 0; i < Halves::count; ++i) {
+      const __m256i rebiased = _mm256_subs_epu16(halves.magnitudes[i], _mm256_set1_epi16(rebias));  // zero stays
+      const __m256i sign = _mm256_xor_si256(halves.parts[i], halves.magnitudes[i]);
+      made.parts[i] = _mm256_or_si256(_mm256_slli_epi16(rebiased, fewer_digits), sign);
+    }
+    return made;
   }
 };
 

@@ -54,13 +54,13 @@ inline BFloat16Bytes widen_to_bfloat16(__m256i elements) noexcept {
   // 1. Normal numbers: the mantissa moves up by the difference of its widths, and the difference of the biases is
   // added. Of that sum the lower byte is looked up, and what it carries comes from the last bit of the exponent.
   constexpr int up = convert::BFloat16::mantissa_bits - E::mantissa_bits;
-  constexpr unsigned rebias = static_cast<unsigned>(convert::BFloat16::bias - E::bias)
-                              << static_cast<unsigned>(convert::BFloat16::mantissa_bits);
-  constexpr auto carry = static_cast<char>((rebias & 0xFFU) >> static_cast<unsigned>(up));
+  constexpr unsigned more = static_cast<unsigned>(convert::BFloat16::bias - E::bias)
+                            << static_cast<unsigned>(convert::BFloat16::mantissa_bits);
+  constexpr auto carry = static_cast<char>((more & 0xFFU) >> static_cast<unsigned>(up));
   constexpr auto kept = static_cast<char>(0xFFU >> static_cast<unsigned>(8 - up));
   const __m256i moved = _mm256_and_si256(_mm256_srli_epi16(_mm256_add_epi8(magnitude, _mm256_set1_epi8(carry)), 8 - up),
                                          _mm256_set1_epi8(kept));
-  __m256i upper = _mm256_add_epi8(moved, _mm256_set1_epi8(static_cast<char>(rebias >> 8U)));
+  __m256i upper = _mm256_add_epi8(moved, _mm256_set1_epi8(static_cast<char>(more >> 8U)));
   __m256i lower = look_up(tables.lower, magnitude);
   // 2. Subnormal numbers.
   const __m256i is_subnormal = _mm256_cmpgt_epi8(_mm256_set1_epi8(1 << E::mantissa_bits), magnitude);
