@@ -30,13 +30,12 @@ void fetch(const std::byte* source, std::size_t bytes) noexcept {
 #endif
 }
 
-// What a streaming loop reads first of so many bytes: it fetches ahead of the two places where it works, but not there.
-// float32 -> bfloat16 of rows of 8 and 16 KiB, the latter in reversed order: 0.28 instead of 0.37 ns an element, and
-// 0.24 instead of 0.28; one run of all takes 0.21 (2-core AMD EPYC Milan virtual machine, 2026-11-26, medians of 25).
+// What a streaming loop reads first of so many bytes: it fetches ahead of where it is, but not what is there when it
+// begins. float32 -> bfloat16 of rows of 8 and 16 KiB, the latter in reversed order: 0.28 instead of 0.37 ns an
+// element, and 0.24 instead of 0.28; one run of all takes 0.21 (2-core AMD EPYC Milan virtual machine, 2026-11-26,
+// medians of 25).
 void fetch_beginning(const std::byte* source, std::size_t bytes) noexcept {
-  const std::size_t ahead = std::min(bytes / 2, std::size_t{1024});
-  fetch(source, ahead);
-  fetch(source + bytes / 2, ahead);
+  fetch(source, std::min(bytes, streams_ahead));
 }
 
 }  // namespace
@@ -109,10 +108,8 @@ void Converter::run_contiguous(std::int64_t begin, std::int64_t end) noexcept {
     convert_block(source, destination, begin, count);
     return;
   }
-  std::int64_t most = block_;
-  if (from_.swaps() && streams_into(destination)) {
-    most = std::min(most, fetched_block_bytes / static_cast<std::int64_t>(pass_.from.size));
-  }
+  const std::int64_t most =
+      from_.swaps() && streams_into(destination) ? streamed_block(static_cast<std::int64_t>(pass_.from.size)) : block_;
   for (std::int64_t at = begin; at < end;) {
     std::int64_t some = std::min(most, end - at);
     if (pass_.streams && some < end - at) some = streamed_at_once(destination, some, pass_.to.size);
@@ -142,7 +139,8 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
   Cursor<std::byte> out(nest, nest.destination_strides, nest.destination, writes ? begin : 0);
   // What one loop streams takes no buffer: as much at once as there is.
   const bool whole_rows = rows_are_blocks && streams_rows();
-  const std::int64_t most = whole_rows ? end - begin : block_;
+  const std::int64_t piece = rows_are_blocks && pass_.streams ? streamed_block(in.stride()) : block_;
+  const std::int64_t most = whole_rows ? end - begin : piece;
   for (std::int64_t at = begin; at < end;) {
     std::int64_t some = std::min(end - at, most);
     if (rows_are_blocks) some = std::min(some, in.run());
@@ -165,6 +163,11 @@ void Converter::run_strided(std::int64_t begin, std::int64_t end) noexcept {
     }
     at += some;
   }
+}
+
+// As many elements, `stride` bytes apart, as are gathered or swapped before they are streamed.
+std::int64_t Converter::streamed_block(std::int64_t stride) const noexcept {
+  return std::min(block_, std::max(streamed_block_bytes / std::max(distance(stride), std::int64_t{1}), short_row));
 }
 
 // Whether one loop takes rows from where they are to where they belong.

@@ -38,6 +38,7 @@ class Converter {
   void run_contiguous(std::int64_t begin, std::int64_t end) noexcept;
   void run_strided(std::int64_t begin, std::int64_t end) noexcept;
   [[nodiscard]] bool streams_rows() const noexcept;
+  [[nodiscard]] std::int64_t streamed_block(std::int64_t stride) const noexcept;
   void run_tiles(std::int64_t begin, std::int64_t end) noexcept;
   void run_rows(std::int64_t begin, std::int64_t end) noexcept;
   const std::byte* gather(Cursor<const std::byte>& in, std::size_t n) noexcept;

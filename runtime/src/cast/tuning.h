@@ -14,10 +14,11 @@ namespace detail {
 // machine, 2026-11-25, three rounds in turns); in the cache the calls show at 512.
 inline constexpr std::size_t block_components = 1024;
 
-// Bytes of a block that is swapped on its way to a streaming loop, while the next one is fetched: both, and what is
-// swapped, stay in a first-level cache. Big-endian float64 -> bfloat16 of 4096 x 4096 came to 0.81 to 0.90 of the floor
-// with 4 KiB, 0.71 to 0.73 with 8 (2-core AMD EPYC Milan virtual machine, 2026-11-26, three runs).
-inline constexpr std::int64_t fetched_block_bytes = 4096;
+// Bytes over which the elements of a block lie that is swapped or gathered on its way to a streaming loop: little, so
+// that reading and writing take turns often. To bfloat16, big-endian float64 of 4096 x 4096 took 0.94 of the time with
+// 2 KiB that it took with 4 and 0.87 of that with 8; fields of 24-byte records 0.9 of the time of blocks of 1024
+// elements, every second column 0.97 (2-core AMD EPYC Milan virtual machine, 2026-11-26, medians of 31 in turns).
+inline constexpr std::int64_t streamed_block_bytes = 2048;
 
 // Rows shorter than this are gathered into common blocks; longer ones are blocks of their own, read and written in
 // place where their elements are contiguous.
@@ -54,6 +55,12 @@ inline constexpr std::int64_t shortest_streamed_run = 256;
 // Bytes of the last-level cache that one processor uses, from the directory in which Linux describes its caches; 0 if
 // it does not.
 [[nodiscard]] std::size_t last_level_cache(const char* directory) noexcept;
+
+// Bytes that a streaming loop fetches ahead of where it reads. float32 -> bfloat16 and float32 -> float8_e4m3fn of 4 Mi
+// took 0.7 to 0.8 of the time with 2 or 4 KiB that they took with 1 KiB; from 16 Mi on all three were as fast (2-core
+// AMD EPYC Milan virtual machine, 2026-11-26, medians of rounds in turns, pages of 4 KiB and of 2 MiB, several
+// alignments).
+inline constexpr std::size_t streams_ahead = std::size_t{2} << 10;
 
 // Rows of a batch shorter than this are written through the caches, however large the batch: each streamed run ends
 // with a fence.

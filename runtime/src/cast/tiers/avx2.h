@@ -65,25 +65,18 @@ inline TwoVectors two(Floats floats) noexcept {
 // Where vectors go: to the caches, or past them.
 struct Cached {
   static constexpr std::size_t alignment = 1;
-  static constexpr std::size_t apart = 0;
   static void put(std::byte* to, __m256i value) noexcept { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value); }
   static void fetch(const std::byte* /*from*/, std::size_t /*bytes*/) noexcept {}
 };
 
-// The processor's own prefetching falls behind when it is asked for no lines to write to. So the loop fetches ahead,
-// and works at two places in turn, which are `apart` elements from each other. Shares of the floor for float32 ->
-// bfloat16 of 16 Mi, in pages of 4 KiB and of 2 MiB: 0.87 and 0.89 with neither, 0.87 and 0.92 when fetching 1 KiB
-// ahead, 0.91 and 0.89 at two places 16 Ki apart, 1.01 and 1.03 with both (2-core AMD EPYC Milan virtual machine,
-// 2026-11-25, medians of 15 rounds in turns; the floor works at one place). 512 bytes ahead, or 4 Ki apart, is worse.
+// The processor's own prefetching falls behind when it is asked for no lines to write to, so the loop fetches ahead.
 struct Streamed {
   static constexpr std::size_t alignment = sizeof(__m256i);
-  static constexpr std::size_t apart = std::size_t{16} << 10U;
   static void put(std::byte* to, __m256i value) noexcept { _mm256_stream_si256(reinterpret_cast<__m256i*>(to), value); }
   static void fetch(const std::byte* from, std::size_t bytes) noexcept {
-    constexpr std::size_t ahead = 1024;
     constexpr std::size_t line = 64;
     for (std::size_t at = 0; at < bytes; at += line) {
-      _mm_prefetch(reinterpret_cast<const char*>(from + ahead + at), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(from + streams_ahead + at), _MM_HINT_T0);
     }
   }
 };
@@ -118,21 +111,9 @@ inline std::size_t elements_to_align(const std::byte* to, std::size_t n) noexcep
 
 // Calls `step(i, state)` for `i` from `begin` on, `width` apart, as long as `width` elements are left of `n`. Returns
 // the number of elements that are done. (A state that the step held by reference would not stay in registers.)
-template <class Stores, std::size_t width, class State, class Step>
+template <std::size_t width, class State, class Step>
 inline std::size_t for_steps(std::size_t begin, std::size_t n, State& state, Step step) noexcept {
   std::size_t i = begin;
-  if constexpr (Stores::apart != 0) {
-    static_assert(Stores::apart % width == 0);
-    while (n - i >= 2 * width) {
-      const std::size_t most = (n - i) / (2 * width) * width;
-      const std::size_t half = most < Stores::apart ? most : Stores::apart;
-      for (const std::size_t end = i + half; i < end; i += width) {
-        step(i, state);
-        step(i + half, state);
-      }
-      i += half;
-    }
-  }
   for (; i + width <= n; i += width) step(i, state);
   return i;
 }
@@ -147,7 +128,7 @@ void run_steps(const std::byte* __restrict from, std::byte* __restrict to, std::
   const std::size_t begin = elements_to_align<To, Stores>(to, n);
   convert_rest<To, From, saturate>(from, to, 0, begin);
   Stateless none;
-  const std::size_t done = for_steps<Stores, This::width>(begin, n, none, [from, to](std::size_t i, Stateless&) {
+  const std::size_t done = for_steps<This::width>(begin, n, none, [from, to](std::size_t i, Stateless&) {
     const std::byte* const source = from + i * from_size;
     Stores::fetch(source, This::width * from_size);
     const auto made = This::of(source);

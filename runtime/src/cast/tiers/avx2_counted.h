@@ -116,7 +116,7 @@ void run_counted_steps(const std::byte* __restrict from, std::byte* __restrict t
     const std::size_t begin = i;
     const std::size_t end = n - begin < some ? n : begin + some;
     LaneCounts lanes;
-    i = for_steps<Stores, width>(begin, end, lanes, [=](std::size_t at, LaneCounts& counted) noexcept {
+    i = for_steps<width>(begin, end, lanes, [=](std::size_t at, LaneCounts& counted) noexcept {
       Stores::fetch(from + 4 * at, 4 * width);
       [[maybe_unused]] const __m256i results = CountedStep<To>::of(from + 4 * at, counted);
       if constexpr (!std::is_same_v<Stores, Discarded>) Stores::put(to + 2 * at, results);

@@ -18,6 +18,7 @@
 #include <type_traits>
 
 #include "../kernels.h"
+#include "../tuning.h"
 #include "halfway/convert.h"
 #include "halfway/rounding.h"
 
