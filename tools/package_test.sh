@@ -33,14 +33,15 @@ quiet() { # quiet COMMAND...: its output is shown if it fails
 }
 passed() { echo "  ok   $*"; }
 
-# Installed with DESTDIR into a staging folder and then moved: no file may know where it was built or first installed.
+# One build, static and then shared, so that what is the same in both is compiled once. Installed with DESTDIR into a
+# staging folder and then moved: no file may know where it was built or first installed.
 for kind in static shared; do
   shared=$([ "$kind" = shared ] && echo ON || echo OFF)
-  quiet cmake --preset release -B "$work/build-$kind" -DBUILD_SHARED_LIBS="$shared" -DHALFWAY_WERROR=ON \
+  quiet cmake --preset release -B "$work/build" -DBUILD_SHARED_LIBS="$shared" -DHALFWAY_WERROR=ON \
     -DCMAKE_INSTALL_PREFIX=/opt/halfway -DCMAKE_INSTALL_LIBDIR=lib -DPython_EXECUTABLE="$root/.venv/bin/python"
-  quiet cmake --build "$work/build-$kind" -j "$jobs"
+  quiet cmake --build "$work/build" -j "$jobs"
   rm -rf "$work/stage-$kind" "$work/prefix-$kind"
-  quiet env DESTDIR="$work/stage-$kind" cmake --install "$work/build-$kind"
+  quiet env DESTDIR="$work/stage-$kind" cmake --install "$work/build"
   mv "$work/stage-$kind/opt/halfway" "$work/prefix-$kind"
   [ -z "$(find "$work/stage-$kind" -type f)" ] || fail "files installed outside the prefix: $work/stage-$kind"
   if grep -rIl -e "$root" -e /opt/halfway "$work/prefix-$kind"; then
