@@ -108,7 +108,12 @@ KeptList Channel::release() noexcept {
   settle();
   KeptList done;
   done.swap(kept_);
-  for (const Kept& kept : done) give_back(kept.event);
+  for (const Kept& kept : done) {
+    // What a cast reads is used on a stream of the caller's.
+    const bool waits = !has_bug(Bug::drop_kept_wait);
+    if (waits && backend_.synchronize(kept.event) != Status::ok) static_cast<void>(backend_.synchronize_device());
+    give_back(kept.event);
+  }
   ring_.release();
   for (Event event : spare_) static_cast<void>(backend_.destroy_event(event));
   events_ -= spare_.size();

@@ -168,6 +168,12 @@ BOOST_AUTO_TEST_CASE(transfers_from_and_into_device_memory_of_any_layout) {
     BOOST_CHECK(elements_of(here) == expected);
     BOOST_CHECK(gaps_of(here) == gaps_of(target));
 
+    // Without waiting: what it borrows of the options lives until the result is asked for.
+    if (!source.swapped && source.whole_strides.size() == shape.size()) {
+      Tensor lent = Tensor::adopt(from_there.view(), nullptr, nullptr);
+      BOOST_CHECK(bytes_of(bench.engine.to_host_later(std::move(lent), transfer)->result().view()) == expected);
+    }
+
     // From pinned memory and from pageable.
     There into_there(bench, target);
     const Pinned pinned(source.memory.size());
