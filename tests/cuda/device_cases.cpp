@@ -107,6 +107,26 @@ BOOST_AUTO_TEST_CASE(every_pair_of_dtypes_has_the_hosts_bits) {
   }
 }
 
+// A share of all float32 patterns, spread over all of them: every pattern comes once in 2^32 products with an odd
+// number.
+BOOST_AUTO_TEST_CASE(float32_patterns_to_half_and_byte_floats) {
+  Bench bench(Bench::shipped());
+  const std::int64_t count = rounds(4096, std::int64_t{1} << 22);
+  arrays::Array source = arrays::contiguous(halfway::float32, {count});
+  std::uint32_t next = 1;
+  for (std::int64_t block = rounds(1, 32); block > 0; --block) {
+    auto* const patterns = reinterpret_cast<std::uint32_t*>(source.memory.data());
+    for (std::int64_t i = 0; i < count; ++i, ++next) patterns[i] = next * 2654435761U;
+    There there(bench, source);
+    for (const DType to : {halfway::bfloat16, halfway::float16, halfway::float8_e4m3fn, halfway::float8_e5m2}) {
+      const std::vector<std::byte> expected = bytes_of(halfway::cast(source.view(), to, freely()).view());
+      BOOST_TEST_INFO_SCOPE(to_string(to) << ", up to number " << next);
+      const Tensor cast_there = bench.engine.cast_on_device(there.view(), Tensor(), bench.to(to, freely()));
+      BOOST_CHECK(fetch(bench, cast_there.view()) == expected);
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(casts_on_the_device_from_and_into_any_layout) {
   Bench bench;
   arrays::Random random(11);
