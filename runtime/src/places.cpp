@@ -9,8 +9,8 @@ std::optional<Places> places_of(const TensorView& view) noexcept {
   bool any = false;
   for (std::size_t i = 0; i < view.shape.size(); ++i) {
     const std::int64_t dim = view.shape[i];
+    if (dim == 1) continue;  // its stride may be anything
     const std::int64_t stride = view.byte_stride(i);
-    if (dim == 1) continue;
     const int last = places.axes - 1;
     std::int64_t reach = 0;
     if (!any) {

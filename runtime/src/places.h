@@ -44,6 +44,7 @@ struct Places {
 };
 
 // The places of a tensor of whole bytes an element that has elements; none where more than `most_axes` are left.
+// Requires: its extent fits int64.
 [[nodiscard]] std::optional<Places> places_of(const TensorView& view) noexcept;
 
 }  // namespace detail

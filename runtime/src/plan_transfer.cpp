@@ -70,7 +70,11 @@ std::int64_t require_shape(const TensorView& view) {
 
 // Kernels find elements by few numbers.
 void require_few_axes(const TensorView& view, const char* role) {
-  if (view.element_size() == 0 || detail::places_of(view)) return;
+  if (view.element_size() == 0) return;
+  if (!extent(view)) {
+    throw Error(Reason::malformed, std::string("the ") + role + "'s strides reach beyond what an address can be");
+  }
+  if (detail::places_of(view)) return;
   throw Error(Reason::unavailable,
               std::string("the ") + role + " in device memory has more than " +
                   std::to_string(detail::Places::most_axes) + " axes that do not continue one another in memory",

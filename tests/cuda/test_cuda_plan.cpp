@@ -311,6 +311,9 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_transferred_is_refused) {
   BOOST_CHECK_EXCEPTION(static_cast<void>(plan_of(question, out, float32)), Error, refused(Reason::unavailable));
   question.shape[0] = 0;
   BOOST_TEST(to_string(plan_of(question, out, float32).route) == "nothing");
+  question.shape[0] = 2;
+  question.strides[0] = std::int64_t{1} << 62;
+  BOOST_CHECK_EXCEPTION(static_cast<void>(plan_of(question, out, float32)), Error, refused(Reason::malformed));
   const Question plain(float32, {4, 4}, in);
   BOOST_CHECK_THROW(static_cast<void>(plan_of(plain, in, int32)), CastError);
   const Question packed(float4_e2m1fn, {5}, in);

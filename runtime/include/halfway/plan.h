@@ -164,7 +164,7 @@ struct TransferPlan {
   DType wire{};  // of what crosses
   DType to{};
   // The host casts all of it in a pass of its own, before the transfer (to_host: after it), since only all of it can
-  // be checked (or permuted).
+  // be checked.
   bool whole = false;
   bool staged = false;         // the host copies or casts through pinned slots
   bool copy_engine = false;    // else a kernel reaches over the wire
