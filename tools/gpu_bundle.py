@@ -142,6 +142,12 @@ def problems(names: Iterable[str], size: int) -> list[str]:
     return found
 
 
+def files_naming(directory: Path, files: Files) -> list[str]:
+    """The files that name a folder of the machine that made them."""
+    needle = os.fsencode(directory)
+    return [f"{name} names {directory}" for name, source in sorted(files.items()) if needle in content(source)]
+
+
 def is_executable(name: str) -> bool:
     return name == "run" or name.startswith("bin/") or name.endswith(".sh")
 
@@ -207,7 +213,7 @@ def main() -> None:
     partial = ARCHIVE.with_suffix(".part")
     write(partial, files)
     size = partial.stat().st_size
-    wrong = problems(files, size)
+    wrong = problems(files, size) + files_naming(ROOT, files)
     if wrong:
         sys.exit("gpu-bundle: " + "; ".join(wrong))
     os.replace(partial, ARCHIVE)

@@ -158,7 +158,9 @@ class Bundle:
     def package(self, python: str, suffix: str, build: bool) -> Path | str:
         """A folder with the package `halfway` for an interpreter; or why there is none."""
         package = self.root / "python"
-        if not build and (package / "halfway" / f"_core{suffix}").exists():
+        loads = [python, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import halfway", str(package)]
+        fits = (package / "halfway" / f"_core{suffix}").exists()
+        if not build and fits and subprocess.run(loads, capture_output=True, check=False).returncode == 0:
             return package
         print(f"gpu-test: building the extension for {python} here", flush=True)
         why = self.make(["_core", "halfway_probe"], python)

@@ -95,6 +95,13 @@ def test_the_extension_must_be_there(complete):
     assert gpu_bundle.problems(names, 1) == ["the extension module is missing"]
 
 
+def test_files_name_no_folder_of_the_machine_that_made_them(tmp_path):
+    (tmp_path / "binary").write_bytes(b"\x7fELF /home/somebody/tree/tests/x.cpp\0")
+    files = {"bin/a": tmp_path / "binary", "source/b": b"tests/x.cpp"}
+    assert gpu_bundle.files_naming(Path("/home/somebody/tree"), files) == ["bin/a names /home/somebody/tree"]
+    assert gpu_bundle.files_naming(Path("/home/nobody"), files) == []
+
+
 def test_sources_are_complete_and_only_sources():
     found = gpu_bundle.sources()
     wanted = {name for name in gpu_bundle.NEEDED if name.startswith("source/")}
