@@ -227,7 +227,7 @@ def run_cpp(bundle: Bundle, summary: Summary, build: bool) -> None:
         junit = bundle.results / f"{executable.name}.xml"
         junit.unlink(missing_ok=True)
         start = time.monotonic()
-        command: list[str | Path] = [executable, "--color_output=no", f"--logger=HRF,error:JUNIT,all,{junit}"]
+        command: list[str | Path] = [executable, "--color_output=no", f"--logger=HRF,error:JUNIT,error,{junit}"]
         status = run_logged(command, bundle.results / f"{executable.name}.log", dict(os.environ))
         found = counts(junit)
         if status != 0 and found[1] == 0:  # it ended before it could say what failed

@@ -52,6 +52,7 @@ struct Facts {
   Side device{};
   bool checked = false;  // all elements have to be seen before any is delivered, or by their number
   bool by_host = false;  // what is asked for needs the host
+  bool whole = false;    // the host casts all of it by itself, and permutes it then
 
   [[nodiscard]] bool converts() const noexcept { return from != to; }
   [[nodiscard]] std::uint64_t bytes_from() const noexcept { return count * std::max<std::size_t>(item_size(from), 1); }
@@ -127,10 +128,12 @@ Facts examine(const TensorView& source, const TransferWish& wish, const Machine&
   facts.by_host = options.is_affine() || options.report != nullptr ||
                   (facts.converts() && !is_device_castable(facts.from, facts.to));
 
+  facts.whole = facts.checked || (wish.deferred && (facts.by_host || (facts.converts() && !facts.narrows())));
+
   // The source's axes as they cross: in the order of the result's, unless the host permutes all of it at the end.
   const detail::Permutation permutation(options, source.shape.size());
   std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  const bool at_the_end = wish.direction == Direction::to_host && facts.checked;
+  const bool at_the_end = wish.direction == Direction::to_host && facts.whole;
   const TensorView crossing = at_the_end ? source : permutation.arranged(source, geometry);
   Side from;
   Side to;
@@ -180,7 +183,6 @@ class Planner {
   void to_device() {
     const HostMemory memory = facts_.wish.host;
     if (facts_.checked) {
-      plan_.whole = true;
       stage(facts_.to, "all elements are looked at before any is sent");
     } else if (facts_.by_host) {
       stage(facts_.to, "only the host does what is asked for");
@@ -202,12 +204,10 @@ class Planner {
     const bool narrows = facts_.narrows() && !facts_.by_host && !facts_.checked;
     if (facts_.wish.deferred) {
       const DType wire = narrows || !facts_.converts() ? facts_.to : facts_.from;
-      plan_.whole = wire != facts_.to || facts_.by_host || facts_.checked || facts_.wish.destination != nullptr;
       if (wire == facts_.from) return direct(wire, "nobody waits: into pinned memory of its own");
       return reach(wire, "nobody waits: a kernel writes the narrow elements into pinned memory of their own");
     }
     if (facts_.checked) {
-      plan_.whole = true;
       stage(facts_.from, "all elements are looked at before any is delivered");
     } else if (facts_.by_host) {
       stage(facts_.from, "only the host does what is asked for");
@@ -422,6 +422,7 @@ TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, c
     plan.because = "there are no elements";
     return plan;
   }
+  plan.whole = facts.whole;
   plan.strided = !facts.device.dense;
   Planner planner(facts, plan);
   switch (wish.direction) {

@@ -208,6 +208,45 @@ BOOST_AUTO_TEST_CASE(transfers_from_and_into_device_memory_of_any_layout) {
   }
 }
 
+// Axes may change places on the device or, when the host casts all of it at the end, there: once in either case.
+BOOST_AUTO_TEST_CASE(axes_change_places_once) {
+  Bench bench;
+  arrays::Random random(16);
+  const std::array<std::int64_t, 3> axes{2, 0, 1};
+  const std::array<std::int64_t, 3> back{1, 2, 0};
+  // Row-major once permuted, in (5, 6, 7); and row-major, in (6, 7, 5).
+  for (const bool turned : {false, true}) {
+    arrays::Array memory = arrays::contiguous(halfway::float32, {5, 6, 7});
+    for (std::int64_t i = 0; i < memory.count(); ++i) {
+      memory.set_patterns(i, {0x3F800000U + (random() % 1000) * 0x1001U, 0});  // no overflow
+    }
+    There there(bench, memory);
+    halfway::MutableView view = there.view();
+    const std::array<std::int64_t, 3> shape{6, 7, 5};
+    const std::array<std::int64_t, 3> strides{7, 1, 42};
+    TensorView here = memory.view();
+    if (turned) {
+      here.shape = view.shape = shape;
+      here.strides = view.strides = strides;
+    }
+    for (const DType to : {halfway::float32, halfway::bfloat16, halfway::float64}) {
+      for (const auto& permute : {axes, back}) {
+        for (const bool checked : {false, true}) {
+          CastOptions cast = freely();
+          cast.permute = permute;
+          if (checked) cast.overflow = halfway::Overflow::raise;
+          BOOST_TEST_INFO_SCOPE(to_string(to) << (turned ? " turned" : "") << (checked ? " checked" : ""));
+          const auto transfer = bench.to(to, cast);
+          const std::vector<std::byte> expected = bytes_of(halfway::cast(here, to, cast).view());
+          BOOST_CHECK(bytes_of(bench.engine.to_host(view, transfer).view()) == expected);
+          Tensor lent = Tensor::adopt(view, nullptr, nullptr);
+          BOOST_CHECK(bytes_of(bench.engine.to_host_later(std::move(lent), transfer)->result().view()) == expected);
+        }
+      }
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(elements_that_are_only_moved_may_be_strided_too) {
   Bench bench;
   arrays::Random random(13);
