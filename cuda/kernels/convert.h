@@ -95,7 +95,7 @@ struct WideValue {
 // The bytes in the other order; compilers know this loop as one instruction, for hosts and devices.
 template <class Bits>
 [[nodiscard]] HALFWAY_HD constexpr Bits other_order(Bits bits) noexcept {
-  auto rest = static_cast<std::uint64_t>(bits);
+  auto rest = static_cast<std::uint64_t>(static_cast<std::make_unsigned_t<Bits>>(bits));
   std::uint64_t reversed = 0;
   for (std::size_t i = 0; i < sizeof(Bits); ++i, rest >>= 8) reversed = (reversed << 8) | (rest & 0xFF);
   return static_cast<Bits>(reversed);
