@@ -13,6 +13,7 @@ from . import memory
 from ._collate import collate
 from ._core import (
     Cast,
+    Pending,
     Plan,
     Report,
     Step,
@@ -39,6 +40,7 @@ __all__ = [
     "CastError",
     "DTypeRow",
     "ExchangeError",
+    "Pending",
     "Plan",
     "Report",
     "Step",
@@ -58,6 +60,6 @@ __all__ = [
     "to_torch",
 ]
 
-for _public in (Cast, CastError, ExchangeError, Plan, Report, Step, Tensor):
+for _public in (Cast, CastError, ExchangeError, Pending, Plan, Report, Step, Tensor):
     _public.__module__ = "halfway"
 del _public

@@ -277,6 +277,35 @@ Example:
     (1, 1, 1)
 )doc";
 
+inline constexpr const char* pending =
+    R"doc(A result that may be on its way from a device; made by to_numpy(x, non_blocking=True).
+
+Dropping it without asking for the result is fine: the memory that the device still writes is kept until that is done,
+and nobody waits.
+
+Example:
+    >>> import halfway
+    >>> def later(tensor):                  # of a CUDA tensor
+    ...     pending = halfway.to_numpy(tensor, "float32", non_blocking=True)
+    ...     ...                             # other work
+    ...     return pending.result()
+)doc";
+
+inline constexpr const char* pending_ready = R"doc(ready($self, /)
+--
+
+Whether result() will not wait for the device.
+)doc";
+
+inline constexpr const char* pending_result = R"doc(result($self, /)
+--
+
+The result. Waits for it, without the GIL. Asked again, it is the same object, or the same error.
+
+Raises:
+    ExchangeError: the device failed.
+)doc";
+
 inline constexpr const char* plan =
     R"doc(What an exchange does and why; made by explain().
 

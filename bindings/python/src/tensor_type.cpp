@@ -12,6 +12,7 @@
 #include "docs.h"
 #include "halfway/cast.h"
 #include "halfway/layout.h"
+#include "halfway/plan.h"
 #include "moving.h"
 #include "numpy_api.h"
 #include "release.h"
@@ -61,20 +62,6 @@ std::int64_t bytes_of(const TensorView& view) noexcept {
   return __builtin_mul_overflow(count, size, &bytes) ? std::numeric_limits<std::int64_t>::max() : bytes;
 }
 
-std::string device_text(Device device) {
-  switch (device.type) {
-    case DeviceType::cpu:
-      return "cpu";
-    case DeviceType::cuda:
-      return "cuda:" + std::to_string(device.id);
-    case DeviceType::cuda_host:
-      return "cuda_host";
-    case DeviceType::cuda_managed:
-      return "cuda_managed:" + std::to_string(device.id);
-  }
-  return std::to_string(static_cast<int>(device.type)) + ":" + std::to_string(device.id);
-}
-
 // --- attributes
 
 PyObject* get_shape(PyObject* self, void*) {
@@ -100,7 +87,7 @@ PyObject* get_dtype(PyObject* self, void*) {
   return guarded([&] { return string(to_string(view_of(self).dtype)); });
 }
 PyObject* get_device(PyObject* self, void*) {
-  return guarded([&] { return string(device_text(view_of(self).device)); });
+  return guarded([&] { return string(to_string(view_of(self).device)); });
 }
 PyObject* get_readonly(PyObject* self, void*) { return PyBool_FromLong(view_of(self).readonly ? 1 : 0); }
 PyObject* get_data_ptr(PyObject* self, void*) { return PyLong_FromVoidPtr(const_cast<void*>(view_of(self).data)); }
@@ -114,7 +101,7 @@ PyObject* repr(PyObject* self) {
     std::string text = "halfway.Tensor(shape=" + detail::tuple_text(view.shape);
     text += ", dtype=" + to_string(view.dtype);
     if (view.device != Device{}) {
-      text += ", device=" + device_text(view.device);
+      text += ", device=" + to_string(view.device);
     }
     if (view.readonly) {
       text += ", readonly";
@@ -179,7 +166,7 @@ void check_device(PyObject* dl_device, Device device) {
   }
   const Device wanted{static_cast<DeviceType>(type), id};
   if (wanted.type != device.type || (!is_host(device) && wanted.id != device.id)) {
-    throw Error(Reason::device, "the tensor is on device " + device_text(device) + ", not on " + device_text(wanted),
+    throw Error(Reason::device, "the tensor is on device " + to_string(device) + ", not on " + to_string(wanted),
                 "leave dl_device unset, and move the result with its own library");
   }
 }
@@ -220,7 +207,7 @@ PyObject* array(PyObject* self, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     const TensorView view = view_of(self);
     if (!is_host(view.device)) {
-      throw Error(Reason::device, "the tensor is on device " + device_text(view.device) + ", not in host memory",
+      throw Error(Reason::device, "the tensor is on device " + to_string(view.device) + ", not in host memory",
                   "copy it to the host with its own library first");
     }
     if (copy != Py_None && !PyBool_Check(copy)) {
@@ -294,7 +281,7 @@ int get_buffer(PyObject* self, Py_buffer* buffer, int flags) {
                         "; use halfway.to_numpy or DLPack");
         }
         if (!is_host(view.device)) {
-          return refuse("the tensor is on device " + device_text(view.device) + ", not in host memory");
+          return refuse("the tensor is on device " + to_string(view.device) + ", not in host memory");
         }
         if ((flags & PyBUF_WRITABLE) != 0 && view.readonly) {
           return refuse("the tensor is read-only");

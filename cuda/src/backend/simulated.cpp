@@ -272,6 +272,33 @@ Status Simulated::free_pinned(void* memory) noexcept {
   return status;
 }
 
+// Overlapping memory is refused; pages that are merely shared are not.
+Status Simulated::register_pinned(void* memory, std::size_t bytes) noexcept {
+  if (const Status status = enter(Call::any); status != Status::ok) return status;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto first = reinterpret_cast<std::uintptr_t>(memory);
+  for (const Block& block : blocks_) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(block.begin.load());
+    if (block.generation % 2 == 1 && first < begin + block.size && begin < first + bytes) return Status::already_pinned;
+  }
+  if (add_block(memory, bytes, Owner::foreign, 0) == nullptr) std::abort();
+  ++live_registrations_;
+  return Status::ok;
+}
+
+Status Simulated::unregister_pinned(void* memory) noexcept {
+  const Status status = enter(Call::releases);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Block* const block = find(memory);
+  if (block == nullptr || block->owner != Owner::foreign) {
+    violate("memory was unregistered that was not registered");
+    return Status::invalid_handle;
+  }
+  block->generation.fetch_add(1, std::memory_order_relaxed);
+  --live_registrations_;
+  return status;
+}
+
 Status Simulated::pointer_traits(const void* memory, PointerTraits& traits) noexcept {
   if (const Status status = enter(Call::any); status != Status::ok) return status;
   traits = {};
@@ -580,6 +607,14 @@ void Simulated::read(void* bytes, const void* memory, std::size_t size, Stream s
   work->bytes = size;
   Status status = Status::ok;
   stream_of(stream, false, status)->enqueue(std::move(work));
+}
+
+void Simulated::order(Stream first, Stream then) {
+  Status status = Status::ok;
+  auto waiting = std::make_unique<Work>();
+  waiting->kind = Work::Kind::wait;
+  waiting->mark = &stream_of(first, false, status)->mark();
+  stream_of(then, false, status)->enqueue(std::move(waiting));
 }
 
 void Simulated::finish(Stream stream) {

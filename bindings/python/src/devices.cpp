@@ -1,0 +1,310 @@
+#include "devices.h"
+
+#include <cstdlib>
+#include <string>
+#include <utility>
+
+#include "engine.h"
+#include "halfway/cuda/transfer.h"
+#include "halfway/parallel.h"
+#include "moving.h"
+#include "torch_device.h"
+
+namespace halfway::python {
+namespace {
+
+using cuda::TransferOptions;
+using cuda::detail::Backend;
+using cuda::detail::DeviceScope;
+using cuda::detail::Engine;
+using cuda::detail::Event;
+using cuda::detail::Status;
+
+constexpr const char* backend_name = "halfway_device_backend";
+
+// The engine over a backend of the tests; empty: the one that ships. The GIL guards it.
+std::shared_ptr<Engine>& replaced_engine() {
+  static auto* const engine = new std::shared_ptr<Engine>;  // outlives every static
+  return *engine;
+}
+
+std::shared_ptr<Engine> engine() {
+  if (replaced_engine()) {
+    return replaced_engine();
+  }
+  return {std::shared_ptr<void>(), &cuda::detail::shipped_engine()};
+}
+
+// Runs `body` without the GIL, whatever the size of the transfer: it may wait for work of the caller's own.
+template <class Body>
+decltype(auto) without_gil(Body&& body) {
+  return unlocked(gil_release_bytes + 1, std::forward<Body>(body));
+}
+
+TransferOptions options_of(const Transfer& transfer, std::optional<DType> dtype = std::nullopt, int device = 0) {
+  TransferOptions options;
+  options.device = device;
+  options.dtype = dtype;
+  options.stream = transfer.stream;
+  options.non_blocking = transfer.non_blocking;
+  options.cast = transfer.cast;
+  return options;
+}
+
+void use_as_engine(PyObject* capsule) {
+  if (capsule == Py_None) {
+    replaced_engine().reset();
+    return;
+  }
+  auto* const backend = static_cast<Backend*>(PyCapsule_GetPointer(capsule, backend_name));
+  if (backend == nullptr) {
+    throw PythonError{};
+  }
+  // The capsule keeps the backend. The last owner is a Python object or this variable, so that the GIL is held.
+  Py_INCREF(capsule);
+  replaced_engine() = std::shared_ptr<Engine>(new Engine(*backend), [capsule](Engine* made) {
+    delete made;
+    Py_DECREF(capsule);
+  });
+}
+
+PyObject* set_device_backend(PyObject* /*module*/, PyObject* capsule) {
+  return guarded([&]() -> PyObject* {
+    use_as_engine(capsule);
+    Py_RETURN_NONE;
+  });
+}
+
+PyObject* set_torch_stand_in(PyObject* /*module*/, PyObject* type) {
+  return guarded([&]() -> PyObject* {
+    use_as_torch(type);
+    Py_RETURN_NONE;
+  });
+}
+
+// Waits, at the end of the process: what the device reads is released while there is an interpreter to do it.
+PyObject* finish_at_exit(PyObject* /*module*/, PyObject* /*unused*/) {
+  return guarded([]() -> PyObject* {
+    const std::shared_ptr<Engine> there = engine();
+    if (there->is_at_home()) {
+      without_gil([&] { there->wait(); });
+    }
+    Py_RETURN_NONE;
+  });
+}
+
+PyMethodDef functions[] = {
+    {"_set_device_backend", set_device_backend, METH_O, nullptr},
+    {"_set_torch_stand_in", set_torch_stand_in, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace
+
+// --- which device
+
+std::optional<Error> missing_device() {
+  const std::shared_ptr<Engine> there = engine();
+  try {
+    there->require_at_home();
+  } catch (const Error& error) {
+    return error;
+  }
+  Backend& backend = there->backend();
+  int count = 0;
+  const Status status = backend.device_count(count);
+  if (status == Status::ok && count > 0) {
+    return std::nullopt;
+  }
+  const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  std::string message = "no CUDA device can be used: " + backend.missing();
+  message += " (" + backend.error_text(status == Status::ok ? Status::no_device : status) +
+             "); CUDA_VISIBLE_DEVICES is " +
+             (visible == nullptr ? std::string("not set") : "\"" + std::string(visible) + "\"") + "; ";
+  message += torch_on_devices();
+  return Error(Reason::unavailable, message, "explain() shows the plan all the same; everything on the host works");
+}
+
+Device require_device(Device device) {
+  if (const std::optional<Error> error = missing_device()) {
+    const std::string name = device.id == any_index ? "cuda" : to_string(device);
+    throw Error(error->reason(), "device " + name + " is not available: " + error->message(), error->hint());
+  }
+  Backend& backend = engine()->backend();
+  if (device.id == any_index) {
+    device.id = current_torch_device().value_or(0);
+    if (replaced_engine()) {
+      require(backend, backend.current_device(device.id), "asking for the current device");
+    }
+  }
+  int count = 0;
+  require(backend, backend.device_count(count), "counting devices");
+  if (device.id < 0 || device.id >= count) {
+    throw Error(Reason::device, "there is no CUDA device " + std::to_string(device.id),
+                "there " + std::string(count == 1 ? "is 1" : "are " + std::to_string(count)) +
+                    ", counted from 0; CUDA_VISIBLE_DEVICES says which");
+  }
+  return device;
+}
+
+Device presumed_device(Device device) noexcept {
+  if (device.id == any_index) {
+    device.id = 0;
+  }
+  return device;
+}
+
+// --- streams
+
+void order_streams(int device, void* first, void* then) {
+  if (first == then) {
+    return;
+  }
+  const std::shared_ptr<Engine> there = engine();
+  Backend& backend = there->backend();
+  const DeviceScope scope(backend, device);
+  Event event = nullptr;
+  require(backend, backend.create_event(event), "making an event");
+  Status status = backend.record(event, first);
+  if (status == Status::ok) {
+    status = backend.wait(then, event);
+  }
+  const Status destroyed = backend.destroy_event(event);  // the wait keeps what it needs
+  require(backend, status == Status::ok ? destroyed : status, "ordering streams");
+}
+
+std::intptr_t stream_number(void* stream) noexcept {
+  return stream == nullptr ? 1 : reinterpret_cast<std::intptr_t>(stream);
+}
+
+void* stream_handle(std::intptr_t number) {
+  if (number == 0) {
+    throw_value_error("stream 0 may be the legacy default stream or the per-thread one: pass 1 or 2");
+  }
+  if (number < 0) {
+    throw_value_error("stream " + std::to_string(number) + " is no stream: pass a handle, 1, 2, or -1 for none");
+  }
+  return number == 1 ? nullptr : reinterpret_cast<void*>(number);  // NOLINT(performance-no-int-to-ptr): a handle
+}
+
+// --- transfers
+
+void send_into(const TensorView& source, Tensor owner, const MutableView& destination, const Transfer& transfer) {
+  const OwnGeometry from(source);
+  const OwnGeometry to(destination);
+  const std::shared_ptr<Engine> there = engine();
+  without_gil([&] {
+    there->to_device_into(from.view(), std::move(owner), to.view(), options_of(transfer));
+    owner.reset();
+  });
+}
+
+Tensor send_fresh(const TensorView& source, Tensor owner, DType dtype, Device device, const Transfer& transfer) {
+  const OwnGeometry from(source);
+  const std::shared_ptr<Engine> there = engine();
+  return without_gil(
+      [&] { return there->to_device(from.view(), std::move(owner), options_of(transfer, dtype, device.id)); });
+}
+
+void receive_into(const TensorView& source, const MutableView& destination, const Transfer& transfer) {
+  const OwnGeometry from(source);
+  const OwnGeometry to(destination);
+  const std::shared_ptr<Engine> there = engine();
+  without_gil([&] { there->to_host_into(from.view(), to.view(), options_of(transfer)); });
+}
+
+Tensor receive_fresh(const TensorView& source, DType dtype, const Transfer& transfer) {
+  const OwnGeometry from(source);
+  const std::shared_ptr<Engine> there = engine();
+  return without_gil([&] { return there->to_host(from.view(), options_of(transfer, dtype)); });
+}
+
+void cast_on_device(DType from, DType to) {
+  throw Error(Reason::unavailable,
+              "casting " + to_string(from) + " to " + to_string(to) + " within a device's memory is not there yet",
+              "cast it with its own library, or move it to the host on the way");
+}
+
+struct DeferredResult::State {
+  std::shared_ptr<Engine> engine;
+  cuda::Pending pending;
+};
+
+DeferredResult::DeferredResult(Tensor source, DType dtype, const Transfer& transfer)
+    : state_(std::make_unique<State>()) {
+  state_->engine = engine();
+  state_->pending = without_gil(
+      [&] { return cuda::Pending(state_->engine->to_host_later(std::move(source), options_of(transfer, dtype))); });
+}
+
+DeferredResult::~DeferredResult() {
+  const std::shared_ptr<Engine> there = state_->engine;
+  state_.reset();
+  try {
+    if (there->is_at_home()) {
+      there->collect();  // what nobody asked for, if it is done already
+    }
+  } catch (...) {
+    // a device that fails here has nobody to tell
+  }
+}
+
+bool DeferredResult::ready() const { return state_->pending.ready(); }
+
+Tensor DeferredResult::result() { return state_->pending.result(); }
+
+// --- plans
+
+void plan_send(Plan& plan, const TensorView& source, Device device, const CastOptions& options) {
+  Transfer transfer;
+  transfer.cast = options;
+  if (const std::optional<Error> error = missing_device()) {
+    Machine machine;
+    machine.cores = num_threads();
+    add_transfer(plan, plan_transfer(source, {.to = plan.to, .options = options}, machine), machine);
+    plan.unavailable = error->message();
+    return;
+  }
+  const std::shared_ptr<Engine> there = engine();
+  const TransferPlan made = there->plan_to_device(source, options_of(transfer, plan.to, device.id));
+  add_transfer(plan, made, there->machine());
+}
+
+void plan_receive(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options) {
+  Transfer transfer;
+  transfer.cast = options;
+  const std::shared_ptr<Engine> there = engine();
+  const TransferPlan made = there->plan_to_host(source, options_of(transfer, plan.to), destination);
+  add_transfer(plan, made, there->machine());
+}
+
+// --- page-locked memory
+
+void register_pinned(void* memory, std::size_t bytes) {
+  static_cast<void>(require_device({DeviceType::cuda, any_index}));
+  const std::shared_ptr<Engine> there = engine();
+  const Status status = without_gil([&] { return there->backend().register_pinned(memory, bytes); });
+  require(there->backend(), status, "page-locking memory");
+}
+
+void unregister_pinned(void* memory) {
+  const std::shared_ptr<Engine> there = engine();
+  there->require_at_home();
+  const Status status = without_gil([&] {
+    there->wait();
+    return there->backend().unregister_pinned(memory);
+  });
+  require(there->backend(), status, "unlocking memory");
+}
+
+void init_device(PyObject* module) {
+  if (PyModule_AddFunctions(module, functions) < 0) {
+    throw PythonError{};
+  }
+  static PyMethodDef definition = {"_finish", finish_at_exit, METH_NOARGS, nullptr};
+  const Ref function = checked(PyCFunction_New(&definition, nullptr));
+  const Ref atexit = checked(PyImport_ImportModule("atexit"));
+  const Ref registered = checked(PyObject_CallMethod(atexit.get(), "register", "O", function.get()));
+}
+
+}  // namespace halfway::python

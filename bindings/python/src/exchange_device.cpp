@@ -1,0 +1,162 @@
+#include "exchange_device.h"
+
+#include <array>
+#include <string>
+#include <utility>
+
+#include "devices.h"
+#include "halfway/layout.h"
+#include "pending.h"
+#include "torch_api.h"
+#include "torch_device.h"
+#include "views.h"
+
+namespace halfway::python {
+namespace {
+
+[[noreturn]] void throw_not_in_numpy(Device device) {
+  throw Error(Reason::device, "NumPy's arrays are in host memory, not on " + to_string(device),
+              "to_torch(x, device=...) makes a torch tensor there, from_dlpack(x, device=...) a halfway.Tensor");
+}
+
+Device wanted_device(Device device, bool explaining) {
+  if (!is_cuda(device)) {
+    return device;
+  }
+  return explaining && missing_device() ? presumed_device(device) : require_device(device);
+}
+
+Transfer transfer_of(const Exchange& exchange, void* stream) {
+  Transfer transfer;
+  transfer.stream = stream;
+  transfer.non_blocking = exchange.arguments.non_blocking;
+  transfer.cast = exchange.arguments.options;
+  return transfer;
+}
+
+void mark_written_out(const Exchange& exchange) {
+  PyObject* out = exchange.arguments.out;
+  if (exchange.out->library == &torch_library() && !is_stand_in(out)) {
+    mark_written(torch(), out);
+  }
+}
+
+PyObject* send(Exchange& exchange) {
+  const Plan& plan = exchange.plan;
+  const Device device = plan.device;
+  const TensorView& source = exchange.source.view;
+  const Transfer transfer = transfer_of(exchange, consumer_stream(exchange.target, device.id));
+  // Kept by the engine where the device reads it after the call has returned.
+  Tensor owner = transfer.non_blocking ? owner_of(exchange.source) : Tensor();
+  if (exchange.out) {
+    send_into(source, std::move(owner), detail::writable(exchange.out->view), transfer);
+    mark_written_out(exchange);
+    return Ref::borrow(exchange.arguments.out).release();
+  }
+  if (exchange.target != &torch_library()) {
+    return exchange.target->adopt(send_fresh(source, std::move(owner), plan.to, device, transfer), plan);
+  }
+  ManagedPointer fresh = allocate_in_torch(plan.result_shape, plan.to, device);
+  std::array<std::int64_t, max_ndim> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  const std::span<std::int64_t> used(strides.data(), plan.result_shape.size());
+  row_major_strides(plan.result_shape, used);
+  const DLTensor& tensor = fresh->dl_tensor;
+  send_into(source, std::move(owner),
+            {.data = static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
+             .dtype = plan.to,
+             .device = device,
+             .shape = plan.result_shape,
+             .strides = used},
+            transfer);
+  return torch_from_managed(std::move(fresh));
+}
+
+// Counts and checks are delivered with the values.
+bool has_to_wait(const CastOptions& options) noexcept {
+  return options.report != nullptr || options.casting == Casting::same_value || options.overflow == Overflow::raise;
+}
+
+PyObject* receive(Exchange& exchange) {
+  const Plan& plan = exchange.plan;
+  const Arguments& arguments = exchange.arguments;
+  const TensorView& source = exchange.source.view;
+  const Transfer transfer = transfer_of(exchange, exchange.source.stream);
+  const bool later = arguments.non_blocking && exchange.target == &numpy_library();
+  if (exchange.out) {
+    receive_into(source, detail::writable(exchange.out->view), transfer);
+    mark_written_out(exchange);
+    Ref out = Ref::borrow(arguments.out);
+    return later ? pending_object(std::move(out)) : out.release();
+  }
+  if (later && !has_to_wait(arguments.options)) {
+    auto deferred = std::make_unique<DeferredResult>(owner_of(exchange.source), plan.to, transfer);
+    return pending_object(std::move(deferred), *exchange.target, plan, arguments.extras);
+  }
+  Ref result = checked(exchange.target->adopt(receive_fresh(source, plan.to, transfer), plan));
+  return later ? pending_object(std::move(result)) : result.release();
+}
+
+}  // namespace
+
+std::optional<Device> result_device(const Exchange& exchange, bool explaining) {
+  const Arguments& arguments = exchange.arguments;
+  const Device source = exchange.source.view.device;
+  const bool to_numpy = exchange.target == &numpy_library();
+  std::optional<Device> asked;
+  if (arguments.device) {
+    asked = wanted_device(*arguments.device, explaining);
+  }
+  if (to_numpy && asked && is_cuda(*asked)) {
+    throw_not_in_numpy(*asked);
+  }
+  Device device = asked.value_or(to_numpy ? Device{} : source);
+  if (exchange.out) {
+    const Device out = exchange.out->view.device;
+    if (asked && *asked != out && !(is_host(*asked) && is_host(out))) {
+      throw Error(Reason::out_mismatch,
+                  "device " + to_string(*asked) + " was asked for, but out is on " + to_string(out),
+                  "leave device unset: out's own is the default");
+    }
+    device = out;
+  }
+  if (is_host(source) && is_host(device)) {
+    return std::nullopt;
+  }
+  return device;
+}
+
+bool crosses(const Exchange& exchange) noexcept {
+  const Device source = exchange.source.view.device;
+  return source != exchange.plan.device && !(is_host(source) && is_host(exchange.plan.device));
+}
+
+void plan_devices(Exchange& exchange) {
+  Plan& plan = exchange.plan;
+  const Device source = exchange.source.view.device;
+  const CastOptions& options = exchange.arguments.options;
+  if (!crosses(exchange)) {
+    return;
+  }
+  if (is_host(source)) {
+    plan_send(plan, exchange.source.view, plan.device, options);
+  } else if (is_host(plan.device)) {
+    const MutableView destination = exchange.out ? detail::writable(exchange.out->view) : MutableView{};
+    plan_receive(plan, exchange.source.view, exchange.out ? &destination : nullptr, options);
+  } else {
+    throw Error(Reason::device, "nothing moves from " + to_string(source) + " to " + to_string(plan.device) + " here",
+                "move it with its own library, or by way of the host");
+  }
+}
+
+PyObject* transfer(Exchange& exchange) {
+  return is_host(exchange.source.view.device) ? send(exchange) : receive(exchange);
+}
+
+void hand_over(const Exchange& exchange) {
+  const Device device = exchange.source.view.device;
+  if (is_cuda(device)) {
+    order_streams(device.id, exchange.source.stream, consumer_stream(exchange.target, device.id));
+  }
+}
+
+}  // namespace halfway::python
