@@ -58,7 +58,7 @@ class Rig:
 
     def array(self, values: Any, *, stream: int = 0, device: int = 0) -> Any:
         """Device memory whose values arrive on a stream."""
-        values = np.ascontiguousarray(values)
+        values = np.asarray(values, order="C")
         row = _ROWS[name_of(values.dtype)]
         made = self.device.array(values.shape, row["code"], row["bits"], device, stream)
         made.write(values.tobytes(), stream)

@@ -34,6 +34,7 @@ from ._dtypes import DTypeRow, dtypes
 from ._errors import CastError, ExchangeError
 from ._fields import fields
 from ._images import images
+from ._pin import pin
 
 __all__ = [
     "Cast",
@@ -54,6 +55,7 @@ __all__ = [
     "images",
     "memory",
     "num_threads",
+    "pin",
     "register_numpy_dtypes",
     "set_num_threads",
     "to_numpy",

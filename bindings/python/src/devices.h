@@ -8,6 +8,7 @@
 // The GIL is let go of by every transfer: whatever its size, it may wait for what the stream was given before.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -39,6 +40,9 @@ inline constexpr std::int32_t any_index = -1;
 
 // The same, where none is needed: index 0 if nothing else is known.
 [[nodiscard]] Device presumed_device(Device device) noexcept;
+
+// The stream on which halfway.Tensor's device memory is ready: the legacy default one.
+inline constexpr std::nullptr_t halfway_stream = nullptr;
 
 // Makes work that is enqueued on `then` from now on begin behind what `first` was given so far. throws: Error
 void order_streams(int device, void* first, void* then);

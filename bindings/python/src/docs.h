@@ -346,6 +346,10 @@ inline constexpr const char* tensor_dlpack =
 
 A DLPack capsule (array API standard 2024.12). Versioned if max_version is at least (1, 0), else the legacy struct, which
 a read-only tensor refuses. copy=True gives fresh memory, marked as copied.
+
+On a CUDA device, work that is enqueued on `stream` afterwards finds the values: None and 1 are the legacy default
+stream, 2 the per-thread one, others are handles, -1 orders nothing, and 0 is a ValueError. dl_device=(1, 0) gives a copy
+in host memory.
 )doc";
 
 inline constexpr const char* tensor_dlpack_device =

@@ -14,11 +14,6 @@
 namespace halfway::python {
 namespace {
 
-[[noreturn]] void throw_not_in_numpy(Device device) {
-  throw Error(Reason::device, "NumPy's arrays are in host memory, not on " + to_string(device),
-              "to_torch(x, device=...) makes a torch tensor there, from_dlpack(x, device=...) a halfway.Tensor");
-}
-
 Device wanted_device(Device device, bool explaining) {
   if (!is_cuda(device)) {
     return device;
@@ -41,11 +36,32 @@ void mark_written_out(const Exchange& exchange) {
   }
 }
 
+// A fresh array of `target`, its memory from the library's own allocator.
+PyObject* send_fresh_to(const Library& target, const TensorView& source, Tensor owner, DType dtype,
+                        std::span<const std::int64_t> shape, Device device, const Transfer& transfer,
+                        const Plan& plan) {
+  if (&target != &torch_library()) {
+    return target.adopt(send_fresh(source, std::move(owner), dtype, device, transfer), plan);
+  }
+  ManagedPointer fresh = allocate_in_torch(shape, dtype, device);
+  std::array<std::int64_t, max_ndim> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  const std::span<std::int64_t> used(strides.data(), shape.size());
+  row_major_strides(shape, used);
+  const DLTensor& tensor = fresh->dl_tensor;
+  send_into(source, std::move(owner),
+            {.data = static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
+             .dtype = dtype,
+             .device = device,
+             .shape = shape,
+             .strides = used},
+            transfer);
+  return torch_from_managed(std::move(fresh));
+}
+
 PyObject* send(Exchange& exchange) {
   const Plan& plan = exchange.plan;
-  const Device device = plan.device;
   const TensorView& source = exchange.source.view;
-  const Transfer transfer = transfer_of(exchange, consumer_stream(exchange.target, device.id));
+  const Transfer transfer = transfer_of(exchange, consumer_stream(exchange.target, plan.device.id));
   // Kept by the engine where the device reads it after the call has returned.
   Tensor owner = transfer.non_blocking ? owner_of(exchange.source) : Tensor();
   if (exchange.out) {
@@ -53,22 +69,8 @@ PyObject* send(Exchange& exchange) {
     mark_written_out(exchange);
     return Ref::borrow(exchange.arguments.out).release();
   }
-  if (exchange.target != &torch_library()) {
-    return exchange.target->adopt(send_fresh(source, std::move(owner), plan.to, device, transfer), plan);
-  }
-  ManagedPointer fresh = allocate_in_torch(plan.result_shape, plan.to, device);
-  std::array<std::int64_t, max_ndim> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  const std::span<std::int64_t> used(strides.data(), plan.result_shape.size());
-  row_major_strides(plan.result_shape, used);
-  const DLTensor& tensor = fresh->dl_tensor;
-  send_into(source, std::move(owner),
-            {.data = static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
-             .dtype = plan.to,
-             .device = device,
-             .shape = plan.result_shape,
-             .strides = used},
-            transfer);
-  return torch_from_managed(std::move(fresh));
+  return send_fresh_to(*exchange.target, source, std::move(owner), plan.to, plan.result_shape, plan.device, transfer,
+                       plan);
 }
 
 // Counts and checks are delivered with the values.
@@ -106,8 +108,8 @@ std::optional<Device> result_device(const Exchange& exchange, bool explaining) {
   if (arguments.device) {
     asked = wanted_device(*arguments.device, explaining);
   }
-  if (to_numpy && asked && is_cuda(*asked)) {
-    throw_not_in_numpy(*asked);
+  if (asked) {
+    require_on_devices(*exchange.target, *asked);
   }
   Device device = asked.value_or(to_numpy ? Device{} : source);
   if (exchange.out) {
@@ -123,6 +125,22 @@ std::optional<Device> result_device(const Exchange& exchange, bool explaining) {
     return std::nullopt;
   }
   return device;
+}
+
+void require_on_devices(const Library& target, Device device) {
+  if (&target == &numpy_library() && is_cuda(device)) {
+    throw Error(Reason::device, "NumPy's arrays are in host memory, not on " + to_string(device),
+                "to_torch(x, device=...) makes a torch tensor there, from_dlpack(x, device=...) a halfway.Tensor");
+  }
+}
+
+PyObject* send_to(const Library& target, const TensorView& source, DType dtype,
+                  std::span<const std::int64_t> result_shape, Device device, const Plan& plan) {
+  Transfer transfer;
+  transfer.stream = consumer_stream(&target, device.id);
+  transfer.non_blocking = true;
+  transfer.cast.casting = Casting::equiv;
+  return send_fresh_to(target, source, Tensor(), dtype, result_shape, device, transfer, plan);
 }
 
 bool crosses(const Exchange& exchange) noexcept {

@@ -1,7 +1,9 @@
 // Exchanges in which a device takes part: where the result goes, what is planned, and the transfer.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <span>
 
 #include "exchange.h"
 
@@ -20,6 +22,14 @@ void plan_devices(Exchange& exchange);
 
 // Transfers: the result, a Pending for one that is under way, or `out`. throws: as the transfer
 [[nodiscard]] PyObject* transfer(Exchange& exchange);
+
+// throws: Error (device) where the library's arrays are never on a device
+void require_on_devices(const Library& target, Device device);
+
+// Host memory as a fresh array of `target` on a device; the host's has been read when this returns. `permuted` is the
+// result's shape. throws: as the transfer
+[[nodiscard]] PyObject* send_to(const Library& target, const TensorView& source, DType dtype,
+                                std::span<const std::int64_t> result_shape, Device device, const Plan& plan);
 
 // Before device memory is handed out as it is: the target's stream begins behind the source's. throws: Error
 void hand_over(const Exchange& exchange);

@@ -234,7 +234,7 @@ const Library& library_named(PyObject* name) {
 }
 
 void* consumer_stream(const Library* consumer, int device) {
-  return consumer == &torch_row ? torch_stream(device) : nullptr;
+  return consumer == &torch_row ? torch_stream(device) : halfway_stream;
 }
 
 Tensor owner_of(Source& source) {

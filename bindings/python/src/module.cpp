@@ -10,6 +10,7 @@
 #include "memory.h"
 #include "numpy_api.h"
 #include "pending.h"
+#include "pinning.h"
 #include "plan_object.h"
 #include "recipe.h"
 #include "release.h"
@@ -62,6 +63,7 @@ PYBIND11_MODULE(_core, module) {
     hp::init_collate(module.ptr());
     hp::init_pending(module.ptr());
     hp::init_device(module.ptr());
+    hp::init_pinning(module.ptr());
     hp::init_memory(module);
     hp::init_threads(module.ptr());
     module.attr("__version__") = HALFWAY_VERSION;

@@ -9,6 +9,7 @@
 
 #include "box.h"
 #include "capsule.h"
+#include "devices.h"
 #include "docs.h"
 #include "halfway/cast.h"
 #include "halfway/layout.h"
@@ -139,24 +140,32 @@ bool wants_versioned(PyObject* max_version) {
   return major >= 1;
 }
 
-void check_stream(PyObject* stream, Device device) {
-  if (stream == Py_None) {
-    return;
-  }
-  const long number = PyLong_Check(stream) ? PyLong_AsLong(stream) : -2;
-  if (PyErr_Occurred() != nullptr || !PyLong_Check(stream)) {
-    PyErr_Clear();
+// The producer's part of the handshake (array API standard): the consumer's stream begins behind what makes the values.
+// None is the legacy default stream, -1 no stream.
+void synchronise(PyObject* stream, Device device) {
+  if (stream != Py_None && !PyLong_Check(stream)) {
     throw_type_error("stream must be an int or None");
   }
-  if (is_host(device) && number != -1) {
-    throw Error(Reason::stream, "stream " + std::to_string(number) + " was asked for, but the tensor is in host memory",
-                "pass stream=None");
+  const long long number = stream == Py_None ? 1 : PyLong_AsLongLong(stream);
+  if (number == -1 && PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw_value_error("stream is no handle: it does not fit a pointer");
+  }
+  if (is_host(device)) {
+    if (stream != Py_None && number != -1) {
+      throw Error(Reason::stream,
+                  "stream " + std::to_string(number) + " was asked for, but the tensor is in host memory",
+                  "pass stream=None");
+    }
+  } else if (number != -1) {
+    order_streams(device.id, halfway_stream, stream_handle(static_cast<std::intptr_t>(number)));
   }
 }
 
-void check_device(PyObject* dl_device, Device device) {
+// Whether it is to be a copy in host memory of what is on a device.
+bool wants_host(PyObject* dl_device, Device device) {
   if (dl_device == Py_None) {
-    return;
+    return false;
   }
   int type = 0;
   int id = 0;
@@ -165,10 +174,32 @@ void check_device(PyObject* dl_device, Device device) {
     throw_type_error("dl_device must be a (device_type, device_id) tuple or None");
   }
   const Device wanted{static_cast<DeviceType>(type), id};
+  if (is_cuda(device) && wanted.type == DeviceType::cpu) {
+    return true;
+  }
   if (wanted.type != device.type || (!is_host(device) && wanted.id != device.id)) {
     throw Error(Reason::device, "the tensor is on device " + to_string(device) + ", not on " + to_string(wanted),
                 "leave dl_device unset, and move the result with its own library");
   }
+  return false;
+}
+
+Tensor exported(const Tensor& tensor, bool to_host, PyObject* copy) {
+  const TensorView view = tensor.view();
+  if (to_host) {
+    if (copy == Py_False) {
+      throw Error(Reason::device, "the tensor is on " + to_string(view.device) + ", and copy=False was asked for",
+                  "leave copy unset");
+    }
+    return receive_fresh(view, view.dtype, {.stream = halfway_stream});
+  }
+  if (copy != Py_True) {
+    return tensor.share();
+  }
+  if (is_cuda(view.device)) {
+    cast_on_device(view.dtype, view.dtype);
+  }
+  return copy_of(view);
 }
 
 PyObject* dlpack(PyObject* self, PyObject* args, PyObject* kwargs) {
@@ -185,13 +216,12 @@ PyObject* dlpack(PyObject* self, PyObject* args, PyObject* kwargs) {
     const TensorObject& object = tensor_object(self);
     const TensorView view = object.tensor.view();
     const bool versioned = wants_versioned(max_version);
-    check_stream(stream, view.device);
-    check_device(dl_device, view.device);
     if (copy != Py_None && !PyBool_Check(copy)) {
       throw_type_error("copy must be True, False or None");
     }
-    Tensor exported = copy == Py_True ? copy_of(view) : object.tensor.share();
-    return capsule_of(std::move(exported), versioned).release();
+    const bool to_host = wants_host(dl_device, view.device);
+    synchronise(stream, to_host ? Device{} : view.device);
+    return capsule_of(exported(object.tensor, to_host, copy), versioned).release();
   });
 }
 
@@ -208,7 +238,7 @@ PyObject* array(PyObject* self, PyObject* args, PyObject* kwargs) {
     const TensorView view = view_of(self);
     if (!is_host(view.device)) {
       throw Error(Reason::device, "the tensor is on device " + to_string(view.device) + ", not in host memory",
-                  "copy it to the host with its own library first");
+                  "halfway.to_numpy(x) copies it there");
     }
     if (copy != Py_None && !PyBool_Check(copy)) {
       throw_type_error("copy must be True, False or None");
