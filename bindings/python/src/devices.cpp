@@ -1,6 +1,7 @@
 #include "devices.h"
 
 #include <cstdlib>
+#include <exception>
 #include <string>
 #include <utility>
 
@@ -161,6 +162,7 @@ void order_streams(int device, void* first, void* then) {
     return;
   }
   const std::shared_ptr<Engine> there = engine();
+  there->require_at_home();
   Backend& backend = there->backend();
   const DeviceScope scope(backend, device);
   Event event = nullptr;
@@ -290,11 +292,23 @@ void register_pinned(void* memory, std::size_t bytes) {
 void unregister_pinned(void* memory) {
   const std::shared_ptr<Engine> there = engine();
   there->require_at_home();
+  Backend& backend = there->backend();
+  std::exception_ptr failure;
   const Status status = without_gil([&] {
-    there->wait();
-    return there->backend().unregister_pinned(memory);
+    try {
+      there->wait();
+    } catch (...) {
+      // It is unlocked in any case. Whatever failed, the device itself is asked to be done; one that does not even answer
+      // that is lost, and nothing runs on it.
+      failure = std::current_exception();
+      static_cast<void>(backend.synchronize_device());
+    }
+    return backend.unregister_pinned(memory);
   });
-  require(there->backend(), status, "unlocking memory");
+  if (failure) {
+    std::rethrow_exception(failure);
+  }
+  require(backend, status, "unlocking memory");
 }
 
 void init_device(PyObject* module) {
