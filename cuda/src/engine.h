@@ -93,6 +93,9 @@ class Engine {
   std::vector<std::unique_ptr<Channel>> channels_;
 };
 
+// As calibrate() of calibrate.h, with blocks of `bytes`. throws: Error, std::bad_alloc
+[[nodiscard]] Machine calibrate(Engine& engine, int device, std::uint64_t bytes);
+
 // The engine of the functions in transfer.h. Never destroyed.
 [[nodiscard]] Engine& shipped_engine();
 

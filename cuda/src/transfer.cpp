@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine.h"
+#include "halfway/cuda/calibrate.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -80,6 +81,10 @@ std::string unavailable_because() {
   return backend.error_text(status == detail::Status::ok ? detail::Status::no_device : status) + ": " +
          backend.missing();
 }
+
+Machine calibrate(int device) { return detail::calibrate(shipped_engine(), device, std::uint64_t{64} << 20); }
+void set_machine(const Machine& machine) { shipped_engine().set_machine(machine); }
+Machine machine() { return shipped_engine().machine(); }
 
 void collect() { shipped_engine().collect(); }
 void trim() { shipped_engine().trim(); }

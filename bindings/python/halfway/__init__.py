@@ -10,6 +10,7 @@ Example:
 from __future__ import annotations
 
 from . import memory
+from ._calibration import calibrate
 from ._collate import collate
 from ._core import (
     Cast,
@@ -46,6 +47,7 @@ __all__ = [
     "Report",
     "Step",
     "Tensor",
+    "calibrate",
     "cast",
     "collate",
     "dtypes",

@@ -39,17 +39,12 @@ class pin(Generic[_Array]):  # noqa: N801 - used as a function
 
     Example:
         >>> import numpy as np, halfway
-        >>> batch = np.zeros((256, 1024), np.float32)
-        >>> def send(batches, device):
-        ...     with halfway.pin(batch):
+        >>> def send(batches, device="cuda"):
+        ...     buffer = np.empty((256, 1024), np.float32)
+        ...     with halfway.pin(buffer):
         ...         for values in batches:
-        ...             batch[:] = values
-        ...             yield halfway.to_torch(batch, "bfloat16", device=device)
-        >>> try:
-        ...     list(send([], "cuda"))
-        ... except halfway.ExchangeError as error:
-        ...     print(error.reason)    # there is no device here
-        unavailable
+        ...             buffer[:] = values
+        ...             yield halfway.to_torch(buffer, "bfloat16", device=device)
     """
 
     def __init__(self, array: _Array) -> None:

@@ -29,51 +29,6 @@ Copy parse_copy(PyObject* value) {
   return value == Py_True ? Copy::always : Copy::never;
 }
 
-// None, "cpu", "cuda", "cuda:1", a torch.device, a pair as __dlpack_device__ gives it.
-std::optional<Device> parse_device(PyObject* value) {
-  constexpr const char* kinds = "device must be a name, a torch.device or a (device_type, device_id) pair";
-  if (value == Py_None) {
-    return std::nullopt;
-  }
-  std::string text;
-  if (PyTuple_Check(value)) {
-    int type = 0;
-    int id = 0;
-    if (PyArg_ParseTuple(value, "ii", &type, &id) == 0) {
-      PyErr_Clear();
-      throw_type_error(kinds);
-    }
-    if (type == static_cast<int>(DeviceType::cpu)) {
-      return Device{};
-    }
-    if (type == static_cast<int>(DeviceType::cuda) && id >= 0) {
-      return Device{DeviceType::cuda, id};
-    }
-    text = "(" + std::to_string(type) + ", " + std::to_string(id) + ")";
-  } else if (!PyUnicode_Check(value) && std::strcmp(Py_TYPE(value)->tp_name, "torch.device") != 0) {
-    throw_type_error(kinds);
-  } else {
-    text = text_of(value);
-    if (text == "cpu" || text == "cpu:0") {
-      return Device{};
-    }
-    if (text == "cuda") {
-      return Device{DeviceType::cuda, any_index};
-    }
-    std::int32_t id = 0;
-    const std::string_view digits = std::string_view(text).substr(std::min<std::size_t>(text.size(), 5));
-    if (text.starts_with("cuda:") && !digits.empty() && digits.front() != '-') {
-      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), id);
-      if (error == std::errc() && end == digits.data() + digits.size()) {
-        return Device{DeviceType::cuda, id};
-      }
-    }
-  }
-  throw Error(Reason::unavailable,
-              "device " + text + " is not available: halfway knows \"cpu\", \"cuda\" and \"cuda:N\"",
-              "leave device unset and move the result with its own library");
-}
-
 struct Call {
   Arguments arguments;
   PyObject* dtype = nullptr;
@@ -176,6 +131,51 @@ void read_recipe(Call& call) {
 }
 
 }  // namespace
+
+// None, "cpu", "cuda", "cuda:1", a torch.device, a pair as __dlpack_device__ gives it.
+std::optional<Device> parse_device(PyObject* value) {
+  constexpr const char* kinds = "device must be a name, a torch.device or a (device_type, device_id) pair";
+  if (value == Py_None) {
+    return std::nullopt;
+  }
+  std::string text;
+  if (PyTuple_Check(value)) {
+    int type = 0;
+    int id = 0;
+    if (PyArg_ParseTuple(value, "ii", &type, &id) == 0) {
+      PyErr_Clear();
+      throw_type_error(kinds);
+    }
+    if (type == static_cast<int>(DeviceType::cpu)) {
+      return Device{};
+    }
+    if (type == static_cast<int>(DeviceType::cuda) && id >= 0) {
+      return Device{DeviceType::cuda, id};
+    }
+    text = "(" + std::to_string(type) + ", " + std::to_string(id) + ")";
+  } else if (!PyUnicode_Check(value) && std::strcmp(Py_TYPE(value)->tp_name, "torch.device") != 0) {
+    throw_type_error(kinds);
+  } else {
+    text = text_of(value);
+    if (text == "cpu" || text == "cpu:0") {
+      return Device{};
+    }
+    if (text == "cuda") {
+      return Device{DeviceType::cuda, any_index};
+    }
+    std::int32_t id = 0;
+    const std::string_view digits = std::string_view(text).substr(std::min<std::size_t>(text.size(), 5));
+    if (text.starts_with("cuda:") && !digits.empty() && digits.front() != '-') {
+      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), id);
+      if (error == std::errc() && end == digits.data() + digits.size()) {
+        return Device{DeviceType::cuda, id};
+      }
+    }
+  }
+  throw Error(Reason::unavailable,
+              "device " + text + " is not available: halfway knows \"cpu\", \"cuda\" and \"cuda:N\"",
+              "leave device unset and move the result with its own library");
+}
 
 void init_arguments() {
   for (std::size_t i = 0; i < rows.size(); ++i) {

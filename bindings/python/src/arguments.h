@@ -68,6 +68,9 @@ struct PlainCall {
 // false: parse_arguments() has to read it, or to refuse it.
 [[nodiscard]] bool read_plain_call(PyObject* const* args, Py_ssize_t count, PyObject* names, PlainCall& call) noexcept;
 
+// What device= says; nothing for None. throws: PythonError (TypeError), Error (unavailable)
+[[nodiscard]] std::optional<Device> parse_device(PyObject* value);
+
 // Interns the keyword names.
 void init_arguments();
 

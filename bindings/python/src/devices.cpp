@@ -1,10 +1,12 @@
 #include "devices.h"
 
+#include <array>
 #include <cstdlib>
 #include <exception>
 #include <string>
 #include <utility>
 
+#include "arguments.h"
 #include "engine.h"
 #include "halfway/cuda/transfer.h"
 #include "halfway/parallel.h"
@@ -52,7 +54,13 @@ TransferOptions options_of(const Transfer& transfer, std::optional<DType> dtype 
   return options;
 }
 
+bool& calibration_was_read() noexcept {
+  static bool read = false;
+  return read;
+}
+
 void use_as_engine(PyObject* capsule) {
+  calibration_was_read() = false;
   if (capsule == Py_None) {
     replaced_engine().reset();
     return;
@@ -66,6 +74,110 @@ void use_as_engine(PyObject* capsule) {
   replaced_engine() = std::shared_ptr<Engine>(new Engine(*backend), [capsule](Engine* made) {
     delete made;
     Py_DECREF(capsule);
+  });
+}
+
+// --- measured constants, kept in a file by halfway/_calibration.py
+
+struct Figure {
+  const char* name;
+  double Machine::*value;
+};
+constexpr std::array<Figure, 6> figures{{
+    {"wire_to_device", &Machine::wire_to_device},
+    {"wire_to_host", &Machine::wire_to_host},
+    {"mapped_read", &Machine::mapped_read},
+    {"mapped_write", &Machine::mapped_write},
+    {"host_cast", &Machine::host_cast},
+    {"host_memory", &Machine::host_memory},
+}};
+
+Ref dict_of(const Machine& machine) {
+  Ref dict = checked(PyDict_New());
+  for (const Figure& figure : figures) {
+    const Ref value = checked(PyFloat_FromDouble(machine.*figure.value));
+    if (PyDict_SetItemString(dict.get(), figure.name, value.get()) != 0) {
+      throw PythonError{};
+    }
+  }
+  const Ref date = checked(PyUnicode_FromString(machine.measured.c_str()));
+  if (PyDict_SetItemString(dict.get(), "measured", date.get()) != 0) {
+    throw PythonError{};
+  }
+  return dict;
+}
+
+// False: something is missing, and the machine is not to be used.
+bool read_machine(PyObject* dict, Machine& machine) {
+  for (const Figure& figure : figures) {
+    PyObject* value = PyDict_Check(dict) ? PyDict_GetItemString(dict, figure.name) : nullptr;
+    if (value == nullptr || !PyFloat_Check(value)) {
+      return false;
+    }
+    machine.*figure.value = PyFloat_AsDouble(value);
+  }
+  PyObject* date = PyDict_GetItemString(dict, "measured");
+  if (date == nullptr) {
+    return false;
+  }
+  machine.measured = text_of(date);
+  machine.assumed = false;
+  return true;
+}
+
+std::string device_name(Backend& backend, int device) {
+  cuda::detail::DeviceTraits traits;
+  require(backend, backend.traits(device, traits), "asking for the device's properties");
+  return traits.name;
+}
+
+// On the first use of a device, what an earlier process has measured. Whatever is wrong with that, the assumed
+// constants do.
+void read_calibration(Engine& there, int device) {
+  if (std::exchange(calibration_was_read(), true)) {
+    return;
+  }
+  const SavedException saved;
+  try {
+    const Ref module = checked(PyImport_ImportModule("halfway._calibration"));
+    const Ref found =
+        checked(PyObject_CallMethod(module.get(), "load", "s", device_name(there.backend(), device).c_str()));
+    Machine machine = there.machine();
+    machine.cores = 0;
+    if (read_machine(found.get(), machine)) {
+      there.set_machine(machine);
+    }
+  } catch (const PythonError&) {
+    PyErr_Clear();
+  } catch (const std::exception&) {
+    // a device that does not say its name
+  }
+}
+
+// The index that device= names, perhaps `any_index`.
+PyObject* device_index(PyObject* /*module*/, PyObject* value) {
+  return guarded([&]() -> PyObject* {
+    const std::optional<Device> device = parse_device(value);
+    if (!device || !is_cuda(*device)) {
+      throw Error(Reason::device, "device must be a CUDA device", "pass \"cuda\" or \"cuda:N\"");
+    }
+    return PyLong_FromLong(device->id);
+  });
+}
+
+PyObject* calibrate(PyObject* /*module*/, PyObject* args) {
+  int index = any_index;
+  unsigned long long bytes = 0;
+  if (PyArg_ParseTuple(args, "iK", &index, &bytes) == 0) {
+    return nullptr;
+  }
+  return guarded([&]() -> PyObject* {
+    const Device device = require_device({DeviceType::cuda, index});
+    const std::shared_ptr<Engine> there = engine();
+    const Machine measured = without_gil([&] { return cuda::detail::calibrate(*there, device.id, bytes); });
+    there->set_machine(measured);
+    const Ref name = checked(PyUnicode_FromString(device_name(there->backend(), device.id).c_str()));
+    return PyTuple_Pack(2, name.get(), dict_of(measured).get());
   });
 }
 
@@ -95,6 +207,8 @@ PyObject* finish_at_exit(PyObject* /*module*/, PyObject* /*unused*/) {
 }
 
 PyMethodDef functions[] = {
+    {"_device_index", device_index, METH_O, nullptr},
+    {"_calibrate", calibrate, METH_VARARGS, nullptr},
     {"_set_device_backend", set_device_backend, METH_O, nullptr},
     {"_set_torch_stand_in", set_torch_stand_in, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
@@ -145,6 +259,7 @@ Device require_device(Device device) {
                 "there " + std::string(count == 1 ? "is 1" : "are " + std::to_string(count)) +
                     ", counted from 0; CUDA_VISIBLE_DEVICES says which");
   }
+  read_calibration(*engine(), device.id);
   return device;
 }
 
@@ -298,8 +413,8 @@ void unregister_pinned(void* memory) {
     try {
       there->wait();
     } catch (...) {
-      // It is unlocked in any case. Whatever failed, the device itself is asked to be done; one that does not even answer
-      // that is lost, and nothing runs on it.
+      // It is unlocked in any case. Whatever failed, the device itself is asked to be done; one that does not even
+      // answer that is lost, and nothing runs on it.
       failure = std::current_exception();
       static_cast<void>(backend.synchronize_device());
     }
