@@ -92,7 +92,9 @@ def test_a_plan_refuses_as_the_exchange_would() -> None:
     assert caught.value.reason == "device"
 
 
-@pytest.mark.parametrize("device", ["meta", "cuda:", "cuda:-1", "cuda:x", "cuda:99999999999", "CUDA", "cuda:0 ", (8, 0), (2, -1)])
+@pytest.mark.parametrize(
+    "device", ["meta", "cuda:", "cuda:-1", "cuda:x", "cuda:99999999999", "CUDA", "cuda:0 ", (8, 0), (2, -1)]
+)
 def test_devices_that_are_none(device: Any) -> None:
     with pytest.raises(halfway.ExchangeError) as caught:
         halfway.explain(X, device=device)

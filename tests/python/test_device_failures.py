@@ -82,7 +82,7 @@ def attempt(rig: Rig, way: Callable[[Rig, Any], None], x: Any) -> str:
 @pytest.mark.parametrize("x", [SMALL, X], ids=["small", "large"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_any_call_may_be_refused(way: Callable[[Rig, Any], None], x: Any) -> None:
-    """One call after the other fails, once: an error or a right result, nothing is left, and the next transfer works."""
+    """One call after the other fails, once: an error or the right result, nothing is left, the next transfer works."""
     with rig_in_use() as rig:
         way(rig, x)
         calls = rig.device.calls
@@ -204,24 +204,31 @@ def needs_the_device() -> None:
         pytest.skip("the simulated device is not built here: it needs Linux, pybind11 and Python's headers")
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        "sent = halfway.from_dlpack(x, device='cuda')",
-        "pending = halfway.to_numpy(halfway.from_dlpack(x, device='cuda'), non_blocking=True)",
-        "halfway.to_numpy(halfway.from_dlpack(x, device='cuda'), 'float16', non_blocking=True)",
-        "pinned = halfway.pin(x); pinned.__enter__(); sent = halfway.cast(halfway.from_dlpack(x), 'float64', "
-        "device='cuda', non_blocking=True)",
-        "import threading\n"
-        "threading.Thread(target=lambda: [halfway.from_dlpack(x, device='cuda') for _ in range(5)]).start()",
-        "import threading\n"
-        "threading.Thread(target=lambda: [halfway.from_dlpack(x, device='cuda') for _ in range(50)], daemon=True).start()",
-    ],
-    ids=["results", "pending", "dropped", "pinned", "a thread", "a daemon"],
-)
+SCENARIOS = {
+    "results": "sent = halfway.from_dlpack(x, device='cuda')",
+    "pending": "pending = halfway.to_numpy(halfway.from_dlpack(x, device='cuda'), non_blocking=True)",
+    "dropped": "halfway.to_numpy(halfway.from_dlpack(x, device='cuda'), 'float16', non_blocking=True)",
+    "pinned": """
+pinned = halfway.pin(x)
+pinned.__enter__()
+sent = halfway.cast(halfway.from_dlpack(x), 'float64', device='cuda', non_blocking=True)
+""",
+    "a thread": """
+import threading
+threading.Thread(target=lambda: [halfway.from_dlpack(x, device='cuda') for _ in range(5)]).start()
+""",
+    "a daemon": """
+import threading
+work = lambda: [halfway.from_dlpack(x, device='cuda') for _ in range(50)]
+threading.Thread(target=work, daemon=True).start()
+""",
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_interpreter_ends(run_python: Callable[..., Any], scenario: str) -> None:
     needs_the_device()
-    run_python(PRELUDE + scenario + "\nprint('end')").check("end\n")
+    run_python(PRELUDE + SCENARIOS[scenario] + "\nprint('end')").check("end\n")
 
 
 def test_a_forked_child_is_refused(run_python: Callable[..., Any]) -> None:

@@ -211,9 +211,14 @@ def test_views_are_pinned_as_they_lie(rig: Rig, view: Callable[[Any], Any]) -> N
 
 def test_an_exception_unpins(rig: Rig) -> None:
     x = LARGE.copy()
-    with pytest.raises(KeyError), halfway.pin(x):
-        halfway.to_torch(x, device="cuda", non_blocking=True)
-        raise KeyError
+
+    def fail() -> None:
+        with halfway.pin(x):
+            halfway.to_torch(x, device="cuda", non_blocking=True)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert rig.device.live()["registrations"] == 0
 
 

@@ -175,7 +175,7 @@ def test_what_is_there_already_stays(rig: Rig) -> None:
     assert halfway.to_torch(there) is there
     assert halfway.to_torch(there, device="cuda") is there
     assert halfway.to_torch(there, "float32", device="cuda:0") is there
-    tensor = halfway.from_dlpack(there)
+    tensor: Any = halfway.from_dlpack(there)
     assert tensor.data_ptr == there.data_ptr
     assert halfway.to_torch(tensor).data_ptr == there.data_ptr
     assert halfway.from_dlpack(tensor, device="cuda") is tensor

@@ -103,8 +103,8 @@ def collate(
             apply the tree's key wins; what nothing chooses for stays as it is. A list or tuple chooses for each entry
             of a list or tuple.
         to: "torch", "numpy" or "halfway": whose arrays fresh batches are.
-        device: where fresh batches are: None or the CPU, or a CUDA device as in to_torch. The batch is made on the host,
-            in the pool's memory, and transferred from there as it is: it crosses in the batch's dtype.
+        device: where fresh batches are: None or the CPU, or a CUDA device as in to_torch. The batch is made on the
+            host, in the pool's memory, and transferred from there as it is: it crosses in the batch's dtype.
         out: what to write into: an array of any of these libraries, its first axis one entry a sample; for trees, a
             tree of them, as an earlier result is. None anywhere in it stands for fresh memory. Its dtype is the
             default.
@@ -123,7 +123,8 @@ def collate(
 
     Raises:
         ExchangeError: ``nested`` for samples of different shapes, ``dtype`` for different dtypes that nothing is said
-            about, ``out_mismatch``, ``overlap``, ``unavailable`` without the device; and as to_torch. Messages name the sample: ``samples[3]['image']``.
+            about, ``out_mismatch``, ``overlap``, ``unavailable`` without the device; and as to_torch. Messages name
+            the sample: ``samples[3]['image']``.
         CastError: as to_torch; its index has the sample's number in front of the place in the sample's own axes.
         TypeError, ValueError: wrong arguments, no samples, trees of different structure.
 

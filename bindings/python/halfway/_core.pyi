@@ -219,7 +219,7 @@ def to_numpy(
     lock_storage: bool = False,
     report: Report | None = None,
     **cast: Unpack[_CastFields],
-) -> NDArray[Any] | Pending: ...
+) -> Any: ...  # a Pending of arrays on a device, an ndarray of others: types do not say where an array is
 @overload
 def cast(
     x: NDArray[Any] | np.generic,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ._core import _register_pinned, _unregister_pinned
 
+if TYPE_CHECKING:
+    from ._core import _Source
+
 __all__ = ["pin"]
 
-_Array = TypeVar("_Array")
+_Array = TypeVar("_Array", bound="_Source")
 
 
-class pin(Generic[_Array]):  # noqa: N801 - used as a function
+class pin(Generic[_Array]):
     """Page-locks an array's memory in place while a ``with`` block runs.
 
     Devices read page-locked memory themselves: transfers from it pass through no other memory, and with

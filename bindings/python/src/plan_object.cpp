@@ -81,7 +81,8 @@ void init_plan(PyObject* module_object) {
   auto module = py::reinterpret_borrow<py::module_>(module_object);
   py::class_<Step> step(module, "Step", docs::step);
   step.def_property_readonly(
-          "kind", [](const Step& s) { return std::string(to_string(s.kind)); }, "'alias', 'resolve', 'copy' or 'cast'.")
+          "kind", [](const Step& s) { return std::string(to_string(s.kind)); },
+          "'alias', 'resolve', 'copy', 'cast' or 'ship'.")
       .def_property_readonly(
           "source", [](const Step& s) { return to_string(s.from); }, "Name of the dtype read.")
       .def_property_readonly(

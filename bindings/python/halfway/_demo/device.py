@@ -58,7 +58,9 @@ def _transfers(page: Page, torch: Any, times: bool) -> None:
         ("t.float().cpu().numpy()", lambda: there.float().cpu().numpy()),
         ('halfway.to_numpy(t, "float32")', lambda: halfway.to_numpy(there, "float32")),
     ]
-    page.table(("float32 <-> bfloat16 (4096, 1024)", "ms"), [(name, f"{_milliseconds(torch, f):.2f}") for name, f in ways])
+    page.table(
+        ("float32 <-> bfloat16 (4096, 1024)", "ms"), [(name, f"{_milliseconds(torch, f):.2f}") for name, f in ways]
+    )
 
 
 def show(page: Page, times: bool) -> None:
