@@ -246,7 +246,8 @@ def test_what_cannot_be_pinned(rig: Rig) -> None:
     with pytest.raises(halfway.ExchangeError) as caught, halfway.pin(rig.array(LARGE)):
         pass
     assert caught.value.reason == "device"
-    with pytest.raises(TypeError), halfway.pin([1.0]):
+    no_array: Any = [1.0]
+    with pytest.raises(TypeError), halfway.pin(no_array):
         pass
     with pytest.raises(TypeError, match="capsule"), halfway.pin(LARGE.__dlpack__()):
         pass
