@@ -16,7 +16,7 @@ CHOSEN_PYTHON := $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo test lint cpp asan tsan stress python package-test exhaustive exhaustive-share \
-  bench clean distclean
+  gpu-bundle gpu-test gpu-sanitize bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -66,6 +66,17 @@ exhaustive: install ## every cast test there is, with every instruction set: hou
 exhaustive-share: install ## a part of it that changes every day, in less than a minute (HALFWAY_SEED repeats one)
 	@tools/cmake_build.sh dev halfway_exhaustive
 	@$(VENV_PYTHON) tools/exhaustive.py build/dev --seconds 40 --junit build/exhaustive-share.xml
+
+# The tests that need a GPU. On a machine with one nothing else is needed but the bundle, and no setup is done; without
+# one the script says what it looked for and exits with 77 (which make reports as its error 77).
+gpu-bundle: setup ## the tests that need a GPU, in one archive for any machine (build/gpu-bundle.tar.gz); needs nvcc
+	@$(VENV_PYTHON) tools/gpu_bundle.py
+
+gpu-test: ## the tests that need a GPU, on this machine, offline from that archive (made first where it is missing)
+	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz
+
+gpu-sanitize: ## the C++ ones of them under compute-sanitizer
+	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --sanitize
 
 bench: install ## benchmarks; results go to bench/results/
 	@tools/bench.sh $(BENCH)

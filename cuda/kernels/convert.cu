@@ -1,5 +1,5 @@
-// The conversions as grid-stride kernels: right for every pair, not tuned for any. Byte copies, which are what small
-// transfers are made of, move 16 bytes a thread.
+// The conversions as grid-stride kernels: right for every pair and layout, not tuned for any. Byte copies, which are
+// what small transfers are made of, move 16 bytes a thread.
 #include "launch.h"
 
 namespace halfway {
@@ -13,10 +13,11 @@ namespace {
 constexpr unsigned threads_per_block = 256;
 constexpr std::uint64_t most_blocks = 132 * 32;
 
-__global__ void convert_kernel(Conversion work, bool to_float) {
+__global__ void convert_kernel(const __grid_constant__ Conversion work, bool as_number) {
+  const std::uint64_t count = work.count * work.scalars;
   const std::uint64_t stride = std::uint64_t{gridDim.x} * blockDim.x;
-  for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < work.count; i += stride) {
-    convert_element(work, to_float, i);
+  for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += stride) {
+    convert_scalar(work, as_number, i);
   }
 }
 
@@ -34,14 +35,24 @@ unsigned blocks_for(std::uint64_t count) noexcept {
 
 bool is_aligned(const void* address) noexcept { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }
 
+// One block of bytes on either side.
+bool is_dense(const halfway::detail::Places& places, std::uint64_t item_size) noexcept {
+  return places.axes == 1 && places.first == 0 && places.strides[0] == static_cast<std::int64_t>(item_size);
+}
+
+bool is_plain_copy(const Conversion& work) noexcept {
+  return is_dtype(work.from, work.to) && work.affine.count == 0 && work.source_swapped == work.destination_swapped &&
+         is_dense(work.source_places, work.source_size()) && is_dense(work.destination_places, work.destination_size());
+}
+
 }  // namespace
 
 // Launched by call and not by <<<>>>: what that returns is about this launch, while cudaGetLastError() may tell of what
 // other code left behind.
 cudaError_t launch(const Conversion& work, cudaStream_t stream) noexcept {
   if (work.count == 0) return cudaSuccess;
-  const std::uint64_t bytes = work.count * (work.from.bits / 8);
-  if (is_dtype(work.from, work.to) && bytes % 16 == 0 && is_aligned(work.source) && is_aligned(work.destination)) {
+  const std::uint64_t bytes = work.count * work.source_size();
+  if (is_plain_copy(work) && bytes % 16 == 0 && is_aligned(work.source) && is_aligned(work.destination)) {
     const auto* source = static_cast<const uint4*>(work.source);
     auto* destination = static_cast<uint4*>(work.destination);
     std::uint64_t count = bytes / 16;
@@ -49,9 +60,10 @@ cudaError_t launch(const Conversion& work, cudaStream_t stream) noexcept {
     return cudaLaunchKernel(copy_kernel, dim3(blocks_for(count)), dim3(threads_per_block), arguments, 0, stream);
   }
   Conversion conversion = work;
-  bool to_float = is_float(work.to);
-  void* arguments[] = {&conversion, &to_float};
-  return cudaLaunchKernel(convert_kernel, dim3(blocks_for(work.count)), dim3(threads_per_block), arguments, 0, stream);
+  bool as_number = of_numbers(work);
+  void* arguments[] = {&conversion, &as_number};
+  const dim3 blocks(blocks_for(work.count * work.scalars));
+  return cudaLaunchKernel(convert_kernel, blocks, dim3(threads_per_block), arguments, 0, stream);
 }
 
 }  // namespace detail

@@ -1,4 +1,4 @@
-// What a kernel of the transfer engine does to one element: the functors of halfway/convert.h, chosen by dtypes that
+// What a kernel of the transfer engine does to one scalar: the functors of halfway/convert.h, chosen by dtypes that
 // are known when it runs. The same source is compiled for the device (convert.cu) and for the host, where the simulated
 // device runs it: both give the bits of the host's casts.
 //
@@ -10,25 +10,57 @@
 
 #include "halfway/convert.h"
 #include "halfway/dtype.h"
+#include "halfway/rounding.h"
+#include "places.h"
 
 namespace halfway {
 inline namespace v0 {
 namespace cuda {
 namespace detail {
 
-// A launch: `count` elements at `source`, one after the other, become as many at `destination`. Addresses are those of
-// the device. Both are aligned to the elements' alignment, or to nothing: they are read and written byte-wise then.
+// Scale and shift of a launch: y = fma(x, scale, shift), in float where that holds every value of the source, else in
+// double. As many numbers as there are indices of the result's axis that they go along; one where they are the same for
+// all. They travel with the launch: the device needs no memory for them.
+struct Affine {
+  static constexpr int most = 32;
+
+  std::uint64_t count = 0;   // 0: no scale, no shift
+  std::uint64_t inner = 1;   // elements of the result for each index of the axis
+  double scales[most] = {};  // rounded to the type that they are used in
+  double shifts[most] = {};
+};
+
+// A launch: `count` elements of the source become as many of the destination. An element is one scalar of a dtype or
+// several in a row (two of a complex number). Addresses are those of the device. Scalars may lie at any address: they
+// are read and written byte-wise.
 struct Conversion {
   const void* source = nullptr;
   void* destination = nullptr;
-  DType from{};
+  DType from{};  // of scalars
   DType to{};
   std::uint64_t count = 0;
+  std::uint32_t scalars = 1;  // of an element
   bool saturate = false;
+  bool source_swapped = false;  // scalars are in the other byte order than the device's
+  bool destination_swapped = false;
+  halfway::detail::Places source_places{};
+  halfway::detail::Places destination_places{};
+  Affine affine{};
 
   // The same bytes, as elements of one byte.
   [[nodiscard]] static Conversion copy(const void* source, void* destination, std::uint64_t bytes) noexcept {
-    return {source, destination, uint8, uint8, bytes, false};
+    Conversion work;
+    work.source = source;
+    work.destination = destination;
+    work.from = work.to = uint8;
+    work.count = bytes;
+    work.source_places = work.destination_places = halfway::detail::Places::dense(1);
+    return work;
+  }
+
+  [[nodiscard]] constexpr std::uint64_t source_size() const noexcept { return std::uint64_t{scalars} * from.bits / 8; }
+  [[nodiscard]] constexpr std::uint64_t destination_size() const noexcept {
+    return std::uint64_t{scalars} * to.bits / 8;
   }
 };
 
@@ -59,27 +91,40 @@ struct WideValue {
 }
 
 template <class Bits>
-[[nodiscard]] HALFWAY_HD Bits load(const void* source, std::uint64_t index) noexcept {
-  const auto* const bytes = static_cast<const unsigned char*>(source) + index * sizeof(Bits);
-  Bits bits;
-  __builtin_memcpy(&bits, bytes, sizeof(Bits));
-  return bits;
+[[nodiscard]] HALFWAY_HD constexpr Bits other_order(Bits bits) noexcept {
+  if constexpr (sizeof(Bits) == 2) {
+    return static_cast<Bits>(__builtin_bswap16(static_cast<std::uint16_t>(bits)));
+  } else if constexpr (sizeof(Bits) == 4) {
+    return static_cast<Bits>(__builtin_bswap32(static_cast<std::uint32_t>(bits)));
+  } else if constexpr (sizeof(Bits) == 8) {
+    return static_cast<Bits>(__builtin_bswap64(static_cast<std::uint64_t>(bits)));
+  } else {
+    return bits;
+  }
 }
 
 template <class Bits>
-HALFWAY_HD void store(void* destination, std::uint64_t index, Bits bits) noexcept {
-  __builtin_memcpy(static_cast<unsigned char*>(destination) + index * sizeof(Bits), &bits, sizeof(Bits));
+[[nodiscard]] HALFWAY_HD Bits load(const unsigned char* place, bool swapped) noexcept {
+  Bits bits;
+  __builtin_memcpy(&bits, place, sizeof(Bits));
+  return swapped ? other_order(bits) : bits;
 }
 
-// Floats are encoded from numbers, everything else from what it is.
+template <class Bits>
+HALFWAY_HD void store(unsigned char* place, Bits bits, bool swapped) noexcept {
+  if (swapped) bits = other_order(bits);
+  __builtin_memcpy(place, &bits, sizeof(Bits));
+}
+
+// Floats are encoded from numbers, everything else from what it is, unless it is scaled or shifted.
 template <class... E>
-[[nodiscard]] HALFWAY_HD WideValue decode(convert::List<E...> /*all*/, DType from, bool as_number, const void* source,
-                                          std::uint64_t index) noexcept {
+[[nodiscard]] HALFWAY_HD WideValue decode(convert::List<E...> /*all*/, DType from, bool as_number,
+                                          const unsigned char* place, bool swapped) noexcept {
   WideValue value(0.0F);
   const auto one = [&](auto element) {
     using Element = decltype(element);
     if (!is_dtype(from, Element::dtype)) return false;
-    const auto bits = load<typename Element::Bits>(source, index);
+    const auto bits = load<typename Element::Bits>(place, swapped);
     value = as_number ? WideValue(Element::decode_number(bits)) : WideValue(Element::decode(bits));
     return true;
   };
@@ -87,57 +132,109 @@ template <class... E>
   return value;
 }
 
+// `nearest`: integers are rounded to, and not truncated.
 template <class E, class W>
-HALFWAY_HD void encode_one(W value, bool saturate, void* destination, std::uint64_t index) noexcept {
-  store<typename E::Bits>(destination, index, E::encode(value, saturate).bits);
+[[nodiscard]] HALFWAY_HD typename E::Bits encode_one(W value, bool saturate, bool nearest) noexcept {
+  if constexpr (std::is_floating_point_v<W> && !convert::is_float<E> && !std::is_same_v<E, convert::Boolean>) {
+    if (nearest) return convert::encode_nearest<E>(value, saturate).bits;
+  }
+  return E::encode(value, saturate).bits;
+}
+
+template <class E>
+[[nodiscard]] HALFWAY_HD typename E::Bits encode_as(const WideValue& value, bool saturate, bool nearest) noexcept {
+  switch (value.type) {
+    case WideValue::Type::single:
+      return encode_one<E>(value.single, saturate, nearest);
+    case WideValue::Type::double_:
+      return encode_one<E>(value.double_, saturate, nearest);
+    case WideValue::Type::signed_:
+      return encode_one<E>(value.signed_, saturate, nearest);
+    default:
+      return encode_one<E>(value.unsigned_, saturate, nearest);
+  }
 }
 
 template <class... E>
-HALFWAY_HD void encode(convert::List<E...> /*all*/, DType to, const WideValue& value, bool saturate, void* destination,
-                       std::uint64_t index) noexcept {
+HALFWAY_HD void encode(convert::List<E...> /*all*/, const Conversion& work, const WideValue& value,
+                       unsigned char* place) noexcept {
+  const bool nearest = work.affine.count != 0;
   const auto one = [&](auto element) {
     using Element = decltype(element);
-    if (!is_dtype(to, Element::dtype)) return false;
-    switch (value.type) {
-      case WideValue::Type::single:
-        encode_one<Element>(value.single, saturate, destination, index);
-        break;
-      case WideValue::Type::double_:
-        encode_one<Element>(value.double_, saturate, destination, index);
-        break;
-      case WideValue::Type::signed_:
-        encode_one<Element>(value.signed_, saturate, destination, index);
-        break;
-      case WideValue::Type::unsigned_:
-        encode_one<Element>(value.unsigned_, saturate, destination, index);
-        break;
-    }
+    if (!is_dtype(work.to, Element::dtype)) return false;
+    store(place, encode_as<Element>(value, work.saturate, nearest), work.destination_swapped);
     return true;
   };
   static_cast<void>((one(E{}) || ...));
 }
 
-// One element of a launch. Equal dtypes are bits.
-HALFWAY_HD inline void convert_element(const Conversion& work, bool to_float, std::uint64_t index) noexcept {
-  if (is_dtype(work.from, work.to)) {
-    switch (work.from.bits) {
-      case 8:
-        return store(work.destination, index, load<std::uint8_t>(work.source, index));
-      case 16:
-        return store(work.destination, index, load<std::uint16_t>(work.source, index));
-      case 32:
-        return store(work.destination, index, load<std::uint32_t>(work.source, index));
-      default:
-        return store(work.destination, index, load<std::uint64_t>(work.source, index));
-    }
+// Of numbers: what decode_number() gives of a source is in float exactly where that is the type to compute in.
+[[nodiscard]] HALFWAY_HD inline WideValue scaled(const Affine& affine, const WideValue& value,
+                                                 std::uint64_t element) noexcept {
+  const std::uint64_t index = affine.count == 1 ? 0 : element / affine.inner % affine.count;
+  const double scale = affine.scales[index];
+  const double shift = affine.shifts[index];
+  switch (value.type) {
+    case WideValue::Type::single:
+      return WideValue(convert::multiply_add(value.single, static_cast<float>(scale), static_cast<float>(shift)));
+    case WideValue::Type::double_:
+      return WideValue(convert::multiply_add(value.double_, scale, shift));
+    case WideValue::Type::signed_:
+      return WideValue(convert::multiply_add(static_cast<double>(value.signed_), scale, shift));
+    default:
+      return WideValue(convert::multiply_add(static_cast<double>(value.unsigned_), scale, shift));
   }
-  const WideValue value = decode(convert::Elements{}, work.from, to_float, work.source, index);
-  encode(convert::Elements{}, work.to, value, work.saturate, work.destination, index);
+}
+
+template <class Bits>
+HALFWAY_HD void copy_bits(const unsigned char* from, unsigned char* to, bool swaps) noexcept {
+  store(to, load<Bits>(from, false), swaps);
+}
+
+HALFWAY_HD inline void copy_scalar(std::uint32_t size, const unsigned char* from, unsigned char* to,
+                                   bool swaps) noexcept {
+  switch (size) {
+    case 1:
+      return copy_bits<std::uint8_t>(from, to, swaps);
+    case 2:
+      return copy_bits<std::uint16_t>(from, to, swaps);
+    case 4:
+      return copy_bits<std::uint32_t>(from, to, swaps);
+    case 8:
+      return copy_bits<std::uint64_t>(from, to, swaps);
+    default:
+      for (std::uint32_t i = 0; i < size; ++i) to[i] = from[swaps ? size - 1 - i : i];
+  }
+}
+
+// One scalar of a launch, of count * scalars; a launch's element after the other, and the scalars of one in a row.
+// Equal dtypes are bits, unless they are scaled or shifted. `as_number`: of_numbers(work).
+HALFWAY_HD inline void convert_scalar(const Conversion& work, bool as_number, std::uint64_t index) noexcept {
+  const std::uint64_t element = work.scalars == 1 ? index : index / work.scalars;
+  const auto scalar = static_cast<std::uint32_t>(index - element * work.scalars);
+  const std::uint32_t source_size = work.from.bits / 8U;
+  const std::uint32_t destination_size = work.to.bits / 8U;
+  const unsigned char* const from =
+      static_cast<const unsigned char*>(work.source) + work.source_places.offset(element) + scalar * source_size;
+  unsigned char* const to = static_cast<unsigned char*>(work.destination) + work.destination_places.offset(element) +
+                            scalar * destination_size;
+  const bool is_affine = work.affine.count != 0;
+  if (is_dtype(work.from, work.to) && !is_affine) {
+    return copy_scalar(source_size, from, to, work.source_swapped != work.destination_swapped);
+  }
+  WideValue value = decode(convert::Elements{}, work.from, as_number, from, work.source_swapped);
+  if (is_affine) value = scaled(work.affine, value, work.destination_places.first + element);
+  encode(convert::Elements{}, work, value, to);
 }
 
 [[nodiscard]] constexpr bool is_float(DType dtype) noexcept {
   return dtype.code == static_cast<std::uint8_t>(TypeCode::float_) || dtype.code >= 7 ||
          dtype.code == static_cast<std::uint8_t>(TypeCode::bfloat);
+}
+
+// Whether the source's elements are decoded as numbers.
+[[nodiscard]] constexpr bool of_numbers(const Conversion& work) noexcept {
+  return is_float(work.to) || work.affine.count != 0;
 }
 
 }  // namespace detail

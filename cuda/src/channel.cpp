@@ -50,10 +50,19 @@ void Channel::follow(Stream caller) {
   require(backend_, backend_.wait(kernels_, reached), "ordering streams");
 }
 
-Event Channel::lead(Stream last, Stream caller) {
+Event Channel::mark(Stream stream) {
   Event done = take_event();
-  Status status = backend_.record(done, last);
-  if (status == Status::ok && !has_bug(Bug::forget_consumer_wait)) status = backend_.wait(caller, done);
+  const Status status = backend_.record(done, stream);
+  if (status != Status::ok) {
+    give_back(done);
+    fail(backend_, status, "recording an event");
+  }
+  return done;
+}
+
+Event Channel::lead(Stream last, Stream caller) {
+  Event done = mark(last);
+  const Status status = has_bug(Bug::forget_consumer_wait) ? Status::ok : backend_.wait(caller, done);
   if (status != Status::ok) {
     give_back(done);
     fail(backend_, status, "ordering the caller's stream behind the transfer");
@@ -64,10 +73,14 @@ Event Channel::lead(Stream last, Stream caller) {
 void Channel::settle() noexcept {
   if (has_bug(Bug::forget_to_settle)) return ring_.reset();
   for (Stream stream : {copies_, kernels_}) {
-    if (stream == nullptr || backend_.synchronize_stream(stream) == Status::ok) continue;
-    static_cast<void>(backend_.synchronize_device());
+    if (stream != nullptr) settle(stream);
   }
   ring_.reset();
+}
+
+void Channel::settle(Stream caller) noexcept {
+  if (has_bug(Bug::forget_to_settle) || backend_.synchronize_stream(caller) == Status::ok) return;
+  static_cast<void>(backend_.synchronize_device());
 }
 
 bool Channel::is_done(Event event) noexcept {
@@ -95,7 +108,12 @@ KeptList Channel::release() noexcept {
   settle();
   KeptList done;
   done.swap(kept_);
-  for (const Kept& kept : done) give_back(kept.event);
+  for (const Kept& kept : done) {
+    // What a cast reads is used on a stream of the caller's.
+    const bool waits = !has_bug(Bug::drop_kept_wait);
+    if (waits && backend_.synchronize(kept.event) != Status::ok) static_cast<void>(backend_.synchronize_device());
+    give_back(kept.event);
+  }
   ring_.release();
   for (Event event : spare_) static_cast<void>(backend_.destroy_event(event));
   events_ -= spare_.size();

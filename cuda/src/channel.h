@@ -56,11 +56,15 @@ class Channel {
   // The caller's stream goes on behind what `last` has been given so far; the event says when that is done, and is to
   // be given back. throws: Error
   [[nodiscard]] Event lead(Stream last, Stream caller);
+  // An event that says when what a stream has been given so far is done; to be given back. throws: Error
+  [[nodiscard]] Event mark(Stream stream);
   void give_back(Event event) noexcept { spare_.push_back(event); }  // room was made when it was made
 
   // Waits for everything that was enqueued on the two streams, so that nothing uses any memory any more. If the device
   // does not even answer that, it is lost: nothing runs on it then.
   void settle() noexcept;
+  // The same for a stream of the caller's.
+  void settle(Stream caller) noexcept;
 
   // Keeps the node's tensors until its event has passed, and gives that back then. `node` is a list of one.
   void keep(KeptList& node) noexcept { kept_.splice(kept_.end(), node); }

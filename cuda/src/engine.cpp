@@ -7,8 +7,9 @@
 
 #include "halfway/layout.h"
 #include "halfway/parallel.h"
+#include "launches.h"
 #include "planted.h"
-#include "text.h"
+#include "requirements.h"
 #include "views.h"
 
 namespace halfway {
@@ -24,44 +25,6 @@ const std::byte* at(const void* memory, std::uint64_t offset) noexcept {
 
 // Bytes of an element, and 1 for those that cross as bytes.
 std::uint64_t unit_of(DType dtype) noexcept { return std::max<std::size_t>(item_size(dtype), 1); }
-
-Conversion conversion(const TransferPlan& plan, const CastOptions& options, const void* source, void* destination,
-                      DType from, DType to, std::uint64_t count) noexcept {
-  if (from == to) return Conversion::copy(source, destination, count * unit_of(from));
-  Conversion work{source, destination, from, to, count, options.overflow == Overflow::saturate};
-  if (is_complex(plan.from)) {  // and so is `to`
-    work.count *= 2;
-    work.from = DType(TypeCode::float_, from.bits / 2);
-    work.to = DType(TypeCode::float_, to.bits / 2);
-  }
-  return work;
-}
-
-void require_on_device(const TensorView& view, const char* role) {
-  if (view.device.type == DeviceType::cuda) return;
-  throw Error(Reason::device, std::string("the ") + role + " is not in the memory of a CUDA device");
-}
-
-void require_on_host(const TensorView& view, const char* role) {
-  if (is_host(view.device)) return;
-  throw Error(Reason::device, std::string("the ") + role + " is not in host memory");
-}
-
-void require_storage(const TensorView& view, const char* role) {
-  if (view.data == nullptr && element_count(view.shape).value_or(0) > 0) {
-    throw Error(Reason::no_storage, std::string("the ") + role + "'s data pointer is null");
-  }
-}
-
-void require_result(const std::vector<std::int64_t>& shape, const MutableView& destination) {
-  if (destination.readonly) throw Error(Reason::readonly, "the destination is read-only");
-  if (!std::equal(shape.begin(), shape.end(), destination.shape.begin(), destination.shape.end()) ||
-      destination.strides.size() != destination.shape.size()) {
-    throw Error(Reason::out_mismatch, "the destination's shape " + halfway::detail::tuple_text(destination.shape) +
-                                          " is not the result's, " + halfway::detail::tuple_text(shape));
-  }
-  require_storage(destination, "destination");
-}
 
 }  // namespace
 
@@ -191,11 +154,18 @@ void* Engine::mapped_address(const void* memory) {
 
 // --- to the device
 
-TransferPlan Engine::plan_to_device(const TensorView& source, const TransferOptions& options) {
+TransferPlan Engine::plan_to_device(const TensorView& source, const TransferOptions& options,
+                                    const MutableView* destination) {
   require_on_host(source, "source");
-  Channel& there = channel(options.device);
-  const DeviceScope scope(backend_, options.device);
-  return plan(source, there, {.to = options.dtype.value_or(source.dtype), .options = options.cast});
+  if (destination != nullptr) {
+    require_on_device(*destination, "destination");
+    require_result(result_shape(source.shape, options.cast), *destination);
+  }
+  const int device = destination != nullptr ? destination->device.id : options.device;
+  const DType to = destination != nullptr ? destination->dtype : options.dtype.value_or(source.dtype);
+  Channel& there = channel(device);
+  const DeviceScope scope(backend_, device);
+  return plan(source, there, {.to = to, .options = options.cast, .destination = destination});
 }
 
 Tensor Engine::to_device(const TensorView& source, Tensor owner, const TransferOptions& options) {
@@ -207,17 +177,23 @@ Tensor Engine::to_device(const TensorView& source, Tensor owner, const TransferO
   const TransferPlan plan = this->plan(source, there, {.to = to, .options = options.cast});
   require_storage(source, "source");
 
+  Tensor result = allocate_there(source, to, options.device, options);
+  send(there, plan, source, std::move(owner), result.mutable_view(), options);
+  return result;
+}
+
+// A fresh result of a source, on a device.
+Tensor Engine::allocate_there(const TensorView& source, DType to, int device, const TransferOptions& options) {
   const std::vector<std::int64_t> shape = result_shape(source.shape, options.cast);
   PlainAllocator plain(*this);
   DeviceAllocator& allocator = options.allocator != nullptr ? *options.allocator : plain;
-  const Device device{DeviceType::cuda, options.device};
-  Tensor result = allocator.allocate(shape, to, device, options.stream);
-  const MutableView destination = result.mutable_view();
-  if (destination.dtype != to || destination.device != device || !is_contiguous(destination) ||
-      !std::equal(shape.begin(), shape.end(), destination.shape.begin(), destination.shape.end())) {
+  const Device there{DeviceType::cuda, device};
+  Tensor result = allocator.allocate(shape, to, there, options.stream);
+  const TensorView view = result.view();
+  if (view.dtype != to || view.device != there || !is_contiguous(view) ||
+      !std::equal(shape.begin(), shape.end(), view.shape.begin(), view.shape.end())) {
     throw Error(Reason::out_mismatch, "the allocator gave a tensor of another dtype, shape, layout or device");
   }
-  send(there, plan, source, std::move(owner), destination, options);
   return result;
 }
 
@@ -229,13 +205,11 @@ void Engine::to_device_into(const TensorView& source, Tensor owner, const Mutabl
   const int device = destination.device.id;
   const DeviceScope scope(backend_, device);
   Channel& there = begin(device, options.stream);
-  const TransferPlan plan = this->plan(source, there, {.to = destination.dtype, .options = options.cast});
-  require_storage(source, "source");
   require_result(result_shape(source.shape, options.cast), destination);
-  if (!is_contiguous(destination) || destination.swapped || destination.padded) {
-    throw Error(Reason::out_mismatch, "the destination in device memory is not row-major without gaps",
-                "transfer into a contiguous tensor, and copy it on the device");
-  }
+  const TransferPlan plan =
+      this->plan(source, there, {.to = destination.dtype, .options = options.cast, .destination = &destination});
+  require_storage(source, "source");
+  require_disjoint_elements(destination);
   send(there, plan, source, std::move(owner), destination, options);
 }
 
@@ -255,7 +229,7 @@ void Engine::send(Channel& channel, const TransferPlan& plan, const TensorView& 
   try {
     channel.prepare();
     channel.follow(options.stream);
-    enqueue_to_device(channel, plan, plan.whole ? cast_first.view() : source, options.cast, destination.data);
+    enqueue_to_device(channel, plan, plan.whole ? cast_first.view() : source, options.cast, destination);
     done = channel.lead(plan.kernel ? channel.kernels() : channel.copies(), options.stream);
   } catch (...) {
     channel.settle();
@@ -283,17 +257,16 @@ void Engine::finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event 
 }
 
 void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                               const CastOptions& options, void* destination) {
+                               const CastOptions& options, const MutableView& destination) {
   Ring& ring = channel.ring();
+  const Launches launches(plan, destination, options);
   HostPass pass(plan, halfway::detail::writable(source), options);
   const std::uint64_t unit = unit_of(plan.wire);
-  const std::uint64_t result_unit = unit_of(plan.to);
   void* const mapped = plan.staged || plan.copy_engine ? nullptr : mapped_address(source.data);
   for (std::uint64_t chunk = 0; chunk < plan.chunks; ++chunk) {
     const halfway::detail::Slice range = pass.range(chunk);
     const auto first = static_cast<std::uint64_t>(range.first);
     const auto count = static_cast<std::uint64_t>(range.count);
-    void* const target = at(destination, first * result_unit);
     Slot* slot = nullptr;
     const void* shipped = at(source.data, first * unit);
     if (plan.staged) {
@@ -308,23 +281,20 @@ void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const
     if (!plan.copy_engine) {
       const void* const seen = plan.staged ? slot->mapped : at(mapped, first * unit);
       used(channel.kernels(), true);
-      require(backend_,
-              backend_.launch(conversion(plan, options, seen, target, plan.wire, plan.to, count), channel.kernels()),
-              "launching a kernel");
+      require(backend_, backend_.launch(launches.from(seen, first, count), channel.kernels()), "launching a kernel");
       used(channel.kernels(), false);
       continue;
     }
     Scratch* const scratch = plan.kernel ? &ring.next_scratch(channel.copies()) : nullptr;
     used(channel.copies(), true);
-    require(backend_,
-            backend_.copy(scratch != nullptr ? scratch->memory : target, shipped, count * unit, CopyKind::to_device,
-                          channel.copies()),
+    void* const target = scratch != nullptr ? scratch->memory : at(destination.data, first * unit);
+    require(backend_, backend_.copy(target, shipped, count * unit, CopyKind::to_device, channel.copies()),
             "copying to the device");
     used(channel.copies(), false);
     if (scratch == nullptr) continue;
     ring.filled(*scratch, channel.copies(), channel.kernels());
-    const Conversion work = conversion(plan, options, scratch->memory, target, plan.wire, plan.to, count);
-    require(backend_, backend_.launch(work, channel.kernels()), "launching a kernel");
+    require(backend_, backend_.launch(launches.from(scratch->memory, first, count), channel.kernels()),
+            "launching a kernel");
     ring.read(*scratch, channel.kernels());
   }
 }
@@ -377,10 +347,7 @@ void Engine::to_host_into(const TensorView& source, const MutableView& destinati
       source, there,
       {.direction = Direction::to_host, .to = destination.dtype, .options = options.cast, .destination = &destination});
   require_storage(source, "source");
-  if (may_self_overlap(destination)) {
-    throw Error(Reason::overlap, "elements of the destination share memory with each other",
-                "transfer into a contiguous tensor");
-  }
+  require_disjoint_elements(destination);
   if (!plan.whole) return receive(there, plan, source, destination, options);
   Tensor all = Tensor::allocate(source.shape, plan.wire);
   receive(there, plan, source, all.mutable_view(), options);
@@ -404,7 +371,7 @@ void Engine::receive(Channel& channel, const TransferPlan& plan, const TensorVie
     }
     Stream stream = plan.kernel ? channel.kernels() : channel.copies();
     void* const memory = plan.kernel ? mapped_address(destination.data) : destination.data;
-    enqueue_to_host(plan, options.cast, source.data, memory, stream);
+    enqueue_to_host(plan, options.cast, source, memory, stream);
     done = channel.lead(stream, options.stream);
   } catch (...) {
     channel.settle();
@@ -414,14 +381,15 @@ void Engine::receive(Channel& channel, const TransferPlan& plan, const TensorVie
 }
 
 // Everything at once, into memory that the device reaches.
-void Engine::enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const void* source, void* memory,
-                             Stream stream) {
+void Engine::enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const TensorView& source,
+                             void* memory, Stream stream) {
   if (plan.copy_engine) {
-    require(backend_, backend_.copy(memory, source, plan.bytes_wire, CopyKind::to_host, stream), "copying to the host");
+    require(backend_, backend_.copy(memory, source.data, plan.bytes_wire, CopyKind::to_host, stream),
+            "copying to the host");
     return;
   }
-  const Conversion work = conversion(plan, options, source, memory, plan.from, plan.wire, plan.elements);
-  require(backend_, backend_.launch(work, stream), "launching a kernel");
+  const Launches launches(plan, source, options);
+  require(backend_, backend_.launch(launches.into(memory, 0, plan.elements), stream), "launching a kernel");
 }
 
 // As many chunks are under way as there are slots: the oldest is emptied before the next one begins.
@@ -429,9 +397,9 @@ void Engine::drain_to_host(Channel& channel, const TransferPlan& plan, const Ten
                            const MutableView& destination, const CastOptions& options) {
   Ring& ring = channel.ring();
   HostPass pass(plan, destination, options);
+  const Launches launches(plan, source, options);
   Stream stream = plan.kernel ? channel.kernels() : channel.copies();
   const std::uint64_t unit = unit_of(plan.wire);
-  const std::uint64_t source_unit = unit_of(plan.from);
   const std::uint64_t depth = std::max<std::uint64_t>(ring.slots(), 1);
   std::vector<Slot*> under_way(depth);
   const auto drain = [&](std::uint64_t chunk) {
@@ -443,16 +411,15 @@ void Engine::drain_to_host(Channel& channel, const TransferPlan& plan, const Ten
     if (chunk >= depth) drain(chunk - depth);
     const halfway::detail::Slice range = pass.range(chunk);
     const auto count = static_cast<std::uint64_t>(range.count);
-    const void* const from = at(source.data, static_cast<std::uint64_t>(range.first) * source_unit);
+    const auto first = static_cast<std::uint64_t>(range.first);
     Slot& slot = ring.next();
     under_way[chunk % depth] = &slot;
     if (plan.copy_engine) {
+      const void* const from = at(source.data, first * unit);
       require(backend_, backend_.copy(slot.memory, from, count * unit, CopyKind::to_host, stream),
               "copying to the host");
     } else {
-      require(backend_,
-              backend_.launch(conversion(plan, options, from, slot.mapped, plan.from, plan.wire, count), stream),
-              "launching a kernel");
+      require(backend_, backend_.launch(launches.into(slot.mapped, first, count), stream), "launching a kernel");
     }
     ring.used(slot, stream);
   }
@@ -475,7 +442,10 @@ std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOpt
   require_storage(view, "source");
   deferred->casts = plan.whole;
   Kept& held = deferred->held.emplace_back();
-  held.second = allocate_pinned(*this, view.shape, plan.wire);
+  held.second = allocate_pinned(*this,
+                                plan.whole ? std::vector<std::int64_t>(view.shape.begin(), view.shape.end())
+                                           : result_shape(view.shape, options.cast),
+                                plan.wire);
   if (plan.chunks == 0) {
     deferred->casts = true;
     return deferred;
@@ -486,7 +456,7 @@ std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOpt
     there.follow(options.stream);
     Stream stream = plan.kernel ? there.kernels() : there.copies();
     void* const memory = held.second.mutable_view().data;
-    enqueue_to_host(plan, options.cast, view.data, plan.kernel ? mapped_address(memory) : memory, stream);
+    enqueue_to_host(plan, options.cast, view, plan.kernel ? mapped_address(memory) : memory, stream);
     held.event = there.lead(stream, options.stream);
     deferred->channel = &there;
   } catch (...) {

@@ -46,9 +46,17 @@ class Engine {
   void to_host_into(const TensorView& source, const MutableView& destination, const TransferOptions& options);
   [[nodiscard]] std::unique_ptr<Deferred> to_host_later(Tensor source, const TransferOptions& options);
 
-  [[nodiscard]] TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options);
+  // One launch on the caller's stream.
+  [[nodiscard]] Tensor cast_on_device(const TensorView& source, Tensor owner, const TransferOptions& options);
+  void cast_on_device_into(const TensorView& source, Tensor owner, const MutableView& destination,
+                           const TransferOptions& options);
+
+  [[nodiscard]] TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options,
+                                            const MutableView* destination = nullptr);
   [[nodiscard]] TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options,
                                           const MutableView* destination = nullptr);
+  [[nodiscard]] TransferPlan plan_on_device(const TensorView& source, const TransferOptions& options,
+                                            const MutableView* destination = nullptr);
 
   void collect();
   void wait();  // for everything that was enqueued; releases what was kept for it
@@ -76,13 +84,16 @@ class Engine {
   void send(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
             const MutableView& destination, const TransferOptions& options);
   void enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                         const CastOptions& options, void* destination);
+                         const CastOptions& options, const MutableView& destination);
   void receive(Channel& channel, const TransferPlan& plan, const TensorView& source, const MutableView& destination,
                const TransferOptions& options);
   void drain_to_host(Channel& channel, const TransferPlan& plan, const TensorView& source,
                      const MutableView& destination, const CastOptions& options);
-  void enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const void* source, void* memory,
+  void enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const TensorView& source, void* memory,
                        Stream stream);
+  [[nodiscard]] Tensor allocate_there(const TensorView& source, DType to, int device, const TransferOptions& options);
+  void launch_cast(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
+                   const MutableView& destination, const TransferOptions& options);
   void finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event done);
   void* mapped_address(const void* memory);
 

@@ -39,11 +39,14 @@ HostPass::HostPass(const TransferPlan& plan, const MutableView& host, const Cast
     view_.padded = false;
   } else {
     if (options.axis) axis_ = *options.axis < 0 ? *options.axis + host.ndim() : *options.axis;
+    // A destination has the result's axes already.
+    const bool arranged = plan.direction == Direction::to_host;
     const halfway::detail::Permutation permutation =
         plan.whole ? halfway::detail::Permutation() : halfway::detail::Permutation(options, host.shape.size());
     for (std::size_t i = 0; i < host.shape.size(); ++i) {
-      dims_[i] = host.shape[permutation.source_axis(i)];
-      strides_[i] = host.strides[permutation.source_axis(i)];
+      const std::size_t axis = arranged ? i : permutation.source_axis(i);
+      dims_[i] = host.shape[axis];
+      strides_[i] = host.strides[axis];
     }
     if (axis_ >= 0) axis_ = static_cast<std::int64_t>(permutation.result_axis(static_cast<std::size_t>(axis_)));
     view_.shape = {dims_.data(), host.shape.size()};

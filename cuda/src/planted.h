@@ -20,8 +20,10 @@ enum class Bug : std::uint8_t {
   forget_caller_order,   // the transfer begins before the caller's stream has come to it
   drop_drain_wait,       // the host reads a slot without waiting for the device to have written it
   forget_to_settle,      // after an error nobody waits for what is enqueued
+  mark_early,            // the event that a cast's source is kept for is recorded before the cast
+  drop_kept_wait,        // what is kept is let go without waiting for its event
 };
-inline constexpr int bug_count = static_cast<int>(Bug::forget_to_settle) + 1;
+inline constexpr int bug_count = static_cast<int>(Bug::drop_kept_wait) + 1;
 
 #if defined(HALFWAY_PLANTED_BUGS)
 inline Bug planted_bug = Bug::none;

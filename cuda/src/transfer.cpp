@@ -55,8 +55,31 @@ Pending to_host_later(Tensor source, const TransferOptions& options) {
   return Pending(shipped_engine().to_host_later(std::move(source), options));
 }
 
+Tensor cast_on_device(const TensorView& source, const TransferOptions& options) {
+  return shipped_engine().cast_on_device(source, Tensor(), options);
+}
+
+Tensor cast_on_device(Tensor source, const TransferOptions& options) {
+  const TensorView view = source.view();
+  return shipped_engine().cast_on_device(view, std::move(source), options);
+}
+
+void cast_on_device_into(const TensorView& source, const MutableView& destination, const TransferOptions& options) {
+  shipped_engine().cast_on_device_into(source, Tensor(), destination, options);
+}
+
+void cast_on_device_into(Tensor source, const MutableView& destination, const TransferOptions& options) {
+  const TensorView view = source.view();
+  shipped_engine().cast_on_device_into(view, std::move(source), destination, options);
+}
+
 TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options) {
   return shipped_engine().plan_to_device(source, options);
+}
+
+TransferPlan plan_to_device_into(const TensorView& source, const MutableView& destination,
+                                 const TransferOptions& options) {
+  return shipped_engine().plan_to_device(source, options, &destination);
 }
 
 TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options) {
@@ -66,6 +89,15 @@ TransferPlan plan_to_host(const TensorView& source, const TransferOptions& optio
 TransferPlan plan_to_host_into(const TensorView& source, const MutableView& destination,
                                const TransferOptions& options) {
   return shipped_engine().plan_to_host(source, options, &destination);
+}
+
+TransferPlan plan_cast_on_device(const TensorView& source, const TransferOptions& options) {
+  return shipped_engine().plan_on_device(source, options);
+}
+
+TransferPlan plan_cast_on_device_into(const TensorView& source, const MutableView& destination,
+                                      const TransferOptions& options) {
+  return shipped_engine().plan_on_device(source, options, &destination);
 }
 
 int device_count() noexcept {

@@ -246,7 +246,7 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
   }
   const bool resolve = traits.conj || traits.neg;
   if (resolve) push(StepKind::resolve, read, read);
-  if (moves_devices(question)) return plan;
+  if (moves_devices(question) || !is_host(plan.device)) return plan;
   if (plan.to != plan.from || affine) {
     push(StepKind::cast, read, storage_bytes(count, plan.to, false));
   } else if (!resolve || wish.into_out || permutes(question) || moves_axes(question)) {
@@ -261,10 +261,12 @@ std::string to_string(const Plan& plan) {
   if (plan.result_shape != plan.shape) text += " " + detail::tuple_text(plan.result_shape);
   if (plan.device != Device{}) text += " on " + to_string(plan.device);
   text += ": ";
-  if (plan.because.empty()) {
-    text += plan.zero_copy ? "zero-copy" : plan.steps.size() == 1 ? "one pass" : "two passes";
-  } else {
+  if (plan.bytes_wire > 0) {
     text += std::to_string(plan.bytes_wire) + " B over the wire";
+  } else if (plan.steps.empty()) {
+    text += "no elements";
+  } else {
+    text += plan.zero_copy ? "zero-copy" : plan.steps.size() == 1 ? "one pass" : "two passes";
   }
   if (!plan.reasons.empty()) {
     std::string reasons;

@@ -13,6 +13,7 @@
 #include "cast/transform.h"
 #include "halfway/layout.h"
 #include "halfway/plan.h"
+#include "places.h"
 #include "slices.h"
 #include "text.h"
 
@@ -22,14 +23,22 @@ namespace {
 
 bool is_complex(DType dtype) noexcept { return dtype.code == static_cast<std::uint8_t>(TypeCode::complex); }
 
-// The host's side of a transfer: its shape and strides in the order in which elements cross, and how they lie.
-struct HostSide {
+// A side of a transfer: its shape and strides in the order in which elements cross, and how they lie.
+struct Side {
   std::array<std::int64_t, max_ndim> shape{};
   std::array<std::int64_t, max_ndim> strides{};
   std::size_t ndim = 0;
   bool dense = true;  // one behind the other, in the machine's byte order
 
   [[nodiscard]] std::span<const std::int64_t> dims() const noexcept { return {shape.data(), ndim}; }
+
+  // Takes the geometry of a view; returns it as a view of its own.
+  void take(const TensorView& view) noexcept {
+    ndim = view.shape.size();
+    std::copy(view.shape.begin(), view.shape.end(), shape.begin());
+    std::copy(view.strides.begin(), view.strides.end(), strides.begin());
+    dense = is_contiguous(view) && (!view.swapped || view.dtype.bits <= 8);
+  }
 };
 
 struct Facts {
@@ -39,10 +48,11 @@ struct Facts {
   DType from;
   DType to;
   std::uint64_t count = 0;
-  HostSide host{};
-  bool permuted = false;  // elements do not cross in the order of the source
-  bool checked = false;   // all elements have to be seen before any is delivered, or by their number
-  bool by_host = false;   // kernels know nothing of what is asked for
+  Side host{};
+  Side device{};
+  bool checked = false;  // all elements have to be seen before any is delivered, or by their number
+  bool by_host = false;  // what is asked for needs the host
+  bool whole = false;    // the host casts all of it by itself, and permutes it then
 
   [[nodiscard]] bool converts() const noexcept { return from != to; }
   [[nodiscard]] std::uint64_t bytes_from() const noexcept { return count * std::max<std::size_t>(item_size(from), 1); }
@@ -59,11 +69,43 @@ std::int64_t require_shape(const TensorView& view) {
   return *count;
 }
 
-// A tensor in device memory is read and written by simple kernels: row-major, native.
-void require_plain(const TensorView& view, const char* role) {
-  if (is_contiguous(view) && !view.swapped) return;
-  throw Error(Reason::unavailable, std::string("the ") + role + " in device memory is not row-major without gaps",
+// Kernels find elements by few numbers.
+void require_few_axes(const TensorView& view, const char* role) {
+  if (view.element_size() == 0) return;
+  if (!extent(view)) {
+    throw Error(Reason::malformed, std::string("the ") + role + "'s strides reach beyond what an address can be");
+  }
+  if (detail::places_of(view)) return;
+  throw Error(Reason::unavailable,
+              std::string("the ") + role + " in device memory has more than " +
+                  std::to_string(detail::Places::most_axes) + " axes that do not continue one another in memory",
               "make it contiguous on the device first");
+}
+
+void require_unpadded(const TensorView& view) {
+  if (item_size(view.dtype) != 0 || !view.padded) return;
+  throw Error(Reason::unsupported_dtype, "padded elements of " + to_string(view.dtype) + " are not transferred",
+              "pack them, or view them as bytes");
+}
+
+// What no kernel does, where nothing but a kernel is there to do it.
+void require_kernel(const Facts& facts) {
+  const CastOptions& options = facts.wish.options;
+  const auto refuse = [](const std::string& what) {
+    throw Error(Reason::unavailable, what + " on the device",
+                "transfer to the host, cast there, and transfer the result back");
+  };
+  if (facts.converts() && !is_device_castable(facts.from, facts.to)) {
+    refuse(to_string(facts.from) + " is not cast to " + to_string(facts.to));
+  }
+  if (options.report != nullptr) refuse("nothing is counted");
+  if (facts.checked) {
+    refuse(options.rounding == Rounding::stochastic ? "nothing is rounded by chance" : "no values are checked");
+  }
+  const std::size_t numbers = std::max(options.scale.values().size(), options.shift.values().size());
+  if (numbers > max_device_coefficients) {
+    refuse("a scale or shift has at most " + std::to_string(max_device_coefficients) + " numbers along an axis");
+  }
 }
 
 Facts examine(const TensorView& source, const TransferWish& wish, const Machine& machine) {
@@ -78,40 +120,40 @@ Facts examine(const TensorView& source, const TransferWish& wish, const Machine&
     static_cast<void>(detail::require_axis(source.shape, options));
     detail::require_transformable(source.dtype, wish.to, options);
   }
-  if (!to_device) require_plain(source, "source");
-  if (item_size(facts.from) == 0 && source.padded) {
-    throw Error(Reason::unsupported_dtype, "padded elements of " + to_string(facts.from) + " are not transferred",
-                "pack them, or view them as bytes");
-  }
-
-  HostSide& host = facts.host;
-  const auto fill = [&host](const auto& view) {
-    host.ndim = view.shape.size();
-    std::copy(view.shape.begin(), view.shape.end(), host.shape.begin());
-    std::copy(view.strides.begin(), view.strides.end(), host.strides.begin());
-  };
-  const detail::Permutation permutation(options, source.shape.size());
-  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  fill(permutation.arranged(source, geometry));
-  facts.permuted = permutation.moves();
-  if (to_device) {
-    TensorView seen = source;
-    seen.shape = host.dims();
-    seen.strides = {host.strides.data(), host.ndim};
-    host.dense = is_contiguous(seen) && (!source.swapped || source.dtype.bits <= 8);
-  } else if (wish.destination != nullptr) {
-    fill(*wish.destination);
-    host.dense = is_contiguous(*wish.destination) && !wish.destination->swapped;
-  }
-  if (item_size(facts.from) == 0 && (!host.dense || facts.permuted)) {
-    throw Error(Reason::malformed, "packed elements of " + to_string(facts.from) + " must be row-major",
-                "pad them to a byte each");
-  }
+  require_unpadded(source);
+  if (wish.destination != nullptr) require_unpadded(*wish.destination);
   const bool converts = detail::converts(facts.from, facts.to, options);
   facts.checked = detail::watched_flags(facts.from, facts.to, options) != 0 ||
                   (converts && options.rounding == Rounding::stochastic);
   facts.by_host = options.is_affine() || options.report != nullptr ||
                   (facts.converts() && !is_device_castable(facts.from, facts.to));
+
+  facts.whole = facts.checked || (wish.deferred && (facts.by_host || (facts.converts() && !facts.narrows())));
+
+  // The source's axes as they cross: in the order of the result's, unless the host permutes all of it at the end.
+  const detail::Permutation permutation(options, source.shape.size());
+  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  const bool at_the_end = wish.direction == Direction::to_host && facts.whole;
+  const TensorView crossing = at_the_end ? source : permutation.arranged(source, geometry);
+  Side from;
+  Side to;
+  from.take(crossing);
+  to.take(wish.destination != nullptr ? TensorView(*wish.destination) : crossing);
+  if (wish.destination == nullptr) to.dense = true;
+  if (facts.count > 0) {
+    if (!to_device) require_few_axes(crossing, "source");
+    if (wish.direction != Direction::to_host && wish.destination != nullptr) {
+      require_few_axes(*wish.destination, "destination");
+    }
+  }
+  facts.host = to_device ? from : to;
+  facts.device = to_device ? to : from;
+  if (wish.direction == Direction::on_device) facts.device.dense = from.dense && to.dense;
+  if (item_size(facts.from) == 0 && !(from.dense && to.dense)) {
+    throw Error(Reason::malformed, "packed elements of " + to_string(facts.from) + " must be row-major",
+                "pad them to a byte each");
+  }
+  if (wish.direction == Direction::on_device) require_kernel(facts);
   return facts;
 }
 
@@ -141,7 +183,6 @@ class Planner {
   void to_device() {
     const HostMemory memory = facts_.wish.host;
     if (facts_.checked) {
-      plan_.whole = true;
       stage(facts_.to, "all elements are looked at before any is sent");
     } else if (facts_.by_host) {
       stage(facts_.to, "only the host does what is asked for");
@@ -159,17 +200,14 @@ class Planner {
 
   void to_host() {
     const HostMemory memory = facts_.wish.host;
-    const bool dense = facts_.host.dense && !facts_.permuted && !facts_.checked;
+    const bool dense = facts_.host.dense;
     const bool narrows = facts_.narrows() && !facts_.by_host && !facts_.checked;
     if (facts_.wish.deferred) {
       const DType wire = narrows || !facts_.converts() ? facts_.to : facts_.from;
-      plan_.whole = wire != facts_.to || facts_.by_host || facts_.checked || facts_.permuted ||
-                    facts_.wish.destination != nullptr;
       if (wire == facts_.from) return direct(wire, "nobody waits: into pinned memory of its own");
       return reach(wire, "nobody waits: a kernel writes the narrow elements into pinned memory of their own");
     }
-    if (facts_.checked || facts_.permuted) {
-      plan_.whole = true;
+    if (facts_.checked) {
       stage(facts_.from, "all elements are looked at before any is delivered");
     } else if (facts_.by_host) {
       stage(facts_.from, "only the host does what is asked for");
@@ -187,9 +225,16 @@ class Planner {
     }
   }
 
+  void on_device() {
+    plan_.kernel = true;
+    at_once(Route::on_device, facts_.to, "both are in the memory of one device: nothing crosses");
+    plan_.bytes_wire = 0;
+  }
+
  private:
   void from_pinned() {
-    if (!facts_.converts()) return direct(facts_.from, "both sides are within reach of a copy engine");
+    if (!facts_.converts() && facts_.device.dense)
+      return direct(facts_.from, "both sides are within reach of a copy engine");
     if (facts_.bytes_from() <= facts_.machine.small) return reach(facts_.from, small_words());
     if (facts_.narrows() && host_beats_wire(facts_)) {
       return stage(facts_.to, rates(" cores cast "));
@@ -197,8 +242,10 @@ class Planner {
     wire(facts_.from);
     plan_.route = Route::device_cast;
     plan_.copy_engine = plan_.kernel = true;
-    plan_.because =
-        facts_.narrows() ? rates(" cores cast only ") : "the narrow elements cross, and become wide on the device";
+    plan_.because = facts_.narrows() ? rates(" cores cast only ")
+                    : facts_.converts()
+                        ? "the narrow elements cross, and become wide on the device"
+                        : "a copy engine reads this memory, and a kernel puts the elements in their places";
     cut(false);
   }
 
@@ -211,8 +258,9 @@ class Planner {
     return "at most " + std::to_string(facts_.machine.small) + " B: a kernel is there sooner than a copy engine";
   }
 
-  // One copy, of everything; small ones by a kernel.
+  // One copy, of everything; small and scattered ones by a kernel.
   void direct(DType dtype, std::string because) {
+    if (!facts_.device.dense) return reach(dtype, std::move(because));
     if (bytes(dtype) <= facts_.machine.small) return reach(dtype, small_words());
     plan_.copy_engine = true;
     at_once(Route::direct, dtype, std::move(because));
@@ -239,11 +287,11 @@ class Planner {
     plan_.staged = true;
     const bool to_device = facts_.wish.direction == Direction::to_device;
     const bool small = plan_.bytes_wire <= facts_.machine.small;
-    const bool device_casts = dtype != (to_device ? facts_.to : facts_.from);
-    // Towards the host a kernel that casts writes the slots itself; towards the device it reads what was shipped.
-    plan_.copy_engine = !small && (to_device || !device_casts);
-    plan_.kernel = small || device_casts;
-    plan_.route = !plan_.copy_engine ? Route::mapped : device_casts ? Route::device_cast : Route::host_cast;
+    const bool works = dtype != (to_device ? facts_.to : facts_.from) || !facts_.device.dense;
+    // Towards the host a kernel that has work writes the slots itself; towards the device it reads what was shipped.
+    plan_.copy_engine = !small && (to_device || !works);
+    plan_.kernel = small || works;
+    plan_.route = !plan_.copy_engine ? Route::mapped : works ? Route::device_cast : Route::host_cast;
     plan_.because = std::move(because);
     if (small) plan_.because += "; " + small_words();
     cut(true);
@@ -289,28 +337,38 @@ class Planner {
 // What happens, in order.
 std::vector<Step> steps_of(const TransferPlan& plan) {
   const auto bytes_of = [&](DType dtype) {
-    return item_size(dtype) == 0 ? plan.bytes_wire : plan.elements * item_size(dtype);
+    return item_size(dtype) == 0 ? plan.elements : plan.elements * item_size(dtype);
   };
   std::vector<Step> steps;
-  const auto pass = [&](DType from, DType to, const char* where) {
-    steps.push_back({from == to ? StepKind::copy : StepKind::cast, from, to, bytes_of(from), bytes_of(to), where});
+  const auto pass = [&](DType from, DType to, std::string where) {
+    const StepKind kind = from == to ? StepKind::copy : StepKind::cast;
+    steps.push_back({kind, from, to, bytes_of(from), bytes_of(to), std::move(where)});
   };
   const auto ship = [&] {
     const std::string how =
         std::to_string(plan.copies) + (plan.copies == 1 ? " copy" : " copies") + " by a copy engine";
     steps.push_back({StepKind::ship, plan.wire, plan.wire, plan.bytes_wire, plan.bytes_wire, how});
   };
-  if (plan.direction == Direction::to_device) {
-    if (plan.whole) pass(plan.from, plan.to, "on the host, all of it first");
-    if (plan.staged) pass(plan.whole ? plan.to : plan.from, plan.wire, "on the host, into pinned slots");
-    if (plan.copy_engine) ship();
-    if (plan.kernel)
-      pass(plan.wire, plan.to, plan.copy_engine ? "on the device" : "by a kernel that reads over the wire");
-  } else {
-    if (plan.kernel) pass(plan.from, plan.wire, "by a kernel that writes over the wire");
-    if (plan.copy_engine) ship();
-    if (plan.staged) pass(plan.wire, plan.whole ? plan.wire : plan.to, "on the host, out of pinned slots");
-    if (plan.whole) pass(plan.wire, plan.to, "on the host, all of it at the end");
+  const std::string strided = plan.strided ? ", strided" : "";
+  switch (plan.direction) {
+    case Direction::to_device:
+      if (plan.whole) pass(plan.from, plan.to, "on the host, all of it first");
+      if (plan.staged) pass(plan.whole ? plan.to : plan.from, plan.wire, "on the host, into pinned slots");
+      if (plan.copy_engine) ship();
+      if (plan.kernel) {
+        pass(plan.wire, plan.to,
+             (plan.copy_engine ? "on the device" : "by a kernel that reads over the wire") + strided);
+      }
+      break;
+    case Direction::to_host:
+      if (plan.kernel) pass(plan.from, plan.wire, "by a kernel that writes over the wire" + strided);
+      if (plan.copy_engine) ship();
+      if (plan.staged) pass(plan.wire, plan.whole ? plan.wire : plan.to, "on the host, out of pinned slots");
+      if (plan.whole) pass(plan.wire, plan.to, "on the host, all of it at the end");
+      break;
+    case Direction::on_device:
+      pass(plan.from, plan.to, "on the device" + strided);
+      break;
   }
   return steps;
 }
@@ -341,6 +399,8 @@ std::string_view to_string(Route route) noexcept {
       return "device_cast";
     case Route::mapped:
       return "mapped";
+    case Route::on_device:
+      return "on_device";
   }
   return "unknown";
 }
@@ -362,20 +422,28 @@ TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, c
     plan.because = "there are no elements";
     return plan;
   }
+  plan.whole = facts.whole;
+  plan.strided = !facts.device.dense;
   Planner planner(facts, plan);
-  if (wish.direction == Direction::to_device) {
-    planner.to_device();
-  } else {
-    planner.to_host();
+  switch (wish.direction) {
+    case Direction::to_device:
+      planner.to_device();
+      break;
+    case Direction::to_host:
+      planner.to_host();
+      break;
+    case Direction::on_device:
+      planner.on_device();
+      break;
   }
   plan.steps = steps_of(plan);
   return plan;
 }
 
 std::string to_string(const TransferPlan& plan) {
-  const bool to_device = plan.direction == Direction::to_device;
-  std::string text = to_string(plan.from) + (to_device ? " -> device " : " -> host ") + to_string(plan.to) + ": " +
-                     std::string(to_string(plan.route)) + ", " + std::to_string(plan.bytes_wire) + " B over the wire";
+  const char* const arrow = plan.direction == Direction::to_host ? " -> host " : " -> device ";
+  std::string text = to_string(plan.from) + arrow + to_string(plan.to) + ": " + std::string(to_string(plan.route)) +
+                     ", " + std::to_string(plan.bytes_wire) + " B over the wire";
   text += "\n  because   " + plan.because;
   for (const Step& step : plan.steps) {
     std::string subject(to_string(step.kind));

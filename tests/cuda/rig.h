@@ -50,6 +50,7 @@ struct Held {
   void* memory = nullptr;
   std::size_t bytes = 0;
   bool pinned = false;
+  bool freed = false;           // by the release, at once: whatever still uses it is wrong
   std::vector<std::byte> host;  // the memory itself, on the host
 
   // Whoever reads it after this reads something else, and races.
@@ -57,6 +58,7 @@ struct Held {
     auto& held = *static_cast<Held*>(context);
     held.released.fetch_add(1, std::memory_order_relaxed);
     if (held.memory == nullptr) return;  // freed by the test
+    if (held.freed) return held.device->free_memory(held.memory);
     if (held.stream != nullptr) {
       held.device->fill(held.memory, held.bytes, 0xEE, held.stream);
       return;
@@ -76,22 +78,37 @@ class StreamOrdered final : public halfway::cuda::DeviceAllocator {
     if (fail) throw std::bad_alloc();
     const auto count = static_cast<std::size_t>(halfway::element_count(shape).value());
     const std::size_t bytes = std::max<std::size_t>((count * static_cast<std::size_t>(total_bits(dtype)) + 7) / 8, 1);
-    Held& held = *made.emplace_back(std::make_unique<Held>());
-    held.device = &device_;
-    held.stream = stream;
-    held.bytes = bytes;
-    held.memory = device_.make_memory(bytes, device.id);
-    device_.fill(held.memory, bytes, 0x77, stream);
+    Held& held = take(bytes, stream, device.id);
     std::vector<std::int64_t> strides(shape.size());
     halfway::row_major_strides(shape, strides);
     return Tensor::adopt({.data = held.memory, .dtype = dtype, .device = device, .shape = shape, .strides = strides},
                          &held, Held::release);
   }
 
+  // An array's memory, gaps and all. Requires: native byte order, strides of whole elements.
+  Tensor image(arrays::Array& array, void* stream, int id) {
+    Held& held = take(array.memory.size(), stream, id);
+    device_.write(held.memory, array.memory.data(), array.memory.size(), stream);
+    MutableView view = array.mutable_view();
+    view.data = static_cast<std::byte*>(held.memory) + array.first;
+    view.device = {halfway::DeviceType::cuda, id};
+    return Tensor::adopt(view, &held, Held::release);
+  }
+
   bool fail = false;
   std::vector<std::unique_ptr<Held>> made;
 
  private:
+  Held& take(std::size_t bytes, void* stream, int id) {
+    Held& held = *made.emplace_back(std::make_unique<Held>());
+    held.device = &device_;
+    held.stream = stream;
+    held.bytes = bytes;
+    held.memory = device_.make_memory(bytes, id);
+    device_.fill(held.memory, bytes, 0x77, stream);
+    return held;
+  }
+
   Simulated& device_;
 };
 

@@ -71,10 +71,18 @@ class Schedule {
     const auto transfers = 1 + random_() % 5;
     for (std::uint64_t i = 0; i < transfers && run_.wrong.empty(); ++i) {
       try {
-        if (chance(2)) {
-          send();
-        } else {
-          receive();
+        switch (random_() % 5) {
+          case 0:
+          case 1:
+            send();
+            break;
+          case 2:
+          case 3:
+            receive();
+            break;
+          default:
+            cast_there();
+            break;
         }
       } catch (const halfway::Error& error) {
         failed(error.what());
@@ -135,7 +143,7 @@ class Schedule {
   std::vector<std::int64_t> any_shape() {
     switch (random_() % 4) {
       case 0:
-        return {static_cast<std::int64_t>(random_() % 900)};
+        return {chance(12) ? 0 : static_cast<std::int64_t>(random_() % 900)};
       case 1:
         return {1 + static_cast<std::int64_t>(random_() % 9), 1 + static_cast<std::int64_t>(random_() % 90)};
       case 2:
@@ -178,9 +186,10 @@ class Schedule {
   }
 
   void note(const halfway::TransferPlan& plan, std::uint64_t calls_before) {
-    run_.routes.insert(std::string(plan.direction == halfway::Direction::to_device ? "to_device " : "to_host ") +
-                       std::string(to_string(plan.route)) + (plan.staged ? " staged" : "") +
-                       (plan.whole ? " whole" : ""));
+    constexpr std::array directions{"to_device ", "to_host ", ""};
+    run_.routes.insert(directions[static_cast<std::size_t>(plan.direction)] + std::string(to_string(plan.route)) +
+                       (plan.staged ? " staged" : "") + (plan.whole ? " whole" : "") +
+                       (plan.strided ? " strided" : ""));
     planning_ += device_.calls() - calls_before;
   }
 
@@ -204,21 +213,32 @@ class Schedule {
                              .non_blocking = chance(2),
                              .cast = options,
                              .allocator = chance(8) ? nullptr : &allocator_};
+    arrays::Array target = any_layout(to, positive(halfway::result_shape(array.shape, options)), false);
+    const bool into = chance(3) && array.count() > 0 && !target.memory.empty();
+    Tensor there;
+    if (into) there = allocator_.image(target, stream.handle, stream.device);
     if (!faulty_) {
       const std::uint64_t before = device_.calls();
-      note(engine_->plan_to_device(view, transfer), before);
+      const MutableView destination = into ? there.mutable_view() : MutableView();
+      note(engine_->plan_to_device(view, transfer, into ? &destination : nullptr), before);
     }
     const bool hand_over = chance(2) && !view.swapped && !view.strides_in_bytes;
     const std::string what = "to_device " + to_string(from) + " -> " + to_string(to) + arrays::to_string(array.shape);
-    Tensor there;
+    const auto call = [&](const TensorView& seen, Tensor owner) {
+      if (into) {
+        engine_->to_device_into(seen, std::move(owner), there.mutable_view(), transfer);
+      } else {
+        there = engine_->to_device(seen, std::move(owner), transfer);
+      }
+    };
     try {
       if (hand_over) {
         Tensor owner = Tensor::adopt(view, &held, Held::release);
         if (chance(2)) owner = halfway::from_dlpack(std::move(owner).to_dlpack());
         const TensorView seen = owner.view();
-        there = engine_->to_device(seen, std::move(owner), transfer);
+        call(seen, std::move(owner));
       } else {
-        there = engine_->to_device(view, Tensor(), transfer);
+        call(view, Tensor());
       }
     } catch (...) {
       if (!hand_over) Held::release(&held);
@@ -226,7 +246,80 @@ class Schedule {
     }
     // What was only lent may be changed at once, and so may pageable memory that was handed over and is free again.
     if (!hand_over) Held::release(&held);
-    expect(there, expected, stream, what);
+    if (into) {
+      expect_image(there, target, expected, stream, what);
+    } else {
+      expect(there, expected, stream, what);
+    }
+  }
+
+  // As expect(), of a destination of any layout: its elements are new, everything else is as it was.
+  void expect_image(Tensor& there, arrays::Array& target, const Tensor& expected, const CallersStream& stream,
+                    const std::string& what) {
+    halfway::cast_into(expected.view(), target.mutable_view(), {.casting = halfway::Casting::equiv});
+    auto found = std::make_unique<std::vector<std::byte>>(target.memory.size());
+    const void* const first = static_cast<const std::byte*>(there.view().data) - target.first;
+    device_.read(found->data(), first, found->size(), stream.handle);
+    expected_.push_back({std::move(found), target.memory, what + " into " + arrays::to_string(target)});
+    there.reset();
+  }
+
+  // Any layout that a Tensor can have.
+  arrays::Array any_layout(DType dtype, const std::vector<std::int64_t>& shape, bool broadcasts) {
+    for (int i = 0; i < 8; ++i) {
+      arrays::Array array = arrays::random_layout(random_, dtype, shape, broadcasts);
+      if (!array.swapped && array.whole_strides.size() == shape.size() && array.strides != array.whole_strides) {
+        return array;
+      }
+    }
+    return arrays::contiguous(dtype, shape);
+  }
+
+  // On the caller's stream: he may change the source behind the call, and what he hands over is not freed before its
+  // last read, however it is freed.
+  void cast_there() {
+    const DType from = any_dtype();
+    DType to = chance(4) ? from : any_dtype();
+    if ((from.code == 5) != (to.code == 5)) to = from;
+    arrays::Array array = any_layout(from, positive(any_shape()), true);
+    arrays::fill_random(random_, array);
+    halfway::CastOptions options = any_options(from, to, array.shape.size());
+    options.report = nullptr;
+    options.rounding = halfway::Rounding::nearest;
+    options.seed.reset();
+    const Tensor expected = halfway::cast(array.view(), to, options);
+    const CallersStream stream = streams_[random_() % streams_.size()];
+    const TransferOptions transfer{
+        .dtype = to, .stream = stream.handle, .cast = options, .allocator = chance(8) ? nullptr : &allocator_};
+    arrays::Array target = any_layout(to, positive(halfway::result_shape(array.shape, options)), false);
+    const bool into = chance(2);
+    Tensor there;
+    if (into) there = allocator_.image(target, stream.handle, stream.device);
+    Tensor source = allocator_.image(array, stream.handle, stream.device);
+    Held& held = *allocator_.made.back();
+    const bool hand_over = chance(2);
+    if (hand_over && chance(2)) {
+      device_.finish(stream.handle);
+      held.freed = true;
+    }
+    if (!faulty_) {
+      const MutableView destination = into ? there.mutable_view() : MutableView();
+      note(engine_->plan_on_device(source.view(), transfer, into ? &destination : nullptr), device_.calls());
+    }
+    const TensorView view = source.view();
+    Tensor owner = hand_over ? std::move(source) : Tensor();
+    if (into) {
+      engine_->cast_on_device_into(view, std::move(owner), there.mutable_view(), transfer);
+    } else {
+      there = engine_->cast_on_device(view, std::move(owner), transfer);
+    }
+    const std::string what = "on the device " + to_string(from) + " -> " + to_string(to) + arrays::to_string(array);
+    if (!hand_over) device_.fill(held.memory, held.bytes, 0x55, stream.handle);
+    if (into) {
+      expect_image(there, target, expected, stream, what);
+    } else {
+      expect(there, expected, stream, what);
+    }
   }
 
   // Behind the call on the caller's stream: the result is read, and freed.
@@ -246,12 +339,14 @@ class Schedule {
     const DType from = any_dtype();
     const DType to = chance(4) ? from : any_dtype();
     arrays::Array array = arrays::contiguous(from, any_shape());
+    if (chance(3)) array = any_layout(from, positive(array.shape), true);
     arrays::fill_random(random_, array);
     const halfway::CastOptions options = any_options(from, to, array.shape.size());
     const Tensor expected = halfway::cast(array.view(), to, options);
     const std::vector<std::byte> bytes = bytes_of(expected.view());
     const CallersStream stream = streams_[random_() % streams_.size()];
-    Tensor source = on_device(allocator_, device_, array.view(), stream.handle, stream.device);
+    Tensor source = allocator_.image(array, stream.handle, stream.device);
+    const Held& held = *allocator_.made.back();
     const TransferOptions transfer{.dtype = to, .stream = stream.handle, .non_blocking = chance(2), .cast = options};
     if (!faulty_) {
       const std::uint64_t before = device_.calls();
@@ -297,7 +392,7 @@ class Schedule {
         later.cast = plain;
         Later pending{engine_->to_host_later(source.share(), later), bytes_of(simple.view()), what + " later"};
         // The caller's stream is behind the transfer: what it does next to the memory comes after.
-        device_.fill(source.mutable_view().data, bytes_of(array.view()).size(), 0x55, stream.handle);
+        device_.fill(held.memory, held.bytes, 0x55, stream.handle);
         if (chance(6)) break;  // nobody asks for it
         later_.push_back(std::move(pending));
         if (chance(2)) collect_later();

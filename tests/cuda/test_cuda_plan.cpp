@@ -3,6 +3,7 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <ostream>
@@ -196,6 +197,73 @@ BOOST_DATA_TEST_CASE(the_narrow_side_of_the_wire, boost::unit_test::data::make(c
   BOOST_TEST(shipped == (plan.copy_engine ? plan.bytes_wire : 0U));
 }
 
+// Every other column of 1000 x 2000 in device memory, 1e6 elements: a kernel has to gather or scatter them, and does in
+// the same launch whatever else it is there for.
+BOOST_AUTO_TEST_CASE(a_layout_in_device_memory_costs_no_more_than_a_kernel) {
+  struct Row {
+    const char* name;
+    Direction direction;
+    DType from;
+    DType to;
+    HostMemory host;
+    const char* expected;
+  };
+  const std::array rows{
+      // From the host: what crosses is as for a row-major tensor; where a copy engine would have written the result, it
+      // writes chunks beside it, and a kernel scatters them: ceil(4e6 / 1048576) = 4 of each.
+      Row{"pageable", in, float32, float32, pageable, "device_cast staged, 4000000 B, 4 copies, 4 launches"},
+      Row{"pinned", in, float32, float32, pinned, "device_cast, 4000000 B, 4 copies, 4 launches"},
+      Row{"narrowed", in, float32, bfloat16, pageable, "device_cast staged, 2000000 B, 2 copies, 2 launches"},
+      Row{"widened", in, bfloat16, float32, pageable, "device_cast staged, 2000000 B, 2 copies, 2 launches"},
+      Row{"coherent", in, float32, bfloat16, coherent, "mapped, 4000000 B, 0 copies, 1 launches"},
+      // To the host: the kernel that gathers writes the host's memory itself.
+      Row{"pageable", out, float32, float32, pageable, "mapped staged, 4000000 B, 0 copies, 4 launches"},
+      Row{"pinned", out, float32, float32, pinned, "mapped, 4000000 B, 0 copies, 1 launches"},
+      Row{"narrowed", out, float32, bfloat16, pageable, "mapped staged, 2000000 B, 0 copies, 2 launches"},
+      Row{"widened", out, bfloat16, float32, pinned, "mapped staged, 2000000 B, 0 copies, 2 launches"},
+      Row{"coherent", out, bfloat16, float32, coherent, "mapped, 4000000 B, 0 copies, 1 launches"},
+      // On the device: one launch, and nothing crosses.
+      Row{"narrowed", Direction::on_device, float32, bfloat16, pageable, "on_device, 0 B, 0 copies, 1 launches"},
+      Row{"copied", Direction::on_device, float32, float32, pageable, "on_device, 0 B, 0 copies, 1 launches"},
+  };
+  for (const Row& row : rows) {
+    const bool to_device = row.direction == in;
+    Question source(row.from, {1000, 1000}, to_device ? in : out);
+    Question destination(row.to, {1000, 1000}, row.direction == out ? in : out);
+    (to_device ? destination : source).strides = {2000, 2};
+    MutableView into{.data = reinterpret_cast<void*>(0x2000),
+                     .dtype = row.to,
+                     .device = destination.view.device,
+                     .shape = destination.shape,
+                     .strides = destination.strides};
+    const TransferPlan plan = plan_transfer(
+        source.view, {.direction = row.direction, .to = row.to, .host = row.host, .destination = &into}, machine);
+    BOOST_TEST_INFO_SCOPE(row.name << " " << static_cast<int>(row.direction));
+    const std::string found = std::string(to_string(plan.route)) + (plan.staged ? " staged" : "") + ", " +
+                              std::to_string(plan.bytes_wire) + " B, " + std::to_string(plan.copies) + " copies, " +
+                              std::to_string(plan.launches) + " launches";
+    BOOST_TEST(found == row.expected);
+    BOOST_TEST(plan.strided);
+    const bool said = std::any_of(plan.steps.begin(), plan.steps.end(),
+                                  [](const Step& step) { return step.how.find("strided") != std::string::npos; });
+    BOOST_TEST(said);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(axes_that_change_places_on_the_device_are_a_layout) {
+  Question question(float32, {1000, 1000}, out);
+  const std::array<std::int64_t, 2> axes{1, 0};
+  const TransferPlan plan = plan_of(question, out, float32, {.permute = axes});
+  BOOST_TEST(plan.strided);
+  BOOST_TEST(!plan.whole);
+  BOOST_TEST(plan.launches == 4U);
+  // Unless all of it is looked at by the host, which permutes it then.
+  const TransferPlan checked = plan_of(question, out, bfloat16, {.overflow = Overflow::raise, .permute = axes});
+  BOOST_TEST(checked.whole);
+  BOOST_TEST(!checked.strided);
+  BOOST_TEST(checked.copies == 4U);
+}
+
 BOOST_AUTO_TEST_CASE(what_the_options_change) {
   const Question question(float32, {1000, 1000}, in);
   const auto route = [&](const CastOptions& options, DType to = bfloat16) {
@@ -234,9 +302,18 @@ BOOST_AUTO_TEST_CASE(a_layout_is_cut_along_its_axes) {
 
 BOOST_AUTO_TEST_CASE(what_cannot_be_transferred_is_refused) {
   const auto refused = [](Reason reason) { return [reason](const Error& error) { return error.reason() == reason; }; };
-  Question question(float32, {4, 4}, out);
-  question.strides = {8, 1};
+  // Every other index of nine axes cannot be told to a kernel; of nine that continue one another it can.
+  Question question(float32, std::vector<std::int64_t>(9, 2), out);
+  BOOST_TEST(!plan_of(question, out, float32).strided);
+  for (std::size_t axis = 0; axis < 9; ++axis) question.strides[axis] *= -2;
+  BOOST_TEST(plan_of(question, out, float32).strided);
+  for (std::size_t axis = 0; axis < 9; ++axis) question.strides[axis] = std::int64_t{1} << (2 * axis);
   BOOST_CHECK_EXCEPTION(static_cast<void>(plan_of(question, out, float32)), Error, refused(Reason::unavailable));
+  question.shape[0] = 0;
+  BOOST_TEST(to_string(plan_of(question, out, float32).route) == "nothing");
+  question.shape[0] = 2;
+  question.strides[0] = std::int64_t{1} << 62;
+  BOOST_CHECK_EXCEPTION(static_cast<void>(plan_of(question, out, float32)), Error, refused(Reason::malformed));
   const Question plain(float32, {4, 4}, in);
   BOOST_CHECK_THROW(static_cast<void>(plan_of(plain, in, int32)), CastError);
   const Question packed(float4_e2m1fn, {5}, in);

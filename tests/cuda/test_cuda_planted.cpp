@@ -37,6 +37,8 @@ constexpr std::array planted{
     Planted{Bug::forget_caller_order, "forget_caller_order"},
     Planted{Bug::drop_drain_wait, "drop_drain_wait"},
     Planted{Bug::forget_to_settle, "forget_to_settle"},
+    Planted{Bug::mark_early, "mark_early"},
+    Planted{Bug::drop_kept_wait, "drop_kept_wait"},
 };
 static_assert(planted.size() == halfway::cuda::detail::bug_count);
 

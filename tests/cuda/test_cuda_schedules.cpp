@@ -53,11 +53,29 @@ BOOST_AUTO_TEST_CASE(bytes_owners_and_errors_are_right_under_every_schedule_and_
   // And the runs have been everywhere.
   if (made < 1000) return;
   for (const std::string& route : routes) BOOST_TEST_MESSAGE(route);
-  for (const char* const route :
-       {"to_device direct", "to_device host_cast staged", "to_device host_cast staged whole", "to_device device_cast",
-        "to_device device_cast staged", "to_device mapped", "to_device mapped staged", "to_device nothing",
-        "to_host direct", "to_host host_cast staged", "to_host host_cast staged whole", "to_host mapped",
-        "to_host mapped staged"}) {
+  for (const char* const route : {"to_device direct",
+                                  "to_device host_cast staged",
+                                  "to_device host_cast staged whole",
+                                  "to_device device_cast",
+                                  "to_device device_cast staged",
+                                  "to_device mapped",
+                                  "to_device mapped staged",
+                                  "to_device nothing",
+                                  "to_device device_cast strided",
+                                  "to_device device_cast staged strided",
+                                  "to_device device_cast staged whole strided",
+                                  "to_device mapped strided",
+                                  "to_device mapped staged strided",
+                                  "to_host direct",
+                                  "to_host host_cast staged",
+                                  "to_host host_cast staged whole",
+                                  "to_host mapped",
+                                  "to_host mapped staged",
+                                  "to_host mapped strided",
+                                  "to_host mapped staged strided",
+                                  "to_host mapped staged whole strided",
+                                  "on_device",
+                                  "on_device strided"}) {
     BOOST_TEST(routes.count(route) == 1U, route);
   }
 }

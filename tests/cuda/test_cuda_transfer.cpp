@@ -266,6 +266,53 @@ BOOST_AUTO_TEST_CASE(what_the_host_has_read_is_released_at_once) {
   BOOST_CHECK(bench.read(there) == bytes_of(expected.view()));
 }
 
+BOOST_AUTO_TEST_CASE(the_source_of_a_cast_on_the_device_is_kept_until_it_has_been_read) {
+  Bench bench;
+  const arrays::Array source = numbers(halfway::float32, {2000});
+  const Tensor expected = halfway::cast(source.view(), halfway::bfloat16);
+  const auto cast_there = [&](Tensor owner) {
+    const halfway::TensorView view = owner.view();
+    return bench.engine.cast_on_device(view, std::move(owner), bench.to(halfway::bfloat16));
+  };
+  const Counters before = bench.device.counters();
+  const Tensor there = cast_there(on_device(bench.allocator, bench.device, source.view(), bench.stream));
+  const Held& held = *bench.allocator.made[0];
+  bench.engine.collect();
+  BOOST_TEST(held.released == 0);  // nothing has run, and nobody waited
+  BOOST_CHECK(bench.read(there) == bytes_of(expected.view()));
+  bench.engine.collect();
+  BOOST_TEST(held.released == 1);
+  BOOST_TEST(bench.device.counters().launches - before.launches == 1U);
+  BOOST_TEST(bench.device.counters().bytes_wire() == before.bytes_wire());
+  BOOST_TEST(bench.device.live_blocks() == 0);  // no slot, no scratch
+  BOOST_TEST(bench.device.live_streams() == 0);
+  // Before everything is freed, what is still read is waited for.
+  const Tensor again = cast_there(on_device(bench.allocator, bench.device, source.view(), bench.stream));
+  bench.engine.trim();
+  BOOST_TEST(bench.device.live_events() == 0);
+  BOOST_CHECK(bench.read(again) == bytes_of(expected.view()));
+  BOOST_TEST(bench.device.violation() == nullptr);
+}
+
+BOOST_AUTO_TEST_CASE(a_cast_on_the_device_of_a_view_may_be_captured) {
+  Bench bench;
+  const arrays::Array source = numbers(halfway::float32, {100});
+  Tensor there = on_device(bench.allocator, bench.device, source.view(), bench.stream);
+  Tensor result = on_device(bench.allocator, bench.device, source.view(), bench.stream);
+  bench.device.set_capturing(bench.stream, true);
+  const std::uint64_t calls = bench.device.calls();
+  bench.engine.cast_on_device_into(there.view(), Tensor(), result.mutable_view(), bench.to(halfway::float32));
+  // The device was asked which one is current and for one launch: no event, no memory. (The first call of an engine
+  // counts the devices.)
+  BOOST_TEST(bench.device.calls() - calls == 3U);
+  BOOST_TEST(bench.device.violation() == nullptr);
+  const halfway::TensorView view = there.view();
+  BOOST_CHECK_EXCEPTION(
+      static_cast<void>(bench.engine.cast_on_device(view, std::move(there), bench.to(halfway::float32))), Error,
+      [](const Error& error) { return error.reason() == Reason::capturing; });
+  bench.device.set_capturing(bench.stream, false);
+}
+
 BOOST_AUTO_TEST_CASE(half_pinned_memory_is_pageable) {
   Bench bench;
   Source source(bench, numbers(halfway::float32, {2000}), false);
@@ -437,10 +484,15 @@ BOOST_AUTO_TEST_CASE(arguments_that_do_not_fit_are_refused_before_anything_is_en
   readonly.readonly = true;
   BOOST_CHECK_EXCEPTION(bench.engine.to_host_into(there.view(), readonly, options), Error, reason(Reason::readonly));
   halfway::MutableView strided = there.mutable_view();
-  const std::array<std::int64_t, 2> swapped{1, 10};
-  strided.strides = swapped;
-  BOOST_CHECK_EXCEPTION(bench.engine.to_device_into(source.view(), Tensor(), strided, options), Error,
-                        reason(Reason::out_mismatch));
+  // Every other index of nine axes: more than kernels are told of.
+  const std::vector<std::int64_t> many(9, 2);
+  std::vector<std::int64_t> apart(9);
+  for (std::size_t axis = 0; axis < apart.size(); ++axis) apart[axis] = std::int64_t{1} << (2 * axis);
+  strided.shape = many;
+  strided.strides = apart;
+  const arrays::Array of_nine = numbers(halfway::float32, many);
+  BOOST_CHECK_EXCEPTION(bench.engine.to_device_into(of_nine.view(), Tensor(), strided, options), Error,
+                        reason(Reason::unavailable));
   BOOST_CHECK_EXCEPTION(static_cast<void>(bench.engine.to_host(strided, options)), Error, reason(Reason::unavailable));
   // Memory that is said to be the host's.
   halfway::TensorView lie = there.view();

@@ -156,7 +156,7 @@ def test_no_stream_is_made_to_wait_if_none_is_wanted(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stream", "error"), [(0, ValueError), (-2, ValueError), (2**70, ValueError), ("1", TypeError)]
+    ("stream", "error"), [(0, ValueError), (-2, ValueError), (2**70, TypeError), ("1", TypeError)]
 )
 def test_streams_that_are_none(rig: Rig, stream: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="stream"):

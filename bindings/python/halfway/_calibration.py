@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
-import platform
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +26,8 @@ def _file(device: str) -> Path | None:
     chosen = os.environ.get("HALFWAY_CALIBRATION", "")
     if chosen:
         return None if chosen == "0" else Path(chosen)
+    import platform  # here and below: not for everybody who imports halfway
+
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     name = re.sub(r"[^A-Za-z0-9]+", "-", f"{platform.node()}-{device}").strip("-").lower()
     return Path(cache) / "halfway" / f"{name}.json"
@@ -36,6 +35,8 @@ def _file(device: str) -> Path | None:
 
 def load(device: str) -> dict[str, Any] | None:
     """What was measured for a device of that name; None where there is nothing, or nothing that makes sense."""
+    import json
+
     try:
         file = _file(device)
         figures = json.loads(file.read_text()) if file is not None else None
@@ -53,6 +54,9 @@ def load(device: str) -> dict[str, Any] | None:
 
 def _save(device: str, figures: dict[str, Any]) -> Path | None:
     """Replaces the file at once, so that no reader sees half of it; None where it cannot be written."""
+    import json
+    import tempfile
+
     file = _file(device)
     if file is None:
         return None

@@ -336,10 +336,21 @@ Tensor receive_fresh(const TensorView& source, DType dtype, const Transfer& tran
   return without_gil([&] { return there->to_host(from.view(), options_of(transfer, dtype)); });
 }
 
-void cast_on_device(DType from, DType to) {
-  throw Error(Reason::unavailable,
-              "casting " + to_string(from) + " to " + to_string(to) + " within a device's memory is not there yet",
-              "cast it with its own library, or move it to the host on the way");
+void cast_on_device_into(const TensorView& source, Tensor owner, const MutableView& destination,
+                         const Transfer& transfer) {
+  const OwnGeometry from(source);
+  const OwnGeometry to(destination);
+  const std::shared_ptr<Engine> there = engine();
+  without_gil([&] {
+    there->cast_on_device_into(from.view(), std::move(owner), to.view(), options_of(transfer));
+    owner.reset();
+  });
+}
+
+Tensor cast_on_device_fresh(const TensorView& source, Tensor owner, DType dtype, const Transfer& transfer) {
+  const OwnGeometry from(source);
+  const std::shared_ptr<Engine> there = engine();
+  return without_gil([&] { return there->cast_on_device(from.view(), std::move(owner), options_of(transfer, dtype)); });
 }
 
 struct DeferredResult::State {
@@ -372,7 +383,8 @@ Tensor DeferredResult::result() { return state_->pending.result(); }
 
 // --- plans
 
-void plan_send(Plan& plan, const TensorView& source, Device device, const CastOptions& options) {
+void plan_send(Plan& plan, const TensorView& source, Device device, const MutableView* destination,
+               const CastOptions& options) {
   Transfer transfer;
   transfer.cast = options;
   if (const std::optional<Error> error = missing_device()) {
@@ -383,8 +395,15 @@ void plan_send(Plan& plan, const TensorView& source, Device device, const CastOp
     return;
   }
   const std::shared_ptr<Engine> there = engine();
-  const TransferPlan made = there->plan_to_device(source, options_of(transfer, plan.to, device.id));
+  const TransferPlan made = there->plan_to_device(source, options_of(transfer, plan.to, device.id), destination);
   add_transfer(plan, made, there->machine());
+}
+
+void plan_on_device(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options) {
+  Transfer transfer;
+  transfer.cast = options;
+  const std::shared_ptr<Engine> there = engine();
+  add_transfer(plan, there->plan_on_device(source, options_of(transfer, plan.to), destination), there->machine());
 }
 
 void plan_receive(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options) {

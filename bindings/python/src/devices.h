@@ -72,8 +72,12 @@ void send_into(const TensorView& source, Tensor owner, const MutableView& destin
 void receive_into(const TensorView& source, const MutableView& destination, const Transfer& transfer);
 [[nodiscard]] Tensor receive_fresh(const TensorView& source, DType dtype, const Transfer& transfer);
 
-// Between memories of one device. Such casts are not there yet: throws Error (unavailable).
-[[noreturn]] void cast_on_device(DType from, DType to);
+// Between memories of one device: one launch on the transfer's stream, and no waiting. `owner` is kept until the source
+// has been read; without one it is read in the order of the stream, which may be captured then.
+void cast_on_device_into(const TensorView& source, Tensor owner, const MutableView& destination,
+                         const Transfer& transfer);
+[[nodiscard]] Tensor cast_on_device_fresh(const TensorView& source, Tensor owner, DType dtype,
+                                          const Transfer& transfer);
 
 // A result under way to the host. The engine that it comes from lives as long.
 class DeferredResult {
@@ -92,8 +96,10 @@ class DeferredResult {
 };
 
 // What send and receive will do, added to the plan of the exchange. Where there is no device the plan is made of
-// assumed constants and says why it cannot be done. `destination`: host memory that is there, or nullptr.
-void plan_send(Plan& plan, const TensorView& source, Device device, const CastOptions& options);
+// assumed constants and says why it cannot be done. `destination`: memory that is there, or nullptr.
+void plan_send(Plan& plan, const TensorView& source, Device device, const MutableView* destination,
+               const CastOptions& options);
+void plan_on_device(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options);
 void plan_receive(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options);
 
 // --- page-locked memory

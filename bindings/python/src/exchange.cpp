@@ -141,7 +141,7 @@ PyObject* execute(Exchange& exchange) {
           return transfer(exchange);
         }
         if (!is_host(exchange.source.view.device)) {
-          cast_on_device(exchange.plan.from, exchange.plan.to);
+          return cast_there(exchange);
         }
         return exchange.out ? write_into_out(exchange) : write_fresh(exchange);
       case StepKind::ship:
@@ -152,6 +152,9 @@ PyObject* execute(Exchange& exchange) {
   }
   if (crosses(exchange)) {
     return transfer(exchange);  // without elements: no step, and yet another memory
+  }
+  if (!exchange.plan.zero_copy && exchange.plan.steps.empty()) {
+    return cast_there(exchange);  // likewise
   }
   hand_over(exchange);
   const detail::Permutation permutation(exchange.arguments.options, exchange.source.view.shape.size());

@@ -36,6 +36,19 @@ void mark_written_out(const Exchange& exchange) {
   }
 }
 
+// A row-major view of fresh device memory. `strides` is room for its strides.
+MutableView view_of(const DLManagedTensorVersioned& managed, DType dtype, std::span<const std::int64_t> shape,
+                    Device device, std::array<std::int64_t, max_ndim>& strides) {
+  const std::span<std::int64_t> used(strides.data(), shape.size());
+  row_major_strides(shape, used);
+  const DLTensor& tensor = managed.dl_tensor;
+  return {.data = static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
+          .dtype = dtype,
+          .device = device,
+          .shape = shape,
+          .strides = used};
+}
+
 // A fresh array of `target`, its memory from the library's own allocator.
 PyObject* send_fresh_to(const Library& target, const TensorView& source, Tensor owner, DType dtype,
                         std::span<const std::int64_t> shape, Device device, const Transfer& transfer,
@@ -45,16 +58,7 @@ PyObject* send_fresh_to(const Library& target, const TensorView& source, Tensor 
   }
   ManagedPointer fresh = allocate_in_torch(shape, dtype, device);
   std::array<std::int64_t, max_ndim> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  const std::span<std::int64_t> used(strides.data(), shape.size());
-  row_major_strides(shape, used);
-  const DLTensor& tensor = fresh->dl_tensor;
-  send_into(source, std::move(owner),
-            {.data = static_cast<std::byte*>(tensor.data) + tensor.byte_offset,
-             .dtype = dtype,
-             .device = device,
-             .shape = shape,
-             .strides = used},
-            transfer);
+  send_into(source, std::move(owner), view_of(*fresh, dtype, shape, device, strides), transfer);
   return torch_from_managed(std::move(fresh));
 }
 
@@ -152,14 +156,17 @@ void plan_devices(Exchange& exchange) {
   Plan& plan = exchange.plan;
   const Device source = exchange.source.view.device;
   const CastOptions& options = exchange.arguments.options;
-  if (!crosses(exchange)) {
+  const MutableView out = exchange.out ? detail::writable(exchange.out->view) : MutableView{};
+  const MutableView* const destination = exchange.out ? &out : nullptr;
+  if (plan.zero_copy) {
     return;
   }
-  if (is_host(source)) {
-    plan_send(plan, exchange.source.view, plan.device, options);
+  if (!crosses(exchange)) {
+    plan_on_device(plan, exchange.source.view, destination, options);
+  } else if (is_host(source)) {
+    plan_send(plan, exchange.source.view, plan.device, destination, options);
   } else if (is_host(plan.device)) {
-    const MutableView destination = exchange.out ? detail::writable(exchange.out->view) : MutableView{};
-    plan_receive(plan, exchange.source.view, exchange.out ? &destination : nullptr, options);
+    plan_receive(plan, exchange.source.view, destination, options);
   } else {
     throw Error(Reason::device, "nothing moves from " + to_string(source) + " to " + to_string(plan.device) + " here",
                 "move it with its own library, or by way of the host");
@@ -168,6 +175,29 @@ void plan_devices(Exchange& exchange) {
 
 PyObject* transfer(Exchange& exchange) {
   return is_host(exchange.source.view.device) ? send(exchange) : receive(exchange);
+}
+
+PyObject* cast_there(Exchange& exchange) {
+  hand_over(exchange);
+  const Plan& plan = exchange.plan;
+  const TensorView& source = exchange.source.view;
+  const Transfer transfer = transfer_of(exchange, consumer_stream(exchange.target, plan.device.id));
+  // torch lets go of its memory in the order of its own stream. Others do so when they please.
+  const bool in_order = exchange.target == &torch_library() && exchange.source.library == &torch_library();
+  Tensor owner = in_order ? Tensor() : owner_of(exchange.source);
+  if (exchange.out) {
+    cast_on_device_into(source, std::move(owner), detail::writable(exchange.out->view), transfer);
+    mark_written_out(exchange);
+    return Ref::borrow(exchange.arguments.out).release();
+  }
+  if (exchange.target != &torch_library()) {
+    return exchange.target->adopt(cast_on_device_fresh(source, std::move(owner), plan.to, transfer), plan);
+  }
+  ManagedPointer fresh = allocate_in_torch(plan.result_shape, plan.to, plan.device);
+  std::array<std::int64_t, max_ndim> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  cast_on_device_into(source, std::move(owner), view_of(*fresh, plan.to, plan.result_shape, plan.device, strides),
+                      transfer);
+  return torch_from_managed(std::move(fresh));
 }
 
 void hand_over(const Exchange& exchange) {

@@ -23,6 +23,9 @@ void plan_devices(Exchange& exchange);
 // Transfers: the result, a Pending for one that is under way, or `out`. throws: as the transfer
 [[nodiscard]] PyObject* transfer(Exchange& exchange);
 
+// Casts or copies within the memory of a device, on the target's stream. throws: as the cast
+[[nodiscard]] PyObject* cast_there(Exchange& exchange);
+
 // throws: Error (device) where the library's arrays are never on a device
 void require_on_devices(const Library& target, Device device);
 

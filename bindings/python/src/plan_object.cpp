@@ -124,7 +124,7 @@ void init_plan(PyObject* module_object) {
       .def("__str__", [](const Plan& p) { return to_string(p); })
       .def("__repr__", [](const Plan& p) {
         return "<halfway.Plan: " + to_string(p.from) + " -> " + std::string(p.target) + " " + to_string(p.to) +
-               (!p.because.empty()    ? ", " + std::to_string(p.bytes_wire) + " B over the wire>"
+               (p.bytes_wire > 0      ? ", " + std::to_string(p.bytes_wire) + " B over the wire>"
                 : p.zero_copy         ? ", zero-copy>"
                 : p.steps.size() == 1 ? ", one pass>"
                                       : ", two passes>");

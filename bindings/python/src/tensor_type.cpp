@@ -149,7 +149,7 @@ void synchronise(PyObject* stream, Device device) {
   const long long number = stream == Py_None ? 1 : PyLong_AsLongLong(stream);
   if (number == -1 && PyErr_Occurred() != nullptr) {
     PyErr_Clear();
-    throw_value_error("stream is no handle: it does not fit a pointer");
+    throw_type_error("stream must be an int that fits a pointer");
   }
   if (is_host(device)) {
     if (stream != Py_None && number != -1) {
@@ -196,10 +196,8 @@ Tensor exported(const Tensor& tensor, bool to_host, PyObject* copy) {
   if (copy != Py_True) {
     return tensor.share();
   }
-  if (is_cuda(view.device)) {
-    cast_on_device(view.dtype, view.dtype);
-  }
-  return copy_of(view);
+  return is_cuda(view.device) ? cast_on_device_fresh(view, tensor.share(), view.dtype, {.stream = halfway_stream})
+                              : copy_of(view);
 }
 
 PyObject* dlpack(PyObject* self, PyObject* args, PyObject* kwargs) {

@@ -497,12 +497,36 @@ Status Simulated::launch(const Conversion& conversion, Stream stream) noexcept {
   return status == Status::ok ? enqueue_conversion(conversion, *found, late) : status;
 }
 
+namespace {
+
+// The bytes that a launch may touch, from the address it is given on.
+Extent reach_of(const halfway::detail::Places& places, std::uint64_t count, std::uint64_t item_size) noexcept {
+  std::array<std::int64_t, 2> ends{places.offset(0), places.offset(count - 1)};
+  if (places.axes > 1) {
+    ends = {0, 0};
+    for (int axis = 0; axis < places.axes; ++axis) {
+      const std::int64_t span = (places.dims[axis] - 1) * places.strides[axis];
+      ends[span < 0 ? 0 : 1] += span;
+    }
+  }
+  return {std::min(ends[0], ends[1]), std::max(ends[0], ends[1]) + static_cast<std::int64_t>(item_size)};
+}
+
+}  // namespace
+
+bool Simulated::resolve_reach(const void* memory, Extent reach, Place& place) noexcept {
+  const auto* const lowest = static_cast<const std::byte*>(memory) + reach.low;
+  if (!resolve(lowest, static_cast<std::size_t>(reach.high - reach.low), place)) return false;
+  place.memory -= reach.low;
+  return true;
+}
+
 Status Simulated::enqueue_conversion(const Conversion& conversion, SimulatedStream& stream, bool late) noexcept {
-  const std::size_t read = conversion.count * (conversion.from.bits / 8);
-  const std::size_t written = conversion.count * (conversion.to.bits / 8);
   Place from;
   Place to;
-  if (!resolve(conversion.source, read, from) || !resolve(conversion.destination, written, to)) {
+  const Extent read = reach_of(conversion.source_places, conversion.count, conversion.source_size());
+  const Extent written = reach_of(conversion.destination_places, conversion.count, conversion.destination_size());
+  if (!resolve_reach(conversion.source, read, from) || !resolve_reach(conversion.destination, written, to)) {
     violate("a kernel was given memory that the device cannot reach");
     return Status::illegal_address;
   }
@@ -518,8 +542,9 @@ Status Simulated::enqueue_conversion(const Conversion& conversion, SimulatedStre
   stream.enqueue(std::move(work));
   const auto is_host = [](const Place& place) { return place.block == nullptr || place.block->owner != Owner::device; };
   counters_[2].fetch_add(1, std::memory_order_relaxed);
-  if (is_host(from)) counters_[5].fetch_add(read, std::memory_order_relaxed);
-  if (is_host(to)) counters_[6].fetch_add(written, std::memory_order_relaxed);
+  const std::uint64_t count = conversion.count;
+  if (is_host(from)) counters_[5].fetch_add(count * conversion.source_size(), std::memory_order_relaxed);
+  if (is_host(to)) counters_[6].fetch_add(count * conversion.destination_size(), std::memory_order_relaxed);
   return Status::ok;
 }
 

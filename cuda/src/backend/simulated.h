@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "device.h"
+#include "halfway/layout.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -165,6 +166,8 @@ class Simulated final : public Backend {
   void violate(const char* words) noexcept;
   [[nodiscard]] Block* find(const void* memory) noexcept;
   [[nodiscard]] bool resolve(const void* memory, std::size_t bytes, Place& place) noexcept;
+  // Bytes around an address: the place is that of the address.
+  [[nodiscard]] bool resolve_reach(const void* memory, Extent reach, Place& place) noexcept;
   Block* add_block(void* memory, std::size_t bytes, Owner owner, int device) noexcept;
   [[nodiscard]] void* take_memory(std::size_t bytes, int device) noexcept;
   void remove_memory(Block& block) noexcept;

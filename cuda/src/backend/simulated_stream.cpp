@@ -148,8 +148,8 @@ void SimulatedStream::execute(Work& work) noexcept {
       std::memset(work.destination, work.value, work.bytes);
       return;
     default:
-      for (std::uint64_t i = 0; i < work.conversion.count; ++i) {
-        convert_element(work.conversion, is_float(work.conversion.to), i);
+      for (std::uint64_t i = 0; i < work.conversion.count * work.conversion.scalars; ++i) {
+        convert_scalar(work.conversion, of_numbers(work.conversion), i);
       }
       return;
   }

@@ -89,8 +89,8 @@ struct Plan {
   std::string unavailable{};  // why it cannot be done here; empty: it can
 };
 
-// Never touches the source's data. Between memories of two devices the steps are left to the plan of the transfer
-// (`add_transfer`).
+// Never touches the source's data. What a device takes part in, but for handing memory out, is left to the plan of the
+// transfer, or of the cast on the device (`add_transfer`).
 // throws: Error (every reason, in the order of the enumeration) when Copy::never and the source cannot be aliased;
 //         Error(unsupported_dtype) when the target has no such dtype; Error(device) for memory the host cannot address,
 //         where the wish does not say a device;
@@ -107,14 +107,15 @@ struct Plan {
 // "cpu", "cuda:0", "cuda_host", "cuda_managed:0"; other devices by their numbers in DLPack, "8:0".
 [[nodiscard]] std::string to_string(Device device);
 
-// --- transfers between the host and a device
+// --- transfers between the host and a device, and casts on one device
 //
 // The rule is made of bytes: what is narrowed is narrowed before the wire, what is widened is widened behind it.
 // Pageable memory passes through pinned slots in any case, and is cast on the way into them (or out of them) for the
 // price of the copy. Pinned memory is read where it lies, so that there casting on the host is worth its while only
-// where the cores are faster than the wire.
+// where the cores are faster than the wire. Elements of a tensor in device memory that is not row-major are brought
+// into order (or to their places) by a kernel on the device, whatever else happens to them.
 
-enum class Direction : std::uint8_t { to_device, to_host };
+enum class Direction : std::uint8_t { to_device, to_host, on_device };
 
 // How the device can reach the host's side of a transfer.
 enum class HostMemory : std::uint8_t {
@@ -146,7 +147,7 @@ struct TransferWish {
   DType to{};
   CastOptions options{};
   HostMemory host = HostMemory::pageable;    // of the host's side
-  const MutableView* destination = nullptr;  // to_host: memory that is there, whose layout matters; none: fresh
+  const MutableView* destination = nullptr;  // memory that is there, whose layout matters; none: fresh, row-major
   // to_host: nobody waits, so that no slot can be emptied. Everything that crosses gets pinned memory of its own.
   bool deferred = false;
 };
@@ -158,9 +159,13 @@ enum class Route : std::uint8_t {
   host_cast,    // the host casts into slots, a copy engine ships them (to_host: it ships, the host casts out of them)
   device_cast,  // a copy engine ships, a kernel casts: from slots or, where the source is pinned, from it
   mapped,       // a kernel reads or writes the host's memory itself, and casts: slots, pinned or coherent memory
+  on_device,    // a kernel casts from device memory into device memory: nothing crosses
 };
 
 [[nodiscard]] std::string_view to_string(Route route) noexcept;
+
+// The most numbers along an axis that a scale or shift on the device may have: they travel with the launch.
+inline constexpr std::size_t max_device_coefficients = 32;
 
 // Whether kernels convert this pair: every pair of castable dtypes, but complex ones to or from real ones.
 [[nodiscard]] bool is_device_castable(DType from, DType to) noexcept;
@@ -172,11 +177,12 @@ struct TransferPlan {
   DType wire{};  // of what crosses
   DType to{};
   // The host casts all of it in a pass of its own, before the transfer (to_host: after it), since only all of it can
-  // be checked (or permuted).
+  // be checked.
   bool whole = false;
   bool staged = false;         // the host copies or casts through pinned slots
   bool copy_engine = false;    // else a kernel reaches over the wire
   bool kernel = false;         // on the device, casting or copying
+  bool strided = false;        // the device's side is not row-major: the kernel gathers or scatters its elements
   bool flat = true;            // the host's side is cut as one row; else along its axes (`Slices`)
   std::uint64_t elements = 0;  // bytes, where nothing is cast and elements are no whole bytes
   std::uint64_t chunk = 0;     // the most elements that cross at a time
@@ -189,15 +195,15 @@ struct TransferPlan {
 };
 
 // Never touches data. What host memory is, and the machine's constants, are the caller's to find out.
-// throws: Error (unavailable: a tensor in device memory that is not contiguous; malformed; what cast() says of
-// options);
+// throws: Error (unavailable: a tensor in device memory whose layout has more than 8 axes that do not continue one
+//         another, or, on_device, what no kernel does; malformed; what cast() says of options);
 //         CastError when the level forbids the cast
 [[nodiscard]] TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, const Machine& machine);
 
 // Several lines for people.
 [[nodiscard]] std::string to_string(const TransferPlan& plan);
 
-// The steps of an exchange between two memories: those of its transfer, which was planned with the constants of
+// The steps of an exchange in which a device takes part: those of its transfer, which was planned with the constants of
 // `machine`. Requires: `plan` is of that exchange, without steps but one that resolves the source.
 void add_transfer(Plan& plan, const TransferPlan& transfer, const Machine& machine);
 

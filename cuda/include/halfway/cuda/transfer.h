@@ -1,7 +1,13 @@
 // Transfers between the host and a CUDA device, with the cast in them: what crosses the wire is the narrower dtype, and
-// neither side gets a temporary of the tensor's size. plan.h has the rule by which a side is chosen.
+// neither side gets a temporary of the tensor's size. plan.h has the rule by which a side is chosen. Below them, casts
+// between tensors in the memory of one device.
 //
 //   auto d = halfway::cuda::to_device(a.view(), {.device = 0, .dtype = halfway::bfloat16, .stream = stream});
+//   auto f = halfway::cuda::cast_on_device(d.view(), {.dtype = halfway::float32, .stream = stream});
+//
+// Layouts. Host memory may have any. So may device memory: broadcast, permuted, negative and fractional strides, either
+// byte order; a kernel finds the elements. Refused are layouts of more than 8 axes that do not continue one another in
+// memory (Error: unavailable).
 //
 // Streams. A stream is the caller's: a cudaStream_t (or CUstream) of the device in question; null is the legacy default
 // stream, as everywhere in CUDA. It is the stream on which the result is used next, or the source was made last:
@@ -15,7 +21,8 @@
 // which is kept until that is done, whoever made it. A mere view of pinned memory is waited for, whatever
 // `non_blocking` says. What has been read is released by the next call for that device, or by collect().
 //
-// Graphs. While a graph is captured from the stream, calls are refused (Error: capturing), and nothing is enqueued.
+// Graphs. While a graph is captured from the stream, calls are refused (Error: capturing), and nothing is enqueued; but
+// casts on the device of a mere view are captured. What a graph uses has to be kept as long as the graph.
 //
 // Fork. A child of a process that used a device cannot: calls are refused (Error: unavailable). What it inherited may
 // be released there; that frees nothing.
@@ -72,11 +79,13 @@ struct TransferOptions {
 // Takes the reference over, and keeps it as long as the device reads.
 [[nodiscard]] Tensor to_device(Tensor source, const TransferOptions& options = {});
 
-// Into row-major device memory of the result's shape; `options.device`, `dtype` and `allocator` are not looked at.
+// Into device memory of the result's shape, any layout in which elements share no memory; `options.device`, `dtype` and
+// `allocator` are not looked at.
 void to_device_into(const TensorView& source, const MutableView& destination, const TransferOptions& options = {});
 void to_device_into(Tensor source, const MutableView& destination, const TransferOptions& options = {});
 
-// A copy of row-major device memory in host memory, cast. Returns when it is done, whatever `non_blocking` says.
+// A copy of device memory of any layout in host memory, row-major, cast. Returns when it is done, whatever
+// `non_blocking` says.
 [[nodiscard]] Tensor to_host(const TensorView& source, const TransferOptions& options = {});
 
 // Into host memory of the result's shape, any layout.
@@ -110,11 +119,32 @@ class Pending {
 // As to_host(), without waiting: into pinned memory of its own. What `options.cast` borrows is borrowed until result().
 [[nodiscard]] Pending to_host_later(Tensor source, const TransferOptions& options = {});
 
+// A copy of device memory of any layout in the same device's memory, row-major, cast: one launch on `options.stream`,
+// no memory but the result's, and no waiting, whatever `non_blocking` says. Failures of the device while it runs are
+// the errors of later calls. The source is read in the order of the stream: a `Tensor` that is handed over is kept
+// until that is done, a mere view is the caller's to keep until then. `overflow` (raise aside), `scale`, `shift` (up to
+// 32 of each along an axis), `permute` and byte order are those of cast(), with its bits. throws: as above, and Error
+// (unavailable: what kernels do not do, which are `report`, `same_value`, `raise`, stochastic
+//         rounding, complex dtypes to or from real ones)
+[[nodiscard]] Tensor cast_on_device(const TensorView& source, const TransferOptions& options = {});
+[[nodiscard]] Tensor cast_on_device(Tensor source, const TransferOptions& options = {});
+
+// Into memory of the result's shape on the source's device, any layout in which elements share no memory. It may be the
+// source's own where every element becomes its image in its own place: start, strides and item size are the same.
+// throws: Error (device: another device; overlap; out_mismatch; readonly), before anything is enqueued
+void cast_on_device_into(const TensorView& source, const MutableView& destination, const TransferOptions& options = {});
+void cast_on_device_into(Tensor source, const MutableView& destination, const TransferOptions& options = {});
+
 // What the calls of the same names will do. Nothing is enqueued.
 [[nodiscard]] TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options = {});
+[[nodiscard]] TransferPlan plan_to_device_into(const TensorView& source, const MutableView& destination,
+                                               const TransferOptions& options = {});
 [[nodiscard]] TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options = {});
 [[nodiscard]] TransferPlan plan_to_host_into(const TensorView& source, const MutableView& destination,
                                              const TransferOptions& options = {});
+[[nodiscard]] TransferPlan plan_cast_on_device(const TensorView& source, const TransferOptions& options = {});
+[[nodiscard]] TransferPlan plan_cast_on_device_into(const TensorView& source, const MutableView& destination,
+                                                    const TransferOptions& options = {});
 
 // How many devices there are; 0 where there is no driver.
 [[nodiscard]] int device_count() noexcept;

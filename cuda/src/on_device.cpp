@@ -1,0 +1,101 @@
+// Casts from a device's memory into the same device's memory: one launch on the caller's stream, and nothing else.
+#include <array>
+#include <utility>
+
+#include "cast/operands.h"
+#include "cast/permutation.h"
+#include "engine.h"
+#include "halfway/layout.h"
+#include "launches.h"
+#include "planted.h"
+#include "requirements.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+namespace {
+
+// Each thread reads an element and writes its image: into the same place, or nowhere near any source.
+void require_apart(const TensorView& source, const MutableView& destination, const CastOptions& options) {
+  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  const halfway::detail::Permutation permutation(options, source.shape.size());
+  if (halfway::detail::has_same_places(permutation.arranged(source, geometry), destination)) return;
+  if (!may_overlap(source, destination)) return;
+  throw Error(Reason::overlap, "the destination shares memory with the source",
+              "cast into other memory, or into a view with the source's start, strides and item size");
+}
+
+}  // namespace
+
+TransferPlan Engine::plan_on_device(const TensorView& source, const TransferOptions& options,
+                                    const MutableView* destination) {
+  require_on_device(source, "source");
+  DType to = options.dtype.value_or(source.dtype);
+  if (destination != nullptr) {
+    to = destination->dtype;
+    require_on_device(*destination, "destination");
+    if (destination->device.id != source.device.id) {
+      throw Error(Reason::device,
+                  "the source is on CUDA device " + std::to_string(source.device.id) + ", the destination on device " +
+                      std::to_string(destination->device.id),
+                  "copy between devices with the library that made them, and cast on one of them");
+    }
+    require_result(result_shape(source.shape, options.cast), *destination);
+  }
+  return plan_transfer(
+      source, {.direction = Direction::on_device, .to = to, .options = options.cast, .destination = destination},
+      machine());
+}
+
+Tensor Engine::cast_on_device(const TensorView& source, Tensor owner, const TransferOptions& options) {
+  const TransferPlan plan = plan_on_device(source, options);
+  require_storage(source, "source");
+  require_at_home();
+  const int device = source.device.id;
+  const DeviceScope scope(backend_, device);
+  Channel& there = owner ? begin(device, options.stream) : channel(device);
+  Tensor result = allocate_there(source, plan.to, device, options);
+  launch_cast(there, plan, source, std::move(owner), result.mutable_view(), options);
+  return result;
+}
+
+void Engine::cast_on_device_into(const TensorView& source, Tensor owner, const MutableView& destination,
+                                 const TransferOptions& options) {
+  const TransferPlan plan = plan_on_device(source, options, &destination);
+  require_storage(source, "source");
+  require_disjoint_elements(destination);
+  require_apart(source, destination, options.cast);
+  require_at_home();
+  const int device = source.device.id;
+  const DeviceScope scope(backend_, device);
+  Channel& there = owner ? begin(device, options.stream) : channel(device);
+  launch_cast(there, plan, source, std::move(owner), destination, options);
+}
+
+// Where nothing is to be kept no event is touched, so that the launch may be part of a graph.
+void Engine::launch_cast(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
+                         const MutableView& destination, const TransferOptions& options) {
+  if (plan.chunks == 0) return;
+  const Conversion work = launch_on_device(plan, source, destination, options.cast);
+  if (!owner) return require(backend_, backend_.launch(work, options.stream), "launching a kernel");
+  KeptList node;
+  node.emplace_back();
+  const std::lock_guard<std::mutex> lock(channel.mutex());
+  Event done = has_bug(Bug::mark_early) ? channel.mark(options.stream) : nullptr;
+  require(backend_, backend_.launch(work, options.stream), "launching a kernel");
+  try {
+    if (done == nullptr) done = channel.mark(options.stream);
+  } catch (...) {
+    channel.settle(options.stream);
+    throw;
+  }
+  if (has_bug(Bug::release_early)) owner.reset();
+  node.front() = {done, std::move(owner), Tensor()};
+  channel.keep(node);
+}
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,243 @@
+"""The tools that carry the GPU tests to another machine: what is in the bundle, and how it is run.
+
+The bundle itself takes nvcc minutes, and its tests a GPU: here the rules are tested, with a driver
+and executables that are made up.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+gpu_bundle = load("gpu_bundle")
+gpu_tests = load("gpu_tests")
+
+JUNIT = """<testsuite tests="3">
+<testcase name="a"/><testcase name="b"><failure/></testcase><testcase name="c"><skipped/></testcase>
+</testsuite>"""
+
+
+@pytest.fixture
+def complete() -> dict[str, bytes]:
+    names = [*gpu_bundle.NEEDED, "manifest.json", "python/halfway/_core.cpython-311-x86_64-linux-gnu.so"]
+    return dict.fromkeys(names, b"x")
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Callable[[int, int], str]:
+    """driver(status, count): a library that answers as NVIDIA's driver would."""
+
+    def make(status: int, count: int) -> str:
+        source = tmp_path / "driver.c"
+        library = tmp_path / f"driver-{status}-{count}.so"
+        source.write_text(
+            f"int cuInit(unsigned flags) {{ (void)flags; return {status}; }}\n"
+            f"int cuDeviceGetCount(int* count) {{ *count = {count}; return 0; }}\n"
+            "int cuDeviceGetAttribute(int* value, int attribute, int device) {\n"
+            "  (void)device; *value = attribute == 75 ? 9 : 0; return 0;\n}\n"
+        )
+        compiler = sysconfig.get_config_var("CC").split()[0]
+        subprocess.run(
+            [shutil.which(compiler) or "cc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60
+        )
+        return str(library)
+
+    return make
+
+
+def test_a_complete_bundle_has_no_problems(complete):
+    assert gpu_bundle.problems(complete, gpu_bundle.MOST_BYTES) == []
+
+
+@pytest.mark.parametrize("name", [*gpu_bundle.NEEDED, "manifest.json"])
+def test_what_is_missing_is_named(complete, name):
+    del complete[name]
+    assert gpu_bundle.problems(complete, 1) == [f"{name} is missing"]
+
+
+@pytest.mark.parametrize(
+    ("added", "size", "words"),
+    [
+        ("/etc/passwd", 1, "/etc/passwd is no place inside the bundle"),
+        ("source/../../x", 1, "source/../../x is no place inside the bundle"),
+        ("source/x", (40 << 20) + 1, "it has 41943041 bytes, more than 41943040"),
+    ],
+)
+def test_a_bundle_stays_in_its_folder_and_in_its_size(complete, added, size, words):
+    assert gpu_bundle.problems([*complete, added], size) == [words]
+
+
+def test_the_extension_must_be_there(complete):
+    names = [name for name in complete if "_core" not in name]
+    assert gpu_bundle.problems(names, 1) == ["the extension module is missing"]
+
+
+def test_files_name_no_folder_of_the_machine_that_made_them(tmp_path):
+    (tmp_path / "binary").write_bytes(b"\x7fELF /home/somebody/tree/tests/x.cpp\0")
+    files = {"bin/a": tmp_path / "binary", "source/b": b"tests/x.cpp"}
+    assert gpu_bundle.files_naming(Path("/home/somebody/tree"), files) == ["bin/a names /home/somebody/tree"]
+    assert gpu_bundle.files_naming(Path("/home/nobody"), files) == []
+
+
+def test_sources_are_complete_and_only_sources():
+    found = gpu_bundle.sources()
+    wanted = {name for name in gpu_bundle.NEEDED if name.startswith("source/")}
+    assert wanted <= found.keys()
+    assert "source/tools/gpu_tests.py" in found
+    assert "source/bindings/python/halfway/__init__.py" in found
+    assert not [name for name in found if name.endswith((".so", ".pyc")) or "__pycache__" in name]
+
+
+def test_headers_of_boost_are_those_that_the_build_read():
+    depfiles = """tests/main.cpp.o: #deps 3, deps mtime 1 (VALID)
+    ../tests/main.cpp
+    /usr/include/boost/test/unit_test.hpp
+    /usr/include/stdio.h
+    /opt/x/boost/config.hpp
+"""
+    assert gpu_bundle.headers_of_boost(depfiles) == {
+        "third_party/include/boost/test/unit_test.hpp": Path("/usr/include/boost/test/unit_test.hpp"),
+        "third_party/include/boost/config.hpp": Path("/opt/x/boost/config.hpp"),
+    }
+
+
+def test_an_archive_is_the_same_whenever_it_is_made(tmp_path, complete):
+    complete["manifest.json"] = gpu_bundle.manifest(complete, {"version": "1"})
+    first, second = tmp_path / "first.tar.gz", tmp_path / "second.tar.gz"
+    gpu_bundle.write(first, complete)
+    gpu_bundle.write(second, dict(reversed(complete.items())))
+    assert first.read_bytes() == second.read_bytes()
+    root = gpu_tests.unpacked(first, tmp_path / "there")
+    assert {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} == set(complete)
+    assert os.access(root / "run", os.X_OK)
+    assert not os.access(root / "manifest.json", os.X_OK)
+    files = json.loads((root / "manifest.json").read_text())["files"]
+    assert files["run"] == {"bytes": 1, "sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"}
+    with tarfile.open(first) as tar:
+        assert {member.uname for member in tar.getmembers()} == {""}
+
+
+def test_an_archive_is_unpacked_anew_when_it_changed(tmp_path, complete):
+    archive = tmp_path / "bundle.tar.gz"
+    gpu_bundle.write(archive, complete)
+    root = gpu_tests.unpacked(archive, tmp_path / "there")
+    (root / "left").write_text("here")
+    assert (gpu_tests.unpacked(archive, tmp_path / "there") / "left").exists()
+    gpu_bundle.write(archive, complete | {"source/new": b"y"})
+    root = gpu_tests.unpacked(archive, tmp_path / "there")
+    assert (root / "source" / "new").exists()
+    assert not (root / "left").exists()
+
+
+def test_without_a_driver_it_says_what_was_looked_for(monkeypatch, capsys):
+    why = gpu_tests.missing_device("no_such_driver.so.1")
+    assert why == "looked for NVIDIA's driver (no_such_driver.so.1), and there is none on this machine"
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: why)
+    assert gpu_tests.main([]) == gpu_tests.SKIPPED == 77
+    assert capsys.readouterr().out == f"gpu-test: nothing was run: {why}\n"
+    assert gpu_tests.main(["--sanitize"]) == 77
+    assert capsys.readouterr().out == f"gpu-sanitize: nothing was run: {why}\n"
+
+
+def test_a_driver_without_a_device(driver, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert "answers error 100 to cuInit" in gpu_tests.missing_device(driver(100, 0))
+    assert gpu_tests.missing_device(driver(0, 0)).endswith("knows none")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert gpu_tests.missing_device(driver(0, 0)).endswith("knows none with CUDA_VISIBLE_DEVICES=7")
+    assert gpu_tests.missing_device(driver(0, 1)) is None
+    assert gpu_tests.architecture(driver(0, 1)) == "90-real"
+
+
+def test_results_are_counted(tmp_path):
+    path = tmp_path / "junit.xml"
+    assert gpu_tests.counts(path) == (0, 1, 0)  # it died before it could say anything
+    path.write_text("<testsuite")
+    assert gpu_tests.counts(path) == (0, 1, 0)
+    path.write_text(JUNIT)
+    assert gpu_tests.counts(path) == (1, 1, 1)
+
+
+def bundle_of(tmp_path: Path, script: str) -> Path:
+    """A bundle whose executables are a shell script; it is asked to list its cases first."""
+    root = tmp_path / "halfway-gpu"
+    (root / "bin").mkdir(parents=True)
+    (root / "source" / "tests" / "python").mkdir(parents=True)
+    for name in gpu_tests.EXECUTABLES:
+        path = root / "bin" / name
+        path.write_text(f'#!/bin/sh\n[ "$1" = --list_content ] && exit 0\njunit=${{2##*,}}\n{script}\n')
+        path.chmod(0o755)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "words"),
+    [
+        ("echo '<s><testcase/><testcase/></s>' >$junit", 0, "4 passed, 0 failed, 0 skipped"),
+        (f"echo '{JUNIT}' >$junit; echo what failed; exit 201", 1, "2 passed, 2 failed, 2 skipped"),
+        ("echo '<s><testcase/></s>' >$junit; exit 139", 1, "2 passed, 2 failed, 0 skipped"),  # a crash afterwards
+        ("kill -9 $$", 1, "0 passed, 2 failed, 0 skipped"),
+    ],
+)
+def test_executables_are_run_and_counted(tmp_path, monkeypatch, capsys, script, status, words):
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
+    monkeypatch.setattr(gpu_tests, "HERE", bundle_of(tmp_path, script))
+    assert gpu_tests.main([]) == status
+    out = capsys.readouterr().out
+    assert words in out.splitlines()[-1]
+    assert ("what failed" in out) == ("what failed" in script)
+    assert "Python tests" in out
+    assert "this bundle has none for a GPU" in out
+
+
+def test_what_does_not_run_here_is_built_or_says_what_that_takes(tmp_path, monkeypatch, capsys):
+    root = bundle_of(tmp_path, "")
+    for name in gpu_tests.EXECUTABLES:
+        (root / "bin" / name).write_bytes(b"\x7fELF of another machine")
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
+    monkeypatch.setattr(gpu_tests, "HERE", root)
+    monkeypatch.setattr(gpu_tests.shutil, "which", lambda name: None if name != "cmake" else "/usr/bin/cmake")
+    monkeypatch.setattr(gpu_tests, "NVCC", tmp_path / "no_nvcc")
+    assert gpu_tests.main([]) == 1
+    assert "building from source needs c++, nvcc, which this machine does not have" in capsys.readouterr().out
+
+
+def test_a_python_without_a_gpu_is_said(tmp_path, monkeypatch, capsys):
+    root = bundle_of(tmp_path, "echo '<s><testcase/></s>' >$junit")
+    (root / "source" / "tests" / "python" / "test_gpu_x.py").touch()
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
+    monkeypatch.setattr(gpu_tests, "HERE", root)
+    monkeypatch.setattr(gpu_tests, "QUESTION", 'print(\'{"torch": "torch 0"}\')')
+    assert gpu_tests.main([]) == 0
+    assert f"no Python here has a torch that sees the GPU ({sys.executable}: torch 0)" in capsys.readouterr().out
+
+
+def test_sanitizers_go_on_without_their_tool(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
+    monkeypatch.setattr(gpu_tests, "HERE", bundle_of(tmp_path, ""))
+    monkeypatch.setattr(gpu_tests.shutil, "which", lambda name: None)
+    assert gpu_tests.main(["--sanitize"]) == 0
+    assert "compute-sanitizer" in capsys.readouterr().out

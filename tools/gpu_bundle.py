@@ -1,0 +1,224 @@
+"""Makes build/gpu-bundle.tar.gz: the tests that need a GPU, for a machine that may have nothing else.
+
+In it, under halfway-gpu/:
+
+  run, gpu_tests.py   what runs the tests there (`./run --help`)
+  bin/                the C++ tests for sm_80, sm_90, sm_100 and PTX for what comes later. They need the
+                      C library, and nothing of Boost, CUDA's toolkit or the C++ library
+  python/             the package, with the extension for the Python that made the bundle
+  third_party/        headers to build all of it anew: Boost.Test's, DLPack's, pybind11; and pytest
+  source/             the sources
+  manifest.json       every file with its size and SHA-256, the version, what the executables need
+
+Building it needs nvcc and no GPU.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "gpu"
+ARCHIVE = ROOT / "build" / "gpu-bundle.tar.gz"
+NAME = "halfway-gpu"
+MOST_BYTES = 40 << 20
+SOURCES = ["CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "pyproject.toml"]
+SOURCES += ["bindings", "cmake", "cuda", "runtime", "tests", "tools"]
+EXECUTABLES = ("halfway_test_gpu_cases", "halfway_test_gpu_streams")
+PURE_PACKAGES = ("pytest", "pluggy", "iniconfig", "packaging")  # what pytest is made of from Python 3.11 on
+# What must be in it, whatever else is.
+NEEDED = (
+    "run",
+    "gpu_tests.py",
+    *(f"bin/{name}" for name in EXECUTABLES),
+    "bin/halfway_probe.so",
+    "python/halfway/__init__.py",
+    "source/CMakeLists.txt",
+    "source/cuda/kernels/convert.cu",
+    "source/tests/cuda/device_cases.cpp",
+    "source/tests/python/conftest.py",
+    "third_party/include/boost/test/included/unit_test.hpp",
+    "third_party/include/dlpack/dlpack.h",
+    "third_party/pybind11/include/pybind11/pybind11.h",
+    "third_party/pybind11/share/cmake/pybind11/pybind11Config.cmake",
+    "third_party/python/pytest/__init__.py",
+)
+RUN = """#!/bin/sh
+# Runs the GPU tests of this folder: ./run --help
+exec "${PYTHON:-python3}" "$(dirname "$0")/gpu_tests.py" "$@"
+"""
+
+Files = dict[str, Path | bytes]  # by their place in the bundle
+
+
+def tree(directory: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    """The files of a folder that are sources, or part of a package."""
+    for path in sorted(directory.rglob("*")):
+        relative = path.relative_to(directory)
+        if path.is_file() and "__pycache__" not in relative.parts and path.suffix not in (".pyc", ".so"):
+            yield f"{prefix}/{relative}", path
+
+
+def sources() -> Files:
+    files: Files = {}
+    for name in SOURCES:
+        path = ROOT / name
+        files.update(tree(path, f"source/{name}") if path.is_dir() else [(f"source/{name}", path)])
+    return files
+
+
+def headers_of_boost(depfiles: str) -> Files:
+    """Of the headers that a build read (`ninja -t deps`), those of Boost."""
+    found: Files = {}
+    for match in re.finditer(r"^\s+(\S*?/)(boost/\S+)$", depfiles, re.MULTILINE):
+        found[f"third_party/include/{match[2]}"] = Path(match[1]) / match[2]
+    return found
+
+
+def distribution(name: str) -> Files:
+    """A pure Python distribution that is installed here, licence included."""
+    files: Files = {}
+    for entry in importlib.metadata.files(name) or []:
+        if entry.suffix != ".pyc" and ".." not in entry.parts:
+            files[f"third_party/python/{entry}"] = Path(str(entry.locate()))
+    return files
+
+
+def cache_entry(name: str) -> str:
+    match = re.search(rf"^{name}:\w+=(.*)$", (BUILD / "CMakeCache.txt").read_text(), re.MULTILINE)
+    if match is None:
+        sys.exit(f"gpu-bundle: the build does not say its {name}")
+    return match[1]
+
+
+def needs(executable: Path) -> dict[str, object]:
+    """The shared libraries of an executable, and the newest symbols of the C library that it uses."""
+    text = subprocess.run(["objdump", "-p", executable], capture_output=True, text=True, check=True).stdout
+    versions = {tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([0-9.]+)", text)}
+    return {
+        "libraries": re.findall(r"NEEDED\s+(\S+)", text),
+        "glibc": ".".join(map(str, max(versions, default=(0,)))),
+    }
+
+
+def content(source: Path | bytes) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
+
+
+def manifest(files: Files, about: dict[str, object]) -> bytes:
+    entries = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in ((name, content(source)) for name, source in sorted(files.items()))
+    }
+    return (json.dumps(about | {"files": entries}, indent=1) + "\n").encode()
+
+
+def problems(names: Iterable[str], size: int) -> list[str]:
+    """What is wrong with a bundle of these files and this many bytes."""
+    present = set(names)
+    found = [f"{name} is missing" for name in (*NEEDED, "manifest.json") if name not in present]
+    if not any(re.fullmatch(r"python/halfway/_core\..*\.so", name) for name in present):
+        found.append("the extension module is missing")
+    found += [
+        f"{name} is no place inside the bundle"
+        for name in sorted(present)
+        if name.startswith("/") or ".." in Path(name).parts
+    ]
+    if size > MOST_BYTES:
+        found.append(f"it has {size} bytes, more than {MOST_BYTES}")
+    return found
+
+
+def files_naming(directory: Path, files: Files) -> list[str]:
+    """The files that name a folder of the machine that made them."""
+    needle = os.fsencode(directory)
+    return [f"{name} names {directory}" for name, source in sorted(files.items()) if needle in content(source)]
+
+
+def is_executable(name: str) -> bool:
+    return name == "run" or name.startswith("bin/") or name.endswith(".sh")
+
+
+def write(archive: Path, files: Files) -> None:
+    """The same files give the same bytes, whoever packs them and when."""
+    with (
+        archive.open("wb") as raw,
+        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=9, mtime=0, filename="") as out,
+        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name, source in sorted(files.items()):
+            data = content(source)
+            entry = tarfile.TarInfo(f"{NAME}/{name}")
+            entry.size = len(data)
+            entry.mode = 0o755 if is_executable(name) else 0o644
+            tar.addfile(entry, io.BytesIO(data))
+
+
+def built() -> Files:
+    """What the preset `gpu` builds."""
+    script = ROOT / "tools" / "cmake_build.sh"
+    for target in ("halfway_gpu_tests", "_core", "halfway_probe"):
+        if subprocess.run([script, "gpu", target], cwd=ROOT, check=False).returncode != 0:
+            sys.exit("gpu-bundle: the build failed; its log is build/gpu/build.log")
+    core = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+    binaries = {f"bin/{name}": BUILD / "tests" / "cuda" / name for name in EXECUTABLES}
+    binaries["bin/halfway_probe.so"] = BUILD / "probe" / "halfway_probe.so"
+    binaries[f"python/halfway/{core}"] = BUILD / "bindings" / "python" / core
+    strip = shutil.which("strip")
+    files: Files = {}
+    for name, path in binaries.items():
+        stripped = BUILD / "stripped" / name
+        stripped.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, stripped)
+        if strip is not None:
+            subprocess.run([strip, "--strip-unneeded", stripped], check=True)
+        files[name] = stripped
+    return files
+
+
+def main() -> None:
+    files: Files = {"run": RUN.encode(), "gpu_tests.py": ROOT / "tools" / "gpu_tests.py"}
+    files |= built()
+    files |= dict(tree(ROOT / "bindings" / "python" / "halfway", "python/halfway"))
+    files |= sources()
+    deps = subprocess.run(["ninja", "-C", BUILD, "-t", "deps"], capture_output=True, text=True, check=True).stdout
+    files |= headers_of_boost(deps)
+    dlpack = Path(cache_entry("DLPackHeader_INCLUDE_DIR"))
+    files["third_party/include/dlpack/dlpack.h"] = dlpack / "dlpack" / "dlpack.h"
+    pybind11 = Path(cache_entry("pybind11_DIR")).parents[2]
+    for part in ("include", "share/cmake"):
+        files |= dict(tree(pybind11 / part, f"third_party/pybind11/{part}"))
+    for name in PURE_PACKAGES:
+        files |= distribution(name)
+    about: dict[str, object] = {
+        "version": re.findall(r"project\(halfway VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())[0],
+        "cuda_architectures": cache_entry("HALFWAY_CUDA_ARCHITECTURES").split(";"),
+        "extension_suffix": sysconfig.get_config_var("EXT_SUFFIX"),
+        "needs": {name: needs(BUILD / "stripped" / f"bin/{name}") for name in EXECUTABLES},
+    }
+    files["manifest.json"] = manifest(files, about)
+    partial = ARCHIVE.with_suffix(".part")
+    write(partial, files)
+    size = partial.stat().st_size
+    wrong = problems(files, size) + files_naming(ROOT, files)
+    if wrong:
+        sys.exit("gpu-bundle: " + "; ".join(wrong))
+    os.replace(partial, ARCHIVE)
+    print(f"gpu-bundle: {ARCHIVE.relative_to(ROOT)}, {len(files)} files, {size / (1 << 20):.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

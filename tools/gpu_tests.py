@@ -1,0 +1,354 @@
+"""Runs the tests that need a GPU, C++ and Python, from a bundle that tools/gpu_bundle.py made.
+
+Needs no network, no setup and nothing but Python 3.8: the bundle has the executables. What does not
+run or load here (an older C library, another Python) is built here from the bundle's own sources,
+where there are CMake, a C++ compiler and nvcc.
+
+Exit status: 0 all passed; 1 something failed or could not be built; 77 nothing ran, because there
+is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+SKIPPED = 77
+HERE = Path(__file__).resolve().parent
+SECONDS = 420  # of one executable
+NVCC = Path("/usr/local/cuda/bin/nvcc")  # where it is when it is not in PATH
+EXECUTABLES = ("halfway_test_gpu_cases", "halfway_test_gpu_streams")
+SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+
+# Asked of an interpreter: its extension modules' suffix, and whether its torch sees a GPU.
+QUESTION = """
+import json, sysconfig
+answer = {"suffix": sysconfig.get_config_var("EXT_SUFFIX")}
+try:
+    import torch
+    answer["torch"] = "torch " + torch.__version__
+    if torch.cuda.is_available():
+        answer["device"] = torch.cuda.get_device_name(0)
+except Exception as error:
+    answer.setdefault("torch", f"no torch ({error})")
+print(json.dumps(answer))
+"""
+# The bundle's own packages come last: what is installed wins.
+PYTEST = "import sys; sys.path.append(sys.argv.pop(1)); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+
+
+def missing_device(library: str = "libcuda.so.1") -> str | None:
+    """Why no GPU can be used; None where one can.
+
+    Asks the driver, as every CUDA program does.
+    """
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        return f"looked for NVIDIA's driver ({library}), and there is none on this machine"
+    status = driver.cuInit(0)
+    if status != 0:
+        return f"looked for a GPU, and the driver ({library}) answers error {status} to cuInit"
+    count = ctypes.c_int(0)
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    if count.value == 0:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hint = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible}"
+        return f"looked for a GPU, and the driver ({library}) knows none{hint}"
+    return None
+
+
+def architecture(library: str = "libcuda.so.1") -> str:
+    """Of the first GPU, as CMake spells it: "90-real"."""
+    driver = ctypes.CDLL(library)
+    value = ctypes.c_int(0)
+    number = 0
+    for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0)
+        number = 10 * number + value.value
+    return f"{number}-real"
+
+
+def counts(path: Path) -> tuple[int, int, int]:
+    """Passed, failed and skipped tests of a JUnit file; one failed where there is none."""
+    try:
+        cases = list(ET.parse(path).iter("testcase"))
+    except (OSError, ET.ParseError):
+        return 0, 1, 0
+    failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    return len(cases) - failed - skipped, failed, skipped
+
+
+class Bundle:
+    """An unpacked bundle, and what was built of it here."""
+
+    def __init__(self, root: Path, results: Path) -> None:
+        self.root = root
+        self.results = results
+        self.build = root / "build"
+        results.mkdir(parents=True, exist_ok=True)
+
+    def runs(self, executable: Path) -> bool:
+        """Whether this machine can load it. Listing its cases needs no GPU."""
+        try:
+            done = subprocess.run(
+                [executable, "--list_content"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+            )
+        except OSError:
+            return False
+        return done.returncode == 0
+
+    def make(self, targets: list[str], python: str | None) -> str | None:
+        """Build targets from the sources; why not, where that failed."""
+        tools = {name: shutil.which(name) for name in ("cmake", "c++", "nvcc")}
+        if tools["nvcc"] is None and NVCC.exists():
+            tools["nvcc"] = str(NVCC)
+        missing = [name for name, path in tools.items() if path is None]
+        if missing:
+            return f"building from source needs {', '.join(missing)}, which this machine does not have"
+        third_party = self.root / "third_party"
+        options: dict[str, object] = {
+            "CMAKE_BUILD_TYPE": "Release",
+            "CMAKE_CUDA_COMPILER": tools["nvcc"],
+            "DLPackHeader_INCLUDE_DIR": third_party / "include",
+            "HALFWAY_BOOST_INCLUDE_DIR": third_party / "include",
+            "HALFWAY_CUDA": "ON",
+            "HALFWAY_CUDA_ARCHITECTURES": architecture(),
+            "HALFWAY_INSTALL": "OFF",
+            "HALFWAY_PYTHON": "OFF" if python is None else "ON",
+            "HALFWAY_TESTS": "ON",
+            "HALFWAY_TESTS_STANDALONE": "ON",
+        }
+        if python is not None:
+            options["Python_EXECUTABLE"] = python
+            options["pybind11_DIR"] = third_party / "pybind11" / "share" / "cmake" / "pybind11"
+        log = self.results / "build.log"
+        configure = ["cmake", "-S", str(self.root / "source"), "-B", str(self.build)]
+        configure += ["-G", "Ninja"] if shutil.which("ninja") else []
+        configure += [f"-D{name}={value}" for name, value in options.items()]
+        build = ["cmake", "--build", str(self.build), "-j", str(os.cpu_count() or 2), "--target", *targets]
+        with log.open("w") as stream:
+            for command in (configure, build):
+                done = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False)
+                if done.returncode != 0:
+                    stream.flush()
+                    tail = "\n".join(log.read_text(errors="replace").splitlines()[-40:])
+                    return f"building failed; the log is {log}, and ends\n{tail}"
+        return None
+
+    def executables(self, build: bool) -> list[Path] | str:
+        """The C++ tests, built here where they have to be; or why there are none."""
+        found = [self.root / "bin" / name for name in EXECUTABLES]
+        if not build and all(self.runs(path) for path in found):
+            return found
+        print("gpu-test: building the C++ tests here", flush=True)
+        why = self.make(["halfway_gpu_tests"], None)
+        return why or [self.build / "tests" / "cuda" / name for name in EXECUTABLES]
+
+    def package(self, python: str, suffix: str, build: bool) -> Path | str:
+        """A folder with the package `halfway` for an interpreter; or why there is none."""
+        package = self.root / "python"
+        loads = [python, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import halfway", str(package)]
+        fits = (package / "halfway" / f"_core{suffix}").exists()
+        if not build and fits and subprocess.run(loads, capture_output=True, check=False).returncode == 0:
+            return package
+        print(f"gpu-test: building the extension for {python} here", flush=True)
+        why = self.make(["_core", "halfway_probe"], python)
+        if why is not None:
+            return why
+        package = self.root / "python-here"
+        shutil.rmtree(package, ignore_errors=True)
+        shutil.copytree(self.root / "source" / "bindings" / "python" / "halfway", package / "halfway")
+        shutil.copy2(self.build / "bindings" / "python" / f"_core{suffix}", package / "halfway")
+        return package
+
+
+class Summary:
+    """What ran, in lines for people and as an exit status."""
+
+    def __init__(self) -> None:
+        self.total = [0, 0, 0]
+        self.begin = time.monotonic()
+
+    def add(self, name: str, found: tuple[int, int, int], seconds: float) -> None:
+        self.total = [a + b for a, b in zip(self.total, found)]  # noqa: B905 (Python 3.8 has no strict)
+        verdict = "FAIL" if found[1] else "ok  "
+        words = "{} passed, {} failed, {} skipped".format(*found)
+        print(f"{verdict} {name:28} {seconds:6.1f} s  {words}", flush=True)
+
+    def fail(self, name: str, why: str) -> None:
+        self.total[1] += 1
+        print(f"FAIL {name:28} {why}", flush=True)
+
+    def note(self, name: str, why: str) -> None:
+        print(f"     {name:28} not run: {why}", flush=True)
+
+    def finish(self) -> int:
+        print("{} passed, {} failed, {} skipped, {:.0f} s".format(*self.total, time.monotonic() - self.begin))
+        return 1 if self.total[1] else 0
+
+
+def run_logged(command: list[str | Path], log: Path, environment: dict[str, str], directory: Path | None = None) -> int:
+    """Runs a command with its output in a file, which is shown if it fails."""
+    with log.open("w") as stream:
+        try:
+            done = subprocess.run(
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=directory,
+                timeout=SECONDS,
+                check=False,
+            )
+            status = done.returncode
+        except subprocess.TimeoutExpired:
+            status = 124
+    if status != 0:
+        print("\n".join(log.read_text(errors="replace").splitlines()[-60:]), flush=True)
+    return status
+
+
+def run_cpp(bundle: Bundle, summary: Summary, build: bool) -> None:
+    executables = bundle.executables(build)
+    if isinstance(executables, str):
+        return summary.fail("C++ tests", executables)
+    for executable in executables:
+        junit = bundle.results / f"{executable.name}.xml"
+        junit.unlink(missing_ok=True)
+        start = time.monotonic()
+        command: list[str | Path] = [executable, "--color_output=no", f"--logger=HRF,error:JUNIT,error,{junit}"]
+        status = run_logged(command, bundle.results / f"{executable.name}.log", dict(os.environ))
+        found = counts(junit)
+        if status != 0 and found[1] == 0:  # it ended before it could say what failed
+            found = (found[0], 1, found[2])
+        summary.add(executable.name, found, time.monotonic() - start)
+    return None
+
+
+def run_python(bundle: Bundle, summary: Summary, pythons: list[str], build: bool) -> None:
+    tests = sorted((bundle.root / "source" / "tests" / "python").glob("test_gpu*.py"))
+    if not tests:
+        return summary.note("Python tests", "this bundle has none for a GPU (tests/python/test_gpu*.py)")
+    seen = []
+    for python in pythons:
+        done = subprocess.run([python, "-c", QUESTION], capture_output=True, text=True, check=False)
+        answer: dict[str, str] = json.loads(done.stdout) if done.returncode == 0 else {"torch": "does not run"}
+        if "device" in answer:
+            break
+        seen.append(f"{python}: {answer['torch']}")
+    else:
+        return summary.note("Python tests", "no Python here has a torch that sees the GPU (" + "; ".join(seen) + ")")
+    package = bundle.package(python, answer["suffix"], build)
+    if isinstance(package, str):
+        return summary.fail("Python tests", package)
+    source = bundle.root / "source"
+    prebuilt = bundle.root / "bin" / "halfway_probe.so"
+    built = bundle.build / "probe" / "halfway_probe.so"
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join([str(package), str(source), environment.get("PYTHONPATH", "")])
+    environment["HALFWAY_PROBE"] = str(built if built.exists() else prebuilt)
+    junit = bundle.results / "python.xml"
+    junit.unlink(missing_ok=True)
+    start = time.monotonic()
+    command: list[str | Path] = [python, "-c", PYTEST, bundle.root / "third_party" / "python"]
+    command += ["--quiet", "-p", "no:cacheprovider", f"--junitxml={junit}", *tests]
+    status = run_logged(command, bundle.results / "python.log", environment, source)
+    found = counts(junit)
+    if status != 0 and found[1] == 0:
+        found = (found[0], 1, found[2])
+    summary.add(f"Python tests ({answer['device']})", found, time.monotonic() - start)
+    return None
+
+
+def run_sanitizers(bundle: Bundle, summary: Summary, build: bool) -> None:
+    """The C++ tests, shortened, under each tool of compute-sanitizer."""
+    tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    if tool is None:
+        return summary.note("compute-sanitizer", "looked for it in PATH and /usr/local/cuda/bin, and it is not there")
+    executables = bundle.executables(build)
+    if isinstance(executables, str):
+        return summary.fail("C++ tests", executables)
+    environment = {**os.environ, "HALFWAY_GPU_QUICK": "1"}
+    for check in SANITIZERS:
+        start = time.monotonic()
+        command: list[str | Path] = [
+            tool,
+            "--tool",
+            check,
+            "--error-exitcode",
+            "1",
+            executables[0],
+            "--color_output=no",
+        ]
+        status = run_logged(command, bundle.results / f"{check}.log", environment)
+        log = (bundle.results / f"{check}.log").read_text(errors="replace")
+        if "Device not supported" in log:
+            summary.note(check, "compute-sanitizer does not support this device here")
+            continue
+        summary.add(f"compute-sanitizer {check}", (int(status == 0), int(status != 0), 0), time.monotonic() - start)
+    return None
+
+
+def unpacked(archive: Path, directory: Path) -> Path:
+    """The bundle of an archive, unpacked anew where the archive changed."""
+    mark = directory / ".unpacked"
+    state = archive.stat()
+    key = f"{state.st_size} {state.st_mtime_ns}"
+    root = directory / "halfway-gpu"
+    if not (mark.exists() and mark.read_text() == key):
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        with tarfile.open(archive) as tar:
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(directory, filter="data")
+            else:
+                tar.extractall(directory)
+        mark.write_text(key)
+    return root
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, help="the bundle, to be unpacked; default: the folder of this script")
+    parser.add_argument("--results", type=Path, help="where logs and JUnit files go")
+    parser.add_argument("--python", action="append", default=[], help="an interpreter to try first, for Python tests")
+    parser.add_argument("--build", action="store_true", help="build from the bundle's sources in any case")
+    parser.add_argument("--sanitize", action="store_true", help="run the C++ tests under compute-sanitizer instead")
+    options = parser.parse_args(arguments)
+    name = "gpu-sanitize" if options.sanitize else "gpu-test"
+
+    why = missing_device()
+    if why is not None:
+        print(f"{name}: nothing was run: {why}")
+        return SKIPPED
+    root = HERE
+    if options.archive is not None:
+        if not options.archive.exists():
+            command = [os.environ.get("MAKE", "make"), "gpu-bundle"]
+            if subprocess.run(command, cwd=HERE.parent, check=False).returncode != 0:
+                print(f"{name}: there is no {options.archive}, and it could not be made")
+                return 1
+        root = unpacked(options.archive, options.archive.parent / "gpu-test")
+    bundle = Bundle(root, options.results or root / "results")
+    summary = Summary()
+    if options.sanitize:
+        run_sanitizers(bundle, summary, options.build)
+        return summary.finish()
+    run_cpp(bundle, summary, options.build)
+    run_python(bundle, summary, [*options.python, sys.executable], options.build)
+    return summary.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
