@@ -155,9 +155,7 @@ def test_no_stream_is_made_to_wait_if_none_is_wanted(rig: Rig) -> None:
     assert rig.device.calls == calls  # its own stream already
 
 
-@pytest.mark.parametrize(
-    ("stream", "error"), [(0, ValueError), (-2, ValueError), (2**70, TypeError), ("1", TypeError)]
-)
+@pytest.mark.parametrize(("stream", "error"), [(0, ValueError), (-2, ValueError), (2**70, TypeError), ("1", TypeError)])
 def test_streams_that_are_none(rig: Rig, stream: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="stream"):
         made_on_the_device(rig).__dlpack__(stream=stream)
