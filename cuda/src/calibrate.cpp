@@ -20,7 +20,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 // The best of several: whatever disturbs a run makes it slower.
 template <class Run>
-double best_rate(std::uint64_t bytes, Run&& run) {
+double best_rate(std::uint64_t bytes, const Run& run) {
   constexpr int runs = 5;
   run();  // pages, caches, clocks
   double best = std::numeric_limits<double>::min();

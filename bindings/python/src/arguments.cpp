@@ -172,8 +172,7 @@ std::optional<Device> parse_device(PyObject* value) {
       }
     }
   }
-  throw Error(Reason::unavailable,
-              "device " + text + " is not available: halfway knows \"cpu\", \"cuda\" and \"cuda:N\"",
+  throw Error(Reason::unavailable, "device " + text + R"( is not available: halfway knows "cpu", "cuda" and "cuda:N")",
               "leave device unset and move the result with its own library");
 }
 

@@ -159,7 +159,7 @@ PyObject* device_index(PyObject* /*module*/, PyObject* value) {
   return guarded([&]() -> PyObject* {
     const std::optional<Device> device = parse_device(value);
     if (!device || !is_cuda(*device)) {
-      throw Error(Reason::device, "device must be a CUDA device", "pass \"cuda\" or \"cuda:N\"");
+      throw Error(Reason::device, "device must be a CUDA device", R"(pass "cuda" or "cuda:N")");
     }
     return PyLong_FromLong(device->id);
   });
@@ -231,7 +231,7 @@ std::optional<Error> missing_device() {
   if (status == Status::ok && count > 0) {
     return std::nullopt;
   }
-  const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");  // NOLINT(concurrency-mt-unsafe): with the GIL
   std::string message = "no CUDA device can be used: " + backend.missing();
   message += " (" + backend.error_text(status == Status::ok ? Status::no_device : status) +
              "); CUDA_VISIBLE_DEVICES is " +
@@ -310,10 +310,7 @@ void send_into(const TensorView& source, Tensor owner, const MutableView& destin
   const OwnGeometry from(source);
   const OwnGeometry to(destination);
   const std::shared_ptr<Engine> there = engine();
-  without_gil([&] {
-    there->to_device_into(from.view(), std::move(owner), to.view(), options_of(transfer));
-    owner.reset();
-  });
+  without_gil([&] { there->to_device_into(from.view(), std::move(owner), to.view(), options_of(transfer)); });
 }
 
 Tensor send_fresh(const TensorView& source, Tensor owner, DType dtype, Device device, const Transfer& transfer) {
@@ -341,10 +338,7 @@ void cast_on_device_into(const TensorView& source, Tensor owner, const MutableVi
   const OwnGeometry from(source);
   const OwnGeometry to(destination);
   const std::shared_ptr<Engine> there = engine();
-  without_gil([&] {
-    there->cast_on_device_into(from.view(), std::move(owner), to.view(), options_of(transfer));
-    owner.reset();
-  });
+  without_gil([&] { there->cast_on_device_into(from.view(), std::move(owner), to.view(), options_of(transfer)); });
 }
 
 Tensor cast_on_device_fresh(const TensorView& source, Tensor owner, DType dtype, const Transfer& transfer) {

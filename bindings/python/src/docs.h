@@ -17,7 +17,8 @@ Args:
         Python type as NumPy reads it, or a Cast.
     device: where the result is to be: "cpu", "cuda" (torch's current device), "cuda:1", a torch.device, or a pair as
         __dlpack_device__ gives it. None: where x is. Between the host and a CUDA device the cast is part of the
-        transfer; explain() says which side does it.
+        transfer; explain() says which side does it. Casts on a device are one launch there, without report=,
+        overflow="raise", casting="same_value" and stochastic rounding.
     copy: None copies only where it must, False raises ExchangeError naming every reason, True always copies.
     out: a torch tensor of the result's shape (x's, permuted as permute= says) to write into; it is returned. Its
         dtype and device are the defaults. Excludes copy=.

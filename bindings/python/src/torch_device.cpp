@@ -139,7 +139,7 @@ PyObject* torch_from_managed(ManagedPointer managed) {
     clear_foreign_error();  // what failed has not consumed its argument
     throw Error(Reason::malformed, "torch refused the tensor");
   }
-  static_cast<void>(managed.release());
+  static_cast<void>(managed.release());  // NOLINT(bugprone-unused-return-value): torch has it
   return static_cast<PyObject*>(result);
 }
 
