@@ -92,7 +92,7 @@ Machine calibrate(Engine& engine, int device, std::uint64_t bytes) {
     PointerTraits traits;
     require(backend, backend.pointer_traits(host, traits), "asking for a mapped address");
     const StreamOfOwn stream(backend);
-    const auto rate_of = [&](auto&& enqueue) {
+    const auto rate_of = [&](const auto& enqueue) {
       return best_rate(bytes, [&] {
         require(backend, enqueue(), "measuring the wire");
         require(backend, backend.synchronize_stream(stream.get()), "measuring the wire");
