@@ -35,11 +35,11 @@ unsigned blocks_for(std::uint64_t count) noexcept {
 
 bool is_aligned(const void* address) noexcept { return reinterpret_cast<std::uintptr_t>(address) % 16 == 0; }
 
-// One block of bytes on either side.
 bool is_dense(const halfway::detail::Places& places, std::uint64_t item_size) noexcept {
-  return places.axes == 1 && places.first == 0 && places.strides[0] == static_cast<std::int64_t>(item_size);
+  return places.axes == 1 && places.strides[0] == static_cast<std::int64_t>(item_size);
 }
 
+// One block of bytes on either side.
 bool is_plain_copy(const Conversion& work) noexcept {
   return is_dtype(work.from, work.to) && work.affine.count == 0 && work.source_swapped == work.destination_swapped &&
          is_dense(work.source_places, work.source_size()) && is_dense(work.destination_places, work.destination_size());
@@ -52,9 +52,11 @@ bool is_plain_copy(const Conversion& work) noexcept {
 cudaError_t launch(const Conversion& work, cudaStream_t stream) noexcept {
   if (work.count == 0) return cudaSuccess;
   const std::uint64_t bytes = work.count * work.source_size();
-  if (is_plain_copy(work) && bytes % 16 == 0 && is_aligned(work.source) && is_aligned(work.destination)) {
-    const auto* source = static_cast<const uint4*>(work.source);
-    auto* destination = static_cast<uint4*>(work.destination);
+  const auto* const from = static_cast<const char*>(work.source) + work.source_places.offset(0);
+  auto* const to = static_cast<char*>(work.destination) + work.destination_places.offset(0);
+  if (is_plain_copy(work) && bytes % 16 == 0 && is_aligned(from) && is_aligned(to)) {
+    const auto* source = reinterpret_cast<const uint4*>(from);
+    auto* destination = reinterpret_cast<uint4*>(to);
     std::uint64_t count = bytes / 16;
     void* arguments[] = {&source, &destination, &count};
     return cudaLaunchKernel(copy_kernel, dim3(blocks_for(count)), dim3(threads_per_block), arguments, 0, stream);

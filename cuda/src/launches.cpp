@@ -7,7 +7,7 @@
 #include "cast/operands.h"
 #include "cast/permutation.h"
 #include "cast/transform.h"
-#include "halfway/layout.h"
+#include "places_of.h"
 #include "views.h"
 
 namespace halfway {

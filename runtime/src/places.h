@@ -1,13 +1,10 @@
-// Where the elements of a tensor lie, in few numbers: what a kernel is launched with. Private to the runtime and to
-// what runs kernels.
+// Where the elements of a tensor lie, in few numbers: what a kernel is launched with, and so compiled for devices too.
+// Private to the runtime and to what runs kernels.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <optional>
 
 #include "halfway/convert.h"
-#include "halfway/tensor.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -42,10 +39,6 @@ struct Places {
     return bytes + static_cast<std::int64_t>(rest) * strides[0];
   }
 };
-
-// The places of a tensor of whole bytes an element that has elements; none where more than `most_axes` are left.
-// Requires: its extent fits int64.
-[[nodiscard]] std::optional<Places> places_of(const TensorView& view) noexcept;
 
 }  // namespace detail
 }  // namespace v0

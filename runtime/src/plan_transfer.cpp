@@ -13,7 +13,7 @@
 #include "cast/transform.h"
 #include "halfway/layout.h"
 #include "halfway/plan.h"
-#include "places.h"
+#include "places_of.h"
 #include "slices.h"
 #include "text.h"
 

@@ -7,7 +7,7 @@
 
 #include "arrays.h"
 #include "halfway/layout.h"
-#include "places.h"
+#include "places_of.h"
 
 namespace {
 

@@ -1,4 +1,6 @@
-#include "places.h"
+#include "places_of.h"
+
+#include <cstddef>
 
 namespace halfway {
 inline namespace v0 {
