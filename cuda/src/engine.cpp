@@ -28,7 +28,7 @@ std::uint64_t unit_of(DType dtype) noexcept { return std::max<std::size_t>(item_
 
 }  // namespace
 
-Engine::Engine(Backend& backend, const EngineSizes& sizes) : backend_(backend), sizes_(sizes) {}
+Engine::Engine(Backend& backend, EngineSizes sizes) : backend_(backend), sizes_(std::move(sizes)) {}
 
 Engine::~Engine() {
   if (!is_at_home()) {

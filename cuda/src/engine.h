@@ -34,7 +34,7 @@ struct EngineSizes {
 class Engine {
  public:
   // The backend must outlive the engine and every tensor that it made.
-  explicit Engine(Backend& backend, const EngineSizes& sizes = {});
+  explicit Engine(Backend& backend, EngineSizes sizes = {});
   ~Engine();  // waits for all transfers; nothing may be pending
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
