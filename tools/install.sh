@@ -6,7 +6,7 @@ python=.venv/bin/python
 stamp=.venv/.halfway-installed
 
 sources() {
-  find CMakeLists.txt pyproject.toml README.md LICENSE cmake runtime bindings \
+  find CMakeLists.txt pyproject.toml README.md LICENSE cmake runtime cuda bindings \
     -type f ! -name '*.pyc' ! -path '*/__pycache__/*' | LC_ALL=C sort
 }
 key=$({

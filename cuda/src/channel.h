@@ -72,6 +72,12 @@ class Channel {
   // anybody's code.
   [[nodiscard]] KeptList collect() noexcept;
 
+  // Waits for everything that was enqueued. Returns what was kept for it.
+  [[nodiscard]] KeptList finish() noexcept {
+    settle();
+    return collect();
+  }
+
   // Waits, and frees everything. Returns what was kept.
   [[nodiscard]] KeptList release() noexcept;
 

@@ -27,6 +27,9 @@ void fail(const Backend& backend, Status status, std::string_view call) {
       throw Error(Reason::device, "no such CUDA device: " + text, "CUDA_VISIBLE_DEVICES says which ones there are");
     case Status::invalid_handle:
       throw Error(Reason::stream, text, "pass a stream of the device that the tensor is on");
+    case Status::already_pinned:
+      throw Error(Reason::overlap, "the memory, or a page of it, is page-locked already: " + text,
+                  "pin memory once, from the outermost place that needs it");
     default:
       throw Error(Reason::unavailable, "the device failed in " + text);
   }

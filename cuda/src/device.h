@@ -42,6 +42,7 @@ enum class [[nodiscard]] Status : int{
     invalid_handle = 400,   // cudaErrorInvalidResourceHandle
     not_ready = 600,        // cudaErrorNotReady: no error
     illegal_address = 700,  // cudaErrorIllegalAddress
+    already_pinned = 712,   // cudaErrorHostMemoryAlreadyRegistered
     launch_failure = 719,   // cudaErrorLaunchFailure
     not_permitted = 800,    // cudaErrorNotPermitted
     unknown = 999,          // cudaErrorUnknown
@@ -85,6 +86,10 @@ class Backend {
   // Page-locked host memory, mapped for every device.
   virtual Status allocate_pinned(std::size_t bytes, void*& memory) noexcept = 0;
   virtual Status free_pinned(void* memory) noexcept = 0;
+  // Memory that somebody else allocated, page-locked and mapped for every device where it is, until it is unregistered.
+  // Whole pages are locked: what shares one with memory that is registered may be refused (already_pinned).
+  virtual Status register_pinned(void* memory, std::size_t bytes) noexcept = 0;
+  virtual Status unregister_pinned(void* memory) noexcept = 0;
   virtual Status pointer_traits(const void* memory, PointerTraits& traits) noexcept = 0;
 
   virtual Status create_stream(Stream& stream) noexcept = 0;

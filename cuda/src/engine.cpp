@@ -28,7 +28,7 @@ std::uint64_t unit_of(DType dtype) noexcept { return std::max<std::size_t>(item_
 
 }  // namespace
 
-Engine::Engine(Backend& backend, const EngineSizes& sizes) : backend_(backend), sizes_(sizes) {}
+Engine::Engine(Backend& backend, EngineSizes sizes) : backend_(backend), sizes_(std::move(sizes)) {}
 
 Engine::~Engine() {
   if (!is_at_home()) {
@@ -89,9 +89,20 @@ Channel& Engine::begin(int device, void* stream) {
 }
 
 Machine Engine::machine() const {
-  Machine machine = sizes_.machine;
+  Machine machine;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    machine = sizes_.machine;
+  }
   if (machine.cores == 0) machine.cores = num_threads();
   return machine;
+}
+
+void Engine::set_machine(const Machine& machine) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::uint64_t chunk = sizes_.machine.chunk;
+  sizes_.machine = machine;
+  sizes_.machine.chunk = chunk;
 }
 
 HostMemory Engine::host_memory(const TensorView& view, Channel& channel) {
@@ -459,6 +470,8 @@ std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOpt
 // --- what is left
 
 void Engine::collect() { take_from_all(&Channel::collect); }
+
+void Engine::wait() { take_from_all(&Channel::finish); }
 
 void Engine::trim() { take_from_all(&Channel::release); }
 

@@ -34,7 +34,7 @@ struct EngineSizes {
 class Engine {
  public:
   // The backend must outlive the engine and every tensor that it made.
-  explicit Engine(Backend& backend, const EngineSizes& sizes = {});
+  explicit Engine(Backend& backend, EngineSizes sizes = {});
   ~Engine();  // waits for all transfers; nothing may be pending
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -59,9 +59,15 @@ class Engine {
                                             const MutableView* destination = nullptr);
 
   void collect();
+  void wait();  // for everything that was enqueued; releases what was kept for it
   void trim();
 
   [[nodiscard]] Backend& backend() noexcept { return backend_; }
+
+  // The constants that plans are computed from. `chunk` stays what it was: slots have that size.
+  [[nodiscard]] Machine machine() const;
+  void set_machine(const Machine& machine);
+
   // Whether this is the process that used the device, if one did.
   [[nodiscard]] bool is_at_home() const noexcept { return home_ == 0 || process_id() == home_; }
   // throws: Error (unavailable)
@@ -73,7 +79,6 @@ class Engine {
   Channel& channel(int device);
   void take_from_all(KeptList (Channel::*take)() noexcept);
   Channel& begin(int device, void* stream);  // after the checks that every transfer makes
-  [[nodiscard]] Machine machine() const;
   HostMemory host_memory(const TensorView& view, Channel& channel);
   TransferPlan plan(const TensorView& source, Channel& channel, TransferWish wish);
   void send(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
@@ -93,11 +98,17 @@ class Engine {
   void* mapped_address(const void* memory);
 
   Backend& backend_;
-  const EngineSizes sizes_;
+  EngineSizes sizes_;                  // `machine` is guarded by the lock
   std::atomic<std::int64_t> home_{0};  // the process that first used a device; 0: none yet
-  std::mutex mutex_;                   // guards the list of channels
+  mutable std::mutex mutex_;           // guards the list of channels
   std::vector<std::unique_ptr<Channel>> channels_;
 };
+
+// As calibrate() of calibrate.h, with blocks of `bytes`. throws: Error, std::bad_alloc
+[[nodiscard]] Machine calibrate(Engine& engine, int device, std::uint64_t bytes);
+
+// The engine of the functions in transfer.h. Never destroyed.
+[[nodiscard]] Engine& shipped_engine();
 
 // What a Pending stands for.
 struct Deferred {

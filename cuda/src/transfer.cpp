@@ -4,95 +4,100 @@
 #include <utility>
 
 #include "engine.h"
+#include "halfway/cuda/calibrate.h"
 
 namespace halfway {
 inline namespace v0 {
 namespace cuda {
-namespace {
+namespace detail {
 
-// Never destroyed: tensors are released while the process ends, and the driver may be gone by then.
-detail::Engine& engine() {
-  static detail::Engine* const instance = [] {
-    detail::EngineSizes sizes;
+Engine& shipped_engine() {
+  // Tensors are released while the process ends, and the driver may be gone by then.
+  static Engine* const instance = [] {
+    EngineSizes sizes;
     sizes.machine.cores = 0;  // as many as casts use
-    return new detail::Engine(detail::shipped_backend(), sizes);
+    return new Engine(shipped_backend(), sizes);
   }();
   return *instance;
 }
 
-}  // namespace
+}  // namespace detail
+
+using detail::shipped_engine;
 
 Tensor to_device(const TensorView& source, const TransferOptions& options) {
-  return engine().to_device(source, Tensor(), options);
+  return shipped_engine().to_device(source, Tensor(), options);
 }
 
 Tensor to_device(Tensor source, const TransferOptions& options) {
   const TensorView view = source.view();
-  return engine().to_device(view, std::move(source), options);
+  return shipped_engine().to_device(view, std::move(source), options);
 }
 
 void to_device_into(const TensorView& source, const MutableView& destination, const TransferOptions& options) {
-  engine().to_device_into(source, Tensor(), destination, options);
+  shipped_engine().to_device_into(source, Tensor(), destination, options);
 }
 
 void to_device_into(Tensor source, const MutableView& destination, const TransferOptions& options) {
   const TensorView view = source.view();
-  engine().to_device_into(view, std::move(source), destination, options);
+  shipped_engine().to_device_into(view, std::move(source), destination, options);
 }
 
-Tensor to_host(const TensorView& source, const TransferOptions& options) { return engine().to_host(source, options); }
+Tensor to_host(const TensorView& source, const TransferOptions& options) {
+  return shipped_engine().to_host(source, options);
+}
 
 void to_host_into(const TensorView& source, const MutableView& destination, const TransferOptions& options) {
-  engine().to_host_into(source, destination, options);
+  shipped_engine().to_host_into(source, destination, options);
 }
 
 Pending to_host_later(Tensor source, const TransferOptions& options) {
-  return Pending(engine().to_host_later(std::move(source), options));
+  return Pending(shipped_engine().to_host_later(std::move(source), options));
 }
 
 Tensor cast_on_device(const TensorView& source, const TransferOptions& options) {
-  return engine().cast_on_device(source, Tensor(), options);
+  return shipped_engine().cast_on_device(source, Tensor(), options);
 }
 
 Tensor cast_on_device(Tensor source, const TransferOptions& options) {
   const TensorView view = source.view();
-  return engine().cast_on_device(view, std::move(source), options);
+  return shipped_engine().cast_on_device(view, std::move(source), options);
 }
 
 void cast_on_device_into(const TensorView& source, const MutableView& destination, const TransferOptions& options) {
-  engine().cast_on_device_into(source, Tensor(), destination, options);
+  shipped_engine().cast_on_device_into(source, Tensor(), destination, options);
 }
 
 void cast_on_device_into(Tensor source, const MutableView& destination, const TransferOptions& options) {
   const TensorView view = source.view();
-  engine().cast_on_device_into(view, std::move(source), destination, options);
+  shipped_engine().cast_on_device_into(view, std::move(source), destination, options);
 }
 
 TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options) {
-  return engine().plan_to_device(source, options);
+  return shipped_engine().plan_to_device(source, options);
 }
 
 TransferPlan plan_to_device_into(const TensorView& source, const MutableView& destination,
                                  const TransferOptions& options) {
-  return engine().plan_to_device(source, options, &destination);
+  return shipped_engine().plan_to_device(source, options, &destination);
 }
 
 TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options) {
-  return engine().plan_to_host(source, options);
+  return shipped_engine().plan_to_host(source, options);
 }
 
 TransferPlan plan_to_host_into(const TensorView& source, const MutableView& destination,
                                const TransferOptions& options) {
-  return engine().plan_to_host(source, options, &destination);
+  return shipped_engine().plan_to_host(source, options, &destination);
 }
 
 TransferPlan plan_cast_on_device(const TensorView& source, const TransferOptions& options) {
-  return engine().plan_on_device(source, options);
+  return shipped_engine().plan_on_device(source, options);
 }
 
 TransferPlan plan_cast_on_device_into(const TensorView& source, const MutableView& destination,
                                       const TransferOptions& options) {
-  return engine().plan_on_device(source, options, &destination);
+  return shipped_engine().plan_on_device(source, options, &destination);
 }
 
 int device_count() noexcept {
@@ -109,8 +114,12 @@ std::string unavailable_because() {
          backend.missing();
 }
 
-void collect() { engine().collect(); }
-void trim() { engine().trim(); }
+Machine calibrate(int device) { return detail::calibrate(shipped_engine(), device, std::uint64_t{64} << 20); }
+void set_machine(const Machine& machine) { shipped_engine().set_machine(machine); }
+Machine machine() { return shipped_engine().machine(); }
+
+void collect() { shipped_engine().collect(); }
+void trim() { shipped_engine().trim(); }
 
 Pending::Pending() noexcept = default;
 Pending::Pending(std::unique_ptr<detail::Deferred> deferred) noexcept : deferred_(std::move(deferred)) {}

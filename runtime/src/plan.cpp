@@ -33,6 +33,13 @@ bool has_fractional_strides(const TensorView& view) noexcept {
   return false;
 }
 
+// The host's memory is one, whatever DLPack calls the ways in which it was allocated.
+Device normalised(Device device) noexcept { return is_host(device) ? Device{} : device; }
+
+bool moves_devices(const Question& q) {
+  return q.wish.device && normalised(*q.wish.device) != normalised(q.source.device);
+}
+
 bool moves_axes(const Question& q) { return detail::Permutation(q.wish.options, q.source.shape.size()).moves(); }
 
 // Whether an order of the axes is asked for in which the memory is not: the result is row-major then.
@@ -73,6 +80,12 @@ constexpr std::array obstacles{
     Obstacle{Reason::byte_order,
              [](const Question& q) { return q.source.swapped && !q.wish.target.swapped && q.source.dtype.bits > 8; },
              nullptr, "leave copy unset, or swap the bytes first"},
+    Obstacle{Reason::device, [](const Question& q) { return moves_devices(q); },
+             [](const Question& q) {
+               return "the memory is on " + to_string(normalised(q.source.device)) + ", not on " +
+                      to_string(normalised(*q.wish.device));
+             },
+             "leave copy unset, or leave the memory on its device"},
     Obstacle{Reason::negative_strides,
              [](const Question& q) { return !q.wish.target.negative_strides && has_negative_strides(q.source); },
              [](const Question& q) { return target_of(q) + " has no negative strides"; },
@@ -193,7 +206,7 @@ std::string_view to_string(StepKind kind) noexcept {
 
 Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish) {
   const Question question{source, traits, wish, wish.dtype.value_or(source.dtype)};
-  detail::require_host(source.device, "source");
+  if (!wish.device) detail::require_host(source.device, "source");
   require_expressible(question);
   const bool affine = wish.options.is_affine();
   if (wish.options.transforms()) {
@@ -216,6 +229,7 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
   plan.shape.assign(source.shape.begin(), source.shape.end());
   plan.result_shape = result_shape(source.shape, wish.options);
   plan.target = wish.target.name;
+  plan.device = normalised(wish.device.value_or(source.device));
 
   const auto count =
       static_cast<std::uint64_t>(element_count(source.shape).value_or(std::numeric_limits<std::int64_t>::max()));
@@ -232,6 +246,7 @@ Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish
   }
   const bool resolve = traits.conj || traits.neg;
   if (resolve) push(StepKind::resolve, read, read);
+  if (moves_devices(question) || !is_host(plan.device)) return plan;
   if (plan.to != plan.from || affine) {
     push(StepKind::cast, read, storage_bytes(count, plan.to, false));
   } else if (!resolve || wish.into_out || permutes(question) || moves_axes(question)) {
@@ -244,8 +259,15 @@ std::string to_string(const Plan& plan) {
   std::string text = to_string(plan.from) + " " + detail::tuple_text(plan.shape) + " -> " + std::string(plan.target) +
                      " " + to_string(plan.to);
   if (plan.result_shape != plan.shape) text += " " + detail::tuple_text(plan.result_shape);
+  if (plan.device != Device{}) text += " on " + to_string(plan.device);
   text += ": ";
-  text += plan.zero_copy ? "zero-copy" : plan.steps.size() == 1 ? "one pass" : "two passes";
+  if (plan.bytes_wire > 0) {
+    text += std::to_string(plan.bytes_wire) + " B over the wire";
+  } else if (plan.steps.empty()) {
+    text += "no elements";
+  } else {
+    text += plan.zero_copy ? "zero-copy" : plan.steps.size() == 1 ? "one pass" : "two passes";
+  }
   if (!plan.reasons.empty()) {
     std::string reasons;
     for (const Reason reason : plan.reasons) {
@@ -265,7 +287,36 @@ std::string to_string(const Plan& plan) {
     }
     text += line(to_string(step.kind), what);
   }
+  if (!plan.because.empty()) text += line("chosen", plan.because);
+  if (!plan.machine.empty()) text += line("figures", plan.machine);
+  if (!plan.unavailable.empty()) text += line("not here", plan.unavailable);
   return text;
+}
+
+std::string to_string(Device device) {
+  const std::string index = ":" + std::to_string(device.id);
+  switch (device.type) {
+    case DeviceType::cpu:
+      return "cpu";
+    case DeviceType::cuda:
+      return "cuda" + index;
+    case DeviceType::cuda_host:
+      return "cuda_host";
+    case DeviceType::cuda_managed:
+      return "cuda_managed" + index;
+  }
+  return std::to_string(static_cast<int>(device.type)) + index;
+}
+
+void add_transfer(Plan& plan, const TransferPlan& transfer, const Machine& machine) {
+  for (const Step& step : transfer.steps) {
+    plan.bytes_read = add(plan.bytes_read, step.bytes_read);
+    plan.bytes_written = add(plan.bytes_written, step.bytes_written);
+    plan.steps.push_back(step);
+  }
+  plan.bytes_wire = transfer.bytes_wire;
+  plan.because = std::string(to_string(transfer.route)) + ": " + transfer.because;
+  plan.machine = machine.assumed ? "assumed, not measured on this machine" : "measured " + machine.measured;
 }
 
 }  // namespace v0

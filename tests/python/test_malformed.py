@@ -122,7 +122,7 @@ def test_odd_structs_are_taken(versioned: bool, drain: Callable[[], None]) -> No
         try:
             tensor = halfway.from_dlpack(export.capsule())
         except ExchangeError as error:
-            assert error.reason == "device", name  # memory that is not the host's
+            assert error.reason in ("device", "unavailable"), name  # memory that is not the host's
             assert export.releases == 1, name
             continue
         assert export.releases == 0, name
@@ -371,7 +371,7 @@ def test_a_table_and_a_device_elsewhere() -> None:
     )
     with pytest.raises(ExchangeError) as caught:
         halfway.from_dlpack(class_())
-    assert caught.value.reason == "device"
+    assert caught.value.reason == "unavailable"
     assert export.releases == 0
     probe.with_gil.next(None)
 

@@ -54,7 +54,8 @@ def test_dict_says_what_the_attributes_say(plan):
         assert entry.pop("source") == step.source
         assert entry.pop("dtype") == step.dtype
         assert entry == {name: getattr(step, name) for name in ("kind", "bytes_read", "bytes_written", "how")}
-    names = ("target", "zero_copy", "bytes_read", "bytes_written", "bytes_wire")
+    names = ("target", "zero_copy", "bytes_read", "bytes_written", "bytes_wire", "device", "because", "machine")
+    names += ("unavailable",)
     assert data == {name: getattr(plan, name) for name in names}
 
 

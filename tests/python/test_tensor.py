@@ -503,7 +503,7 @@ def test_a_producer_without_dlpack_device():
         (lambda: Box(None), "malformed"),
         (lambda: Box(3), "malformed"),
         (lambda: Box("capsule"), "malformed"),
-        (lambda: Box(np.zeros(3).__dlpack__(), device=(2, 0)), "device"),
+        (lambda: Box(np.zeros(3).__dlpack__(), device=(8, 0)), "device"),
         (lambda: Box(np.zeros(3).__dlpack__(), device="cpu"), "malformed"),  # type: ignore[arg-type]
     ],
 )

@@ -10,9 +10,11 @@ Example:
 from __future__ import annotations
 
 from . import memory
+from ._calibration import calibrate
 from ._collate import collate
 from ._core import (
     Cast,
+    Pending,
     Plan,
     Report,
     Step,
@@ -33,16 +35,19 @@ from ._dtypes import DTypeRow, dtypes
 from ._errors import CastError, ExchangeError
 from ._fields import fields
 from ._images import images
+from ._pin import pin
 
 __all__ = [
     "Cast",
     "CastError",
     "DTypeRow",
     "ExchangeError",
+    "Pending",
     "Plan",
     "Report",
     "Step",
     "Tensor",
+    "calibrate",
     "cast",
     "collate",
     "dtypes",
@@ -52,12 +57,13 @@ __all__ = [
     "images",
     "memory",
     "num_threads",
+    "pin",
     "register_numpy_dtypes",
     "set_num_threads",
     "to_numpy",
     "to_torch",
 ]
 
-for _public in (Cast, CastError, ExchangeError, Plan, Report, Step, Tensor):
+for _public in (Cast, CastError, ExchangeError, Pending, Plan, Report, Step, Tensor):
     _public.__module__ = "halfway"
 del _public

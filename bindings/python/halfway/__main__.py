@@ -19,7 +19,7 @@ import halfway
 __all__ = ["main"]
 
 _SPEC = re.compile(r"(?P<dtype>.+)\[(?P<shape>[\d,\s]*)\]")
-_SECTIONS = ("a", "b", "c", "d", "e", "f", "times")
+_SECTIONS = ("a", "b", "c", "d", "e", "f", "g", "times")
 _WIDTH = 100
 
 
@@ -67,12 +67,14 @@ def _parser() -> argparse.ArgumentParser:
         description="What an exchange would do, and why. Nothing is converted.",
         epilog="""examples:
   halfway explain data.npy --dtype bf16
-  halfway explain "float64[64,3]" --to numpy""",
+  halfway explain "float64[64,3]" --to numpy
+  halfway explain "float32[1024,1024]" --dtype bf16 --device cuda""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     explain.add_argument("source", metavar="FILE.npy|SPEC", help='a .npy file, or a dtype and shape: "float64[64,3]"')
     explain.add_argument("--dtype", help="the dtype wanted (default: the source's)")
     explain.add_argument("--to", choices=("torch", "numpy", "halfway"), default="torch", help="default: torch")
+    explain.add_argument("--device", help='where the result is to be, e.g. "cuda"; it need not be there')
     explain.add_argument("--casting", help="the level that the cast must keep to (default: same_kind)")
     explain.add_argument("--overflow", help="default, saturate or raise")
     explain.add_argument("--copy", choices=("never", "always"), help="refuse to copy, or insist on it")
@@ -139,6 +141,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             source,
             arguments.dtype,
             to=arguments.to,
+            device=arguments.device,
             allow_readonly=arguments.allow_readonly,
             **given,
         )

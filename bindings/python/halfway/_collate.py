@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Unpack
 
-    from ._core import Report, Tensor, _CastFields, _DType, _Library, _Source
+    from ._core import Report, Tensor, _CastFields, _Device, _DType, _Library, _Source
 
     _Array: TypeAlias = _Source | complex
     _Pad: TypeAlias = _Source | complex | None
@@ -32,6 +32,7 @@ def collate(
     dtype: _DType | None = None,
     *,
     to: Literal["torch"] = "torch",
+    device: _Device = None,
     out: None = None,
     pad: _Pad = None,
     report: Report | None = None,
@@ -44,6 +45,7 @@ def collate(
     dtype: _DType | None = None,
     *,
     to: Literal["numpy"],
+    device: _Device = None,
     out: None = None,
     pad: _Pad = None,
     report: Report | None = None,
@@ -56,6 +58,7 @@ def collate(
     dtype: _DType | None = None,
     *,
     to: Literal["halfway"],
+    device: _Device = None,
     out: None = None,
     pad: _Pad = None,
     report: Report | None = None,
@@ -68,6 +71,7 @@ def collate(
     dtype: _DType | Mapping[Any, Any] | Sequence[Any] | None = None,
     *,
     to: _Library = "torch",
+    device: _Device = None,
     out: Any = None,
     pad: Any = None,
     report: Report | None = None,
@@ -79,6 +83,7 @@ def collate(
     dtype: _DType | Mapping[Any, Any] | Sequence[Any] | None = None,
     *,
     to: _Library = "torch",
+    device: _Device = None,
     out: Any = None,
     pad: Any = None,
     report: Report | None = None,
@@ -98,6 +103,8 @@ def collate(
             apply the tree's key wins; what nothing chooses for stays as it is. A list or tuple chooses for each entry
             of a list or tuple.
         to: "torch", "numpy" or "halfway": whose arrays fresh batches are.
+        device: where fresh batches are: None or the CPU, or a CUDA device as in to_torch. The batch is made on the
+            host, in the pool's memory, and transferred from there as it is: it crosses in the batch's dtype.
         out: what to write into: an array of any of these libraries, its first axis one entry a sample; for trees, a
             tree of them, as an earlier result is. None anywhere in it stands for fresh memory. Its dtype is the
             default.
@@ -116,7 +123,8 @@ def collate(
 
     Raises:
         ExchangeError: ``nested`` for samples of different shapes, ``dtype`` for different dtypes that nothing is said
-            about, ``out_mismatch``, ``overlap``; and as to_torch. Messages name the sample: ``samples[3]['image']``.
+            about, ``out_mismatch``, ``overlap``, ``unavailable`` without the device; and as to_torch. Messages name
+            the sample: ``samples[3]['image']``.
         CastError: as to_torch; its index has the sample's number in front of the place in the sample's own axes.
         TypeError, ValueError: wrong arguments, no samples, trees of different structure.
 
@@ -137,7 +145,7 @@ def collate(
     batches: list[tuple[str, Any, Any, Any, Any]] = []
     build = _walk(samples, "", dtype, out, pad, batches)
     # Without arrays there is still somebody to say which arguments are wrong.
-    return build(_collate(batches, to, report=report, **cast))
+    return build(_collate(batches, to, device=device, report=report, **cast))
 
 
 def _walk(samples: Sequence[Any], path: str, dtype: Any, out: Any, pad: Any, batches: list[Any]) -> _Build:

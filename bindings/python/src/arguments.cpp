@@ -1,8 +1,13 @@
 #include "arguments.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstring>
 #include <string>
+#include <string_view>
+
+#include "devices.h"
 
 namespace halfway::python {
 namespace {
@@ -22,35 +27,6 @@ Copy parse_copy(PyObject* value) {
     throw_type_error(std::string("copy must be True, False or None, not ") + Py_TYPE(value)->tp_name);
   }
   return value == Py_True ? Copy::always : Copy::never;
-}
-
-// None, "cpu", torch.device("cpu"), a DLPack (1, 0) pair.
-void parse_device(PyObject* value) {
-  if (value == Py_None) {
-    return;
-  }
-  std::string text;
-  if (PyTuple_Check(value)) {
-    int type = 0;
-    int id = 0;
-    if (PyArg_ParseTuple(value, "ii", &type, &id) == 0) {
-      PyErr_Clear();
-      throw_type_error("device must be a name, a torch.device or a (device_type, device_id) pair");
-    }
-    if (type == static_cast<int>(DeviceType::cpu)) {
-      return;
-    }
-    text = "(" + std::to_string(type) + ", " + std::to_string(id) + ")";
-  } else if (!PyUnicode_Check(value) && std::strcmp(Py_TYPE(value)->tp_name, "torch.device") != 0) {
-    throw_type_error("device must be a name, a torch.device or a (device_type, device_id) pair");
-  } else {
-    text = text_of(value);
-    if (text == "cpu" || text == "cpu:0") {
-      return;
-    }
-  }
-  throw Error(Reason::unavailable, "device " + text + " is not available: this version moves host memory only",
-              "leave device unset and move the result with its own library");
 }
 
 struct Call {
@@ -78,19 +54,15 @@ struct Row {
 };
 constexpr std::array<Row, 17> rows{{
     {kw_dtype, "dtype", [](Call& call, PyObject* value) { call.dtype = value; }},
-    {kw_device, "device",
-     [](Call& call, PyObject* value) {
-       parse_device(value);
-       call.arguments.host_asked = value != Py_None;
-     }},
+    {kw_device, "device", [](Call& call, PyObject* value) { call.arguments.device = parse_device(value); }},
     {kw_copy, "copy",
      [](Call& call, PyObject* value) {
        call.arguments.copy = parse_copy(value);
        call.copy_given = value != Py_None;
      }},
     {kw_out, "out", [](Call& call, PyObject* value) { call.arguments.out = value == Py_None ? nullptr : value; }},
-    // host work is done when the call returns, so there is nothing to wait for
-    {kw_non_blocking, "non_blocking", [](Call&, PyObject* value) { parse_flag(value, "non_blocking"); }},
+    {kw_non_blocking, "non_blocking",
+     [](Call& call, PyObject* value) { call.arguments.non_blocking = parse_flag(value, "non_blocking"); }},
     {kw_allow_readonly, "allow_readonly",
      [](Call& call, PyObject* value) { call.arguments.allow_readonly = parse_flag(value, "allow_readonly"); }},
     {kw_lock_storage, "lock_storage",
@@ -159,6 +131,50 @@ void read_recipe(Call& call) {
 }
 
 }  // namespace
+
+// None, "cpu", "cuda", "cuda:1", a torch.device, a pair as __dlpack_device__ gives it.
+std::optional<Device> parse_device(PyObject* value) {
+  constexpr const char* kinds = "device must be a name, a torch.device or a (device_type, device_id) pair";
+  if (value == Py_None) {
+    return std::nullopt;
+  }
+  std::string text;
+  if (PyTuple_Check(value)) {
+    int type = 0;
+    int id = 0;
+    if (PyArg_ParseTuple(value, "ii", &type, &id) == 0) {
+      PyErr_Clear();
+      throw_type_error(kinds);
+    }
+    if (type == static_cast<int>(DeviceType::cpu)) {
+      return Device{};
+    }
+    if (type == static_cast<int>(DeviceType::cuda) && id >= 0) {
+      return Device{DeviceType::cuda, id};
+    }
+    text = "(" + std::to_string(type) + ", " + std::to_string(id) + ")";
+  } else if (!PyUnicode_Check(value) && std::strcmp(Py_TYPE(value)->tp_name, "torch.device") != 0) {
+    throw_type_error(kinds);
+  } else {
+    text = text_of(value);
+    if (text == "cpu" || text == "cpu:0") {
+      return Device{};
+    }
+    if (text == "cuda") {
+      return Device{DeviceType::cuda, any_index};
+    }
+    std::int32_t id = 0;
+    const std::string_view digits = std::string_view(text).substr(std::min<std::size_t>(text.size(), 5));
+    if (text.starts_with("cuda:") && !digits.empty() && digits.front() != '-') {
+      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), id);
+      if (error == std::errc() && end == digits.data() + digits.size()) {
+        return Device{DeviceType::cuda, id};
+      }
+    }
+  }
+  throw Error(Reason::unavailable, "device " + text + R"( is not available: halfway knows "cpu", "cuda" and "cuda:N")",
+              "leave device unset and move the result with its own library");
+}
 
 void init_arguments() {
   for (std::size_t i = 0; i < rows.size(); ++i) {

@@ -46,12 +46,13 @@ struct Arguments {
   PyObject* to = nullptr;
   bool allow_readonly = false;
   bool lock_storage = false;
-  bool host_asked = false;  // device= names the host
+  std::optional<Device> device;  // of the result, its index perhaps `any_index`
+  bool non_blocking = false;
 };
 
 // Reads a call of `function` with at most `positional` positional arguments (x, then dtype), `required` of them
 // required, and the keywords in `accepted`. throws: PythonError (TypeError, ValueError), Error (unavailable: a device
-// other than the CPU; unsupported_dtype)
+// that is neither the CPU nor CUDA's; unsupported_dtype)
 [[nodiscard]] Arguments parse_arguments(const char* function, std::uint32_t accepted, Py_ssize_t required,
                                         Py_ssize_t positional, PyObject* const* args, Py_ssize_t count,
                                         PyObject* names);
@@ -66,6 +67,9 @@ struct PlainCall {
 // Reads a call of at most `x, dtype` and the keywords dtype and out, spelled by interned names as the interpreter does;
 // false: parse_arguments() has to read it, or to refuse it.
 [[nodiscard]] bool read_plain_call(PyObject* const* args, Py_ssize_t count, PyObject* names, PlainCall& call) noexcept;
+
+// What device= says; nothing for None. throws: PythonError (TypeError), Error (unavailable)
+[[nodiscard]] std::optional<Device> parse_device(PyObject* value);
 
 // Interns the keyword names.
 void init_arguments();

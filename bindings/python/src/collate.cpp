@@ -9,7 +9,9 @@
 
 #include "arguments.h"
 #include "collation.h"
+#include "devices.h"
 #include "docs.h"
+#include "exchange_device.h"
 #include "halfway/layout.h"
 #include "libraries.h"
 #include "moving.h"
@@ -56,7 +58,7 @@ struct Keywords {
     const std::size_t count = names == nullptr ? 0 : static_cast<std::size_t>(PyTuple_GET_SIZE(names));
     std::vector<PyObject*> args{samples, dtype};
     args.insert(args.end(), values, values + count);
-    return parse_arguments("collate", kw_dtype | cast_keywords, 1, 2, args.data(), 2, names);
+    return parse_arguments("collate", kw_dtype | kw_device | cast_keywords, 1, 2, args.data(), 2, names);
   }
 };
 
@@ -74,6 +76,11 @@ class Batch {
     options_.cast = arguments.options;
     extras_ = arguments.extras;
     if (PyObject* out = field(item, 3); out != Py_None) {
+      if (arguments.device && !is_host(*arguments.device)) {
+        throw Error(Reason::out_mismatch,
+                    "out" + samples_.path() + " is in host memory, and a batch on a device was asked for",
+                    "pass out= or device=, not both");
+      }
       open_out_of(out, arguments.dtype);
     } else {
       dtype_ = arguments.dtype ? *arguments.dtype : samples_.common_dtype();
@@ -121,7 +128,22 @@ class Batch {
     }
   }
 
+  // The batch in the memory of a device, if one is said: the host's has been read then.
+  void send(const std::optional<Device>& device) {
+    if (!device || destination_) {
+      return;
+    }
+    Plan plan;
+    plan.reasons = {Reason::device};
+    const TensorView view = fresh_.view();
+    there_ = Ref::steal(send_to(target_, view, view.dtype, view.shape, *device, plan));
+    fresh_.reset();
+  }
+
   [[nodiscard]] PyObject* result() {
+    if (there_) {
+      return there_.release();
+    }
     if (destination_) {
       if (out_->library == &torch_library()) {
         mark_written(torch(), out_->object.get());
@@ -145,6 +167,10 @@ class Batch {
     given_ = Ref::borrow(object);
     out_ = open_out(*library, object, "out" + samples_.path());
     const TensorView& view = out_->view;
+    if (!is_host(view.device)) {
+      throw Error(Reason::device, "out" + samples_.path() + " is on " + to_string(view.device) + ", not in host memory",
+                  "leave out unset and say device=");
+    }
     dtype_ = view.dtype;
     if (dtype && *dtype != dtype_) {
       throw Error(
@@ -190,6 +216,7 @@ class Batch {
   std::optional<OwnGeometry<MutableView>> destination_;
   std::optional<detail::Collation> collation_;
   Tensor fresh_;
+  Ref there_;  // on a device
 };
 
 // No out shares memory with another one, nor with another batch's samples: filling one would change the other.
@@ -229,8 +256,19 @@ void require_torch() {
   }
 }
 
+// Where the batches are to be; nothing: in host memory. throws: Error (unavailable, device)
+std::optional<Device> device_of(const Arguments& arguments, const Library& target) {
+  if (!arguments.device || is_host(*arguments.device)) {
+    return std::nullopt;
+  }
+  const Device device = require_device(*arguments.device);
+  require_on_devices(target, device);
+  return device;
+}
+
 Ref fill(PyObject* items, const Library& target, const Keywords& keywords) {
   const Arguments common = keywords.read(items, Py_None);
+  const std::optional<Device> device = device_of(common, target);
   if (common.options.report != nullptr) {
     *common.options.report = Report{};  // whatever becomes of the call
   }
@@ -264,6 +302,9 @@ Ref fill(PyObject* items, const Library& target, const Keywords& keywords) {
       batch.write_into_out();
     }
   });
+  for (Batch& batch : batches) {
+    batch.send(device);
+  }
   Ref results = checked(PyList_New(count));
   for (Py_ssize_t i = 0; i < count; ++i) {
     PyList_SET_ITEM(results.get(), i, batches[static_cast<std::size_t>(i)].result());

@@ -15,11 +15,16 @@ Args:
         most 64 dimensions.
     dtype: what the result should hold; None keeps the source's dtype. A name, a NumPy, torch or ml_dtypes dtype, a
         Python type as NumPy reads it, or a Cast.
-    device: None or the CPU; any other raises ExchangeError("unavailable").
+    device: where the result is to be: "cpu", "cuda" (torch's current device), "cuda:1", a torch.device, or a pair as
+        __dlpack_device__ gives it. None: where x is. Between the host and a CUDA device the cast is part of the
+        transfer; explain() says which side does it. Casts on a device are one launch there, without report=,
+        overflow="raise", casting="same_value" and stochastic rounding.
     copy: None copies only where it must, False raises ExchangeError naming every reason, True always copies.
     out: a torch tensor of the result's shape (x's, permuted as permute= says) to write into; it is returned. Its
-        dtype is the default. Excludes copy=.
-    non_blocking: no effect on the host.
+        dtype and device are the defaults. Excludes copy=.
+    non_blocking: towards a device: return when x may be changed by the host, or is kept until the device has read it
+        (page-locked memory, see pin; do not change that before torch's current stream has come so far). Without it the
+        transfer is done. No effect on the host and towards it.
     allow_readonly: alias read-only memory although torch will let you write to it.
     report: a Report to fill with what the cast lost; zeroed when nothing is cast or copied.
     **cast: casting=, overflow=, rounding=, seed=, scale=, shift=, axis= and permute=, the fields of Cast.
@@ -28,11 +33,14 @@ Returns:
     torch.Tensor of the same shape, or the permuted one. A torch tensor with nothing to do is returned itself.
 
 Raises:
-    ExchangeError: the exchange is impossible or copy=False forbids it; x is released.
+    ExchangeError: the exchange is impossible or copy=False forbids it; x is released. "unavailable" says what was
+        looked for where there is no such device; "capturing" while a CUDA graph is captured from the stream.
     CastError: the casting level forbids the cast, or a value was lost that must not be; out= is untouched.
     TypeError, ValueError: wrong arguments.
 
-The memory stays alive as long as the tensor, on whatever thread it dies. Large casts release the GIL.
+The memory stays alive as long as the tensor, on whatever thread it dies. Large casts and all transfers release the GIL.
+Memory on a device comes from torch's allocator and is ready on torch's current stream. Arrays of other libraries that
+are on a device are asked for through DLPack to be ready there, too; a bare capsule is taken to be.
 
 Example:
     >>> import numpy as np, halfway
@@ -49,7 +57,7 @@ inline constexpr const char* to_numpy =
     R"doc(to_numpy(x, /, dtype=None, *, copy=None, out=None, non_blocking=False, lock_storage=False, report=None, **cast)
 --
 
-A NumPy array of x: the same memory where NumPy can express it, else one pass.
+A NumPy array of x: the same memory where NumPy can express it, else one pass. Arrays on a CUDA device are transferred.
 
 bfloat16 and the fp8 formats arrive as ml_dtypes dtypes.
 
@@ -59,7 +67,8 @@ Args:
     copy: None copies only where it must, False raises ExchangeError naming every reason, True always copies.
     out: a NumPy array of the result's shape (x's, permuted as permute= says) to write into, of any strides and byte
         order; it is returned. Excludes copy=.
-    non_blocking: no effect on the host.
+    non_blocking: of arrays on a device: a Pending instead of the array, whose result() is the array. report=,
+        overflow="raise", casting="same_value" and out= make it wait; the Pending is ready then. No effect on the host.
     lock_storage: for torch tensors, forbid resizing the storage while the array lives, as Tensor.numpy() does.
         Without it the array is valid until the storage is resized or replaced (resize_, set_, .data =).
     report: a Report to fill with what the cast lost; zeroed when nothing is cast or copied.
@@ -94,7 +103,8 @@ Args:
     device, copy, out, non_blocking, allow_readonly, report, **cast: as in to_torch; out= is an array of x's library.
 
 Returns:
-    A NumPy array for NumPy, a torch tensor for torch, else a halfway.Tensor. x itself if it has the dtype already.
+    A NumPy array for NumPy (which has none on devices), a torch tensor for torch, else a halfway.Tensor. x itself if
+    it has the dtype already and is where it is wanted.
 
 Raises:
     As to_torch.
@@ -116,13 +126,13 @@ A halfway.Tensor of x's memory.
 
 Args:
     x: as in to_torch.
-    device: None or the CPU; any other raises ExchangeError("unavailable").
+    device: as in to_torch. Memory on a device that halfway makes is cudaMalloc's own.
     copy: None copies only where it must (byte order, fractional strides, lazily conjugated or negated tensors), False
         raises ExchangeError naming every reason, True always copies.
 
 Returns:
     halfway.Tensor; its ``reasons`` say why memory was copied. Read-only sources give read-only tensors, as do legacy
-    capsules, which cannot say.
+    capsules, which cannot say. On a CUDA device it is ready on the legacy default stream.
 
 Raises:
     ExchangeError, TypeError: as to_torch. What x exported is released exactly once.
@@ -146,6 +156,9 @@ Args:
 
 Returns:
     Plan: str() of it for people, to_dict() for programs.
+
+A device= need not be there: the plan is made of assumed figures then, and its `unavailable` says why it cannot be done
+here. Where calibrate() has measured the machine, its figures decide.
 
 Raises:
     The same errors as the exchange itself, but those of values (CastError with a report) and of an out= that shares
@@ -277,6 +290,35 @@ Example:
     (1, 1, 1)
 )doc";
 
+inline constexpr const char* pending =
+    R"doc(A result that may be on its way from a device; made by to_numpy(x, non_blocking=True).
+
+Dropping it without asking for the result is fine: the memory that the device still writes is kept until that is done,
+and nobody waits.
+
+Example:
+    >>> import halfway
+    >>> def later(tensor):                  # of a CUDA tensor
+    ...     pending = halfway.to_numpy(tensor, "float32", non_blocking=True)
+    ...     ...                             # other work
+    ...     return pending.result()
+)doc";
+
+inline constexpr const char* pending_ready = R"doc(ready($self, /)
+--
+
+Whether result() will not wait for the device.
+)doc";
+
+inline constexpr const char* pending_result = R"doc(result($self, /)
+--
+
+The result. Waits for it, without the GIL. Asked again, it is the same object, or the same error.
+
+Raises:
+    ExchangeError: the device failed.
+)doc";
+
 inline constexpr const char* plan =
     R"doc(What an exchange does and why; made by explain().
 
@@ -288,7 +330,7 @@ Example:
 
 inline constexpr const char* step =
     R"doc(One step of a Plan: "alias" hands out memory, "resolve" lets torch materialise conjugated or negated values, "copy" and
-"cast" are one pass each.
+"cast" are one pass each, "ship" goes over the bus between the host and a device.
 
 Example:
     >>> import numpy as np, halfway
@@ -317,6 +359,10 @@ inline constexpr const char* tensor_dlpack =
 
 A DLPack capsule (array API standard 2024.12). Versioned if max_version is at least (1, 0), else the legacy struct, which
 a read-only tensor refuses. copy=True gives fresh memory, marked as copied.
+
+On a CUDA device, work that is enqueued on `stream` afterwards finds the values: None and 1 are the legacy default
+stream, 2 the per-thread one, others are handles, -1 orders nothing, and 0 is a ValueError. dl_device=(1, 0) gives a copy
+in host memory.
 )doc";
 
 inline constexpr const char* tensor_dlpack_device =

@@ -7,7 +7,9 @@
 #include "arguments.h"
 #include "box.h"
 #include "cast/permutation.h"
+#include "devices.h"
 #include "docs.h"
+#include "exchange_device.h"
 #include "exchange_fast.h"
 #include "libraries.h"
 #include "moving.h"
@@ -17,6 +19,7 @@
 #include "tensor_type.h"
 #include "text.h"
 #include "torch_api.h"
+#include "torch_device.h"
 #include "views.h"
 
 namespace halfway::python {
@@ -28,26 +31,17 @@ constexpr std::uint32_t to_numpy_keywords =
     kw_dtype | kw_copy | kw_out | kw_non_blocking | kw_lock_storage | cast_keywords;
 constexpr std::uint32_t explain_keywords = to_torch_keywords | kw_lock_storage | kw_to;
 
-// An exchange, thought through but not begun.
-struct Exchange {
-  const Library* target;
-  Arguments arguments;
-  Source source;
-  std::optional<Source> out;
-  Plan plan;
-};
-
-// Same library, same dtype: the object itself, whatever it is.
+// Same library, same dtype, same memory: the object itself, whatever it is.
 bool is_identity(const Exchange& exchange) {
   const Arguments& arguments = exchange.arguments;
   const Source& source = exchange.source;
   return exchange.target->owns(arguments.x) && arguments.out == nullptr && arguments.copy != Copy::always &&
-         !arguments.options.is_affine() && !arguments.options.permute &&
+         !crosses(exchange) && !arguments.options.is_affine() && !arguments.options.permute &&
          (!arguments.dtype || (*arguments.dtype == source.view.dtype && !source.view.swapped));
 }
 
-// `keep_capsule`: only to be explained.
-Exchange prepare(const Library& target, const Arguments& arguments, bool keep_capsule = false) {
+// `explaining`: a capsule is kept, no stream waits, and the device need not be there.
+Exchange prepare(const Library& target, const Arguments& arguments, bool explaining = false) {
   Exchange exchange{&target, arguments, {}, std::nullopt, {}};
   Wish wish;
   wish.target = target.target;
@@ -61,8 +55,10 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool keep_ca
     }
     exchange.arguments.dtype = dtype;
   }
-  exchange.source = open_source(arguments.x, keep_capsule);
+  exchange.source = open_source(arguments.x, {.devices = true, .peek = explaining, .consumer = &target});
   Source& source = exchange.source;
+  wish.device = result_device(exchange, explaining);
+  exchange.plan.device = wish.device.value_or(source.view.device);
   if (is_identity(exchange)) {
     source.traits = {};
   }
@@ -83,6 +79,9 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool keep_ca
                 "out has shape " + detail::tuple_text(exchange.out->view.shape) + ", but " +
                     (arguments.options.permute ? "the permuted x has " : "x has ") + detail::tuple_text(shape),
                 arguments.options.permute ? "pass an out of the permuted shape" : "pass an out of x's shape");
+  }
+  if (wish.device) {
+    plan_devices(exchange);
   }
   return exchange;
 }
@@ -138,12 +137,26 @@ PyObject* execute(Exchange& exchange) {
       }
       case StepKind::copy:
       case StepKind::cast:
+        if (crosses(exchange)) {
+          return transfer(exchange);
+        }
+        if (!is_host(exchange.source.view.device)) {
+          return cast_there(exchange);
+        }
         return exchange.out ? write_into_out(exchange) : write_fresh(exchange);
-      case StepKind::ship:  // plans of host memory have none
+      case StepKind::ship:
+        return transfer(exchange);
       case StepKind::alias:
         break;
     }
   }
+  if (crosses(exchange)) {
+    return transfer(exchange);  // without elements: no step, and yet another memory
+  }
+  if (!exchange.plan.zero_copy && exchange.plan.steps.empty()) {
+    return cast_there(exchange);  // likewise
+  }
+  hand_over(exchange);
   const detail::Permutation permutation(exchange.arguments.options, exchange.source.view.shape.size());
   if (exchange.arguments.lock_storage && exchange.source.library == &torch_library() &&
       exchange.target == &numpy_library()) {
@@ -163,7 +176,9 @@ PyObject* run(const Library& target, const Arguments& arguments) {
   // nothing to do, whatever the array holds
   if (!arguments.dtype && arguments.extras == nullptr && arguments.out == nullptr && arguments.copy != Copy::always &&
       target.owns(arguments.x) &&
-      (!arguments.host_asked || &target != &torch_library() || is_torch_on_host(arguments.x))) {
+      (!arguments.device || (is_host(*arguments.device) && (&target == &numpy_library() ||
+                                                            (&target == &torch_library() && !is_stand_in(arguments.x) &&
+                                                             is_torch_on(arguments.x, "cpu")))))) {
     if (&target == &numpy_library()) {
       require_unmasked(arguments.x);
     }
@@ -238,7 +253,7 @@ PyObject* explain(PyObject* /*module*/, PyObject* const* args, Py_ssize_t count,
   return guarded([&]() -> PyObject* {
     const Arguments arguments = parse_arguments("explain", explain_keywords, 1, 2, args, count, names);
     const Library& target = arguments.to == nullptr ? torch_library() : library_named(arguments.to);
-    return plan_object(prepare(target, arguments, /*keep_capsule=*/true).plan);
+    return plan_object(prepare(target, arguments, /*explaining=*/true).plan);
   });
 }
 

@@ -7,16 +7,26 @@
 
 #include "box.h"
 #include "capsule.h"
+#include "devices.h"
 #include "exchange_fast.h"
 #include "halfway/dlpack.h"
 #include "halfway/layout.h"
 #include "numpy_api.h"
+#include "producers.h"
 #include "release.h"
 #include "tensor_type.h"
 #include "torch_api.h"
+#include "torch_device.h"
 
 namespace halfway::python {
 namespace {
+
+Source source_of(Tensor&& tensor) {
+  Source source;
+  source.tensor = std::move(tensor);
+  source.view = source.tensor.view();
+  return source;
+}
 
 // Strides that nobody may rely on (dimensions of size one, empty arrays), made row-major: consumers disagree about
 // negative or odd values there.
@@ -80,6 +90,8 @@ PyObject* adopt_in_numpy(Tensor&& fresh, const Plan& /*plan*/) {
 
 // --- torch
 
+bool is_torchs(PyObject* object) noexcept { return is_torch_tensor(object) || is_stand_in(object); }
+
 Source open_tensor_of_torch(PyObject* object) {
   const TorchApi& api = torch();
   Source source;
@@ -91,7 +103,11 @@ Source open_tensor_of_torch(PyObject* object) {
     source.object = Ref::borrow(object);
     return source;
   }
-  TorchSource opened = open_torch(api, object);
+  TorchSource opened = is_stand_in(object) ? open_stand_in(object) : open_torch(api, object);
+  if (is_cuda(opened.view.device)) {
+    static_cast<void>(require_device(opened.view.device));
+    source.stream = torch_stream(opened.view.device.id);
+  }
   source.view = opened.view;
   source.traits = opened.traits;
   source.object = std::move(opened.object);
@@ -105,7 +121,7 @@ detail::Box* box_of(Source& source) {
     return box_of_array(source.object.get(), source.view);
   }
   if (source.library == &torch_library()) {
-    Tensor tensor = import_managed(managed_from_torch(torch(), source.object.get()));
+    Tensor tensor = share_of_torch(source.object.get());
     return reinterpret_cast<detail::Box*>(std::move(tensor).to_dlpack());
   }
   // `source.tensor` stays a share, so this is a box of its own: flags and strides may be changed in it
@@ -120,6 +136,10 @@ PyObject* alias_in_torch(Source& source, const Plan& /*plan*/) {
   }
   const TorchApi& api = torch();
   detail::Box* box = box_of(source);
+  if (is_cuda(source.view.device)) {
+    box->managed.flags &= ~std::uint64_t{DLPACK_FLAG_BITMASK_READ_ONLY};
+    return torch_from_managed(ManagedPointer(&box->managed));
+  }
   // torch knows host memory under one name, however it was allocated
   box->tensor().device = {kDLCPU, 0};
   // torch has no read-only tensors; that the plan allows the alias was the caller's wish
@@ -135,13 +155,6 @@ PyObject* adopt_in_torch(Tensor&& fresh, const Plan& /*plan*/) {
 // --- halfway
 
 bool is_own(PyObject* object) noexcept { return is_tensor(object); }
-
-Source source_of(Tensor&& tensor) {
-  Source source;
-  source.tensor = std::move(tensor);
-  source.view = source.tensor.view();
-  return source;
-}
 
 Source open_own(PyObject* object) {
   Source source = source_of(tensor_object(object).tensor.share());
@@ -174,7 +187,7 @@ constexpr Library torch_row{
                .negative_strides = false,
                .readonly = false,
                .misaligned = false},
-    .owns = is_torch_tensor,
+    .owns = is_torchs,
     .open = open_tensor_of_torch,
     .alias = alias_in_torch,
     .adopt = adopt_in_torch,
@@ -187,66 +200,6 @@ constexpr Library halfway_row{
     .adopt = adopt_in_halfway,
 };
 constexpr std::array<const Library*, 3> libraries{&numpy_row, &torch_row, &halfway_row};
-
-// --- foreign producers
-
-// Only host memory for now: nothing here synchronises streams.
-void require_host(PyObject* producer) {
-  const Ref device =
-      Ref::steal(staying_at_exit([&] { return PyObject_CallMethod(producer, "__dlpack_device__", nullptr); }));
-  int type = 0;
-  int id = 0;
-  if (!device) {
-    if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) {
-      throw PythonError{};
-    }
-    PyErr_Clear();  // a producer without the method: its struct will say
-    return;
-  }
-  if (!PyTuple_Check(device.get()) || PyArg_ParseTuple(device.get(), "ii", &type, &id) == 0) {
-    PyErr_Clear();
-    throw Error(Reason::malformed, "__dlpack_device__ did not return a (device_type, device_id) tuple");
-  }
-  if (!is_host({static_cast<DeviceType>(type), id})) {
-    throw Error(
-        Reason::device,
-        "the array is on DLPack device (" + std::to_string(type) + ", " + std::to_string(id) + "), not in host memory",
-        "copy it to the host with its own library first");
-  }
-}
-
-Tensor import_by_table(const DLPackExchangeAPI& table, PyObject* producer) {
-  DLManagedTensorVersioned* managed = nullptr;
-  const bool failed =
-      staying_at_exit([&] { return table.managed_tensor_from_py_object_no_sync(producer, &managed); }) != 0;
-  if (failed && PyErr_Occurred() != nullptr) {
-    throw PythonError{};
-  }
-  if (failed || managed == nullptr) {
-    throw Error(Reason::malformed, std::string("the exchange table of ") + Py_TYPE(producer)->tp_name +
-                                       " gave neither a tensor nor an error");
-  }
-  return import_managed(managed);
-}
-
-Tensor import_by_method(PyObject* producer) {
-  const Ref method = checked(PyObject_GetAttrString(producer, "__dlpack__"));
-  const Ref nothing = checked(PyTuple_New(0));
-  const Ref keywords = checked(Py_BuildValue("{s(ii)}", "max_version", DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION));
-  Ref capsule = Ref::steal(staying_at_exit([&] { return PyObject_Call(method.get(), nothing.get(), keywords.get()); }));
-  if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError) != 0) {
-    PyErr_Clear();  // a producer from before DLPack 1.0
-    capsule = Ref::steal(staying_at_exit([&] { return PyObject_CallNoArgs(method.get()); }));
-  }
-  if (!capsule) {
-    throw PythonError{};
-  }
-  if (!is_dlpack_capsule(capsule.get())) {
-    throw Error(Reason::malformed,
-                std::string("__dlpack__ returned ") + Py_TYPE(capsule.get())->tp_name + ", not a DLPack capsule");
-  }
-  return tensor_from_capsule(capsule.get());
-}
 
 }  // namespace
 
@@ -280,32 +233,44 @@ const Library& library_named(PyObject* name) {
   throw_value_error("to='" + text + "' is not one of " + names);
 }
 
-std::optional<Source> open_if_source(PyObject* object, bool keep_capsule) {
-  if (const Library* library = library_of(object); library != nullptr) {
-    return library->open(object);
-  }
-  if (PyArray_IsScalar(object, Generic)) {
-    const Ref array = checked(PyArray_FromScalar(object, nullptr));
-    return open_array(array.get());
-  }
-  if (is_dlpack_capsule(object)) {
-    return source_of(keep_capsule ? peek_capsule(object) : tensor_from_capsule(object));
-  }
-  if (!PyType_Check(object)) {
-    if (const DLPackExchangeAPI* table = exchange_table_of(Py_TYPE(object)); table != nullptr) {
-      require_host(object);
-      return source_of(import_by_table(*table, object));
-    }
-    if (PyObject_HasAttrString(object, "__dlpack__") != 0) {
-      require_host(object);
-      return source_of(import_by_method(object));
-    }
-  }
-  return std::nullopt;
+void* consumer_stream(const Library* consumer, int device) {
+  return consumer == &torch_row ? torch_stream(device) : halfway_stream;
 }
 
-Source open_source(PyObject* object, bool keep_capsule) {
-  if (std::optional<Source> source = open_if_source(object, keep_capsule)) {
+Tensor owner_of(Source& source) {
+  if (source.library == &numpy_row) {
+    // Its geometry is no matter: nothing but the array's life is held.
+    Ref array = Ref::borrow(source.object.get());
+    detail::Box* box = detail::Box::make(0, release_object, array.release());
+    box->tensor().data = const_cast<void*>(source.view.data);
+    box->tensor().dtype = {kDLUInt, 8, 1};
+    return detail::Box::wrap(box);
+  }
+  return source.library == &torch_row ? share_of_torch(source.object.get()) : source.tensor.share();
+}
+
+std::optional<Source> open_if_source(PyObject* object, const Opening& opening) {
+  std::optional<Source> source;
+  if (const Library* library = library_of(object); library != nullptr) {
+    source = library->open(object);
+  } else if (PyArray_IsScalar(object, Generic)) {
+    const Ref array = checked(PyArray_FromScalar(object, nullptr));
+    source = open_array(array.get());
+  } else if (is_dlpack_capsule(object)) {
+    source = source_of(opening.peek ? peek_capsule(object) : tensor_from_capsule(object));
+    require_known(*source, opening);
+  } else if (!PyType_Check(object)) {
+    source = open_producer(object, opening);
+  }
+  if (source && !opening.devices && !is_host(source->view.device)) {
+    throw Error(Reason::device, "the memory is on " + to_string(source->view.device) + ", not in host memory",
+                "copy it to the host first: halfway.to_numpy(x), or its own library's way");
+  }
+  return source;
+}
+
+Source open_source(PyObject* object, const Opening& opening) {
+  if (std::optional<Source> source = open_if_source(object, opening)) {
     return std::move(*source);
   }
   throw_type_error(

@@ -18,8 +18,17 @@ struct Source {
   const Library* library = nullptr;  // nullptr: a foreign producer, a capsule
   TensorView view;
   SourceTraits traits;
-  Ref object;     // the array itself; keeps the memory alive where `tensor` is empty
-  Tensor tensor;  // the memory, for halfway and foreign sources
+  Ref object;              // the array itself; keeps the memory alive where `tensor` is empty
+  Tensor tensor;           // the memory, for halfway and foreign sources
+  void* stream = nullptr;  // device memory: the stream on which it is ready
+};
+
+// How a source is opened.
+struct Opening {
+  bool devices = false;  // memory of CUDA devices is welcome; else it is refused (Error: device)
+  // Only to be looked at: a capsule is not consumed, and no stream is made to wait.
+  bool peek = false;
+  const Library* consumer = nullptr;  // on whose stream device memory is to be ready; nullptr: halfway's
 };
 
 struct Library {
@@ -45,11 +54,18 @@ struct Library {
 [[nodiscard]] const Library& library_named(PyObject* name);
 
 // Opens any object: the libraries' arrays, NumPy scalars, DLPack capsules, exchange tables and __dlpack__ producers.
-// A capsule is consumed unless `keep_capsule`. throws Error, PythonError (TypeError for anything else)
-[[nodiscard]] Source open_source(PyObject* object, bool keep_capsule = false);
+// A capsule is consumed. throws Error, PythonError (TypeError for anything else)
+[[nodiscard]] Source open_source(PyObject* object, const Opening& opening = {});
 
 // The same; nothing for anything else.
-[[nodiscard]] std::optional<Source> open_if_source(PyObject* object, bool keep_capsule = false);
+[[nodiscard]] std::optional<Source> open_if_source(PyObject* object, const Opening& opening = {});
+
+// The stream on which this library wants device memory: torch's current one, or the legacy default stream.
+// throws: Error (unavailable)
+[[nodiscard]] void* consumer_stream(const Library* consumer, int device);
+
+// A share of what keeps the source's memory alive, in whatever thread it ends. throws: Error
+[[nodiscard]] Tensor owner_of(Source& source);
 
 // Opens an array to write into; `name` is what messages call it.
 // throws: Error (requires_grad, conj, neg, readonly; as `open` of the library), PythonError (TypeError: not its array)

@@ -2,12 +2,15 @@
 #include <pybind11/pybind11.h>
 
 #include "collate.h"
+#include "devices.h"
 #include "docs.h"
 #include "exchange.h"
 #include "exchange_fast.h"
 #include "halfway/dtype.h"
 #include "memory.h"
 #include "numpy_api.h"
+#include "pending.h"
+#include "pinning.h"
 #include "plan_object.h"
 #include "recipe.h"
 #include "release.h"
@@ -58,6 +61,9 @@ PYBIND11_MODULE(_core, module) {
     hp::init_tensor_type(module.ptr());
     hp::init_exchange(module.ptr());
     hp::init_collate(module.ptr());
+    hp::init_pending(module.ptr());
+    hp::init_device(module.ptr());
+    hp::init_pinning(module.ptr());
     hp::init_memory(module);
     hp::init_threads(module.ptr());
     module.attr("__version__") = HALFWAY_VERSION;

@@ -59,6 +59,10 @@ py::dict dict_of(const Plan& plan) {
   result["bytes_read"] = plan.bytes_read;
   result["bytes_written"] = plan.bytes_written;
   result["bytes_wire"] = plan.bytes_wire;
+  result["device"] = to_string(plan.device);
+  result["because"] = plan.because;
+  result["machine"] = plan.machine;
+  result["unavailable"] = plan.unavailable;
   return result;
 }
 
@@ -77,7 +81,8 @@ void init_plan(PyObject* module_object) {
   auto module = py::reinterpret_borrow<py::module_>(module_object);
   py::class_<Step> step(module, "Step", docs::step);
   step.def_property_readonly(
-          "kind", [](const Step& s) { return std::string(to_string(s.kind)); }, "'alias', 'resolve', 'copy' or 'cast'.")
+          "kind", [](const Step& s) { return std::string(to_string(s.kind)); },
+          "'alias', 'resolve', 'copy', 'cast' or 'ship'.")
       .def_property_readonly(
           "source", [](const Step& s) { return to_string(s.from); }, "Name of the dtype read.")
       .def_property_readonly(
@@ -107,12 +112,20 @@ void init_plan(PyObject* module_object) {
       .def_readonly("bytes_read", &Plan::bytes_read, "Bytes read by all steps.")
       .def_readonly("bytes_written", &Plan::bytes_written, "Bytes written by all steps.")
       .def_readonly("bytes_wire", &Plan::bytes_wire, "Bytes over a bus to another device.")
+      .def_property_readonly(
+          "device", [](const Plan& p) { return to_string(p.device); }, "Where the result is, e.g. 'cpu' or 'cuda:0'.")
+      .def_readonly("because", &Plan::because,
+                    "Of transfers: why it is done on this side of the wire, with the figures that decided; else ''.")
+      .def_readonly("machine", &Plan::machine,
+                    "Of transfers: where those figures come from, 'assumed ...' or 'measured ...'; else ''.")
+      .def_readonly("unavailable", &Plan::unavailable, "Why it cannot be done on this machine; '' where it can.")
       .def(
           "to_dict", [](const Plan& p) { return dict_of(p); }, "The plan as a JSON-serialisable dict.")
       .def("__str__", [](const Plan& p) { return to_string(p); })
       .def("__repr__", [](const Plan& p) {
         return "<halfway.Plan: " + to_string(p.from) + " -> " + std::string(p.target) + " " + to_string(p.to) +
-               (p.zero_copy           ? ", zero-copy>"
+               (p.bytes_wire > 0      ? ", " + std::to_string(p.bytes_wire) + " B over the wire>"
+                : p.zero_copy         ? ", zero-copy>"
                 : p.steps.size() == 1 ? ", one pass>"
                                       : ", two passes>");
       });

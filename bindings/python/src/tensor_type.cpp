@@ -9,9 +9,11 @@
 
 #include "box.h"
 #include "capsule.h"
+#include "devices.h"
 #include "docs.h"
 #include "halfway/cast.h"
 #include "halfway/layout.h"
+#include "halfway/plan.h"
 #include "moving.h"
 #include "numpy_api.h"
 #include "release.h"
@@ -61,20 +63,6 @@ std::int64_t bytes_of(const TensorView& view) noexcept {
   return __builtin_mul_overflow(count, size, &bytes) ? std::numeric_limits<std::int64_t>::max() : bytes;
 }
 
-std::string device_text(Device device) {
-  switch (device.type) {
-    case DeviceType::cpu:
-      return "cpu";
-    case DeviceType::cuda:
-      return "cuda:" + std::to_string(device.id);
-    case DeviceType::cuda_host:
-      return "cuda_host";
-    case DeviceType::cuda_managed:
-      return "cuda_managed:" + std::to_string(device.id);
-  }
-  return std::to_string(static_cast<int>(device.type)) + ":" + std::to_string(device.id);
-}
-
 // --- attributes
 
 PyObject* get_shape(PyObject* self, void*) {
@@ -100,7 +88,7 @@ PyObject* get_dtype(PyObject* self, void*) {
   return guarded([&] { return string(to_string(view_of(self).dtype)); });
 }
 PyObject* get_device(PyObject* self, void*) {
-  return guarded([&] { return string(device_text(view_of(self).device)); });
+  return guarded([&] { return string(to_string(view_of(self).device)); });
 }
 PyObject* get_readonly(PyObject* self, void*) { return PyBool_FromLong(view_of(self).readonly ? 1 : 0); }
 PyObject* get_data_ptr(PyObject* self, void*) { return PyLong_FromVoidPtr(const_cast<void*>(view_of(self).data)); }
@@ -114,7 +102,7 @@ PyObject* repr(PyObject* self) {
     std::string text = "halfway.Tensor(shape=" + detail::tuple_text(view.shape);
     text += ", dtype=" + to_string(view.dtype);
     if (view.device != Device{}) {
-      text += ", device=" + device_text(view.device);
+      text += ", device=" + to_string(view.device);
     }
     if (view.readonly) {
       text += ", readonly";
@@ -152,24 +140,32 @@ bool wants_versioned(PyObject* max_version) {
   return major >= 1;
 }
 
-void check_stream(PyObject* stream, Device device) {
-  if (stream == Py_None) {
-    return;
-  }
-  const long number = PyLong_Check(stream) ? PyLong_AsLong(stream) : -2;
-  if (PyErr_Occurred() != nullptr || !PyLong_Check(stream)) {
-    PyErr_Clear();
+// The producer's part of the handshake (array API standard): the consumer's stream begins behind what makes the values.
+// None is the legacy default stream, -1 no stream.
+void synchronise(PyObject* stream, Device device) {
+  if (stream != Py_None && !PyLong_Check(stream)) {
     throw_type_error("stream must be an int or None");
   }
-  if (is_host(device) && number != -1) {
-    throw Error(Reason::stream, "stream " + std::to_string(number) + " was asked for, but the tensor is in host memory",
-                "pass stream=None");
+  const long long number = stream == Py_None ? 1 : PyLong_AsLongLong(stream);
+  if (number == -1 && PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    throw_type_error("stream must be an int that fits a pointer");
+  }
+  if (is_host(device)) {
+    if (stream != Py_None && number != -1) {
+      throw Error(Reason::stream,
+                  "stream " + std::to_string(number) + " was asked for, but the tensor is in host memory",
+                  "pass stream=None");
+    }
+  } else if (number != -1) {
+    order_streams(device.id, halfway_stream, stream_handle(static_cast<std::intptr_t>(number)));
   }
 }
 
-void check_device(PyObject* dl_device, Device device) {
+// Whether it is to be a copy in host memory of what is on a device.
+bool wants_host(PyObject* dl_device, Device device) {
   if (dl_device == Py_None) {
-    return;
+    return false;
   }
   int type = 0;
   int id = 0;
@@ -178,10 +174,30 @@ void check_device(PyObject* dl_device, Device device) {
     throw_type_error("dl_device must be a (device_type, device_id) tuple or None");
   }
   const Device wanted{static_cast<DeviceType>(type), id};
+  if (is_cuda(device) && wanted.type == DeviceType::cpu) {
+    return true;
+  }
   if (wanted.type != device.type || (!is_host(device) && wanted.id != device.id)) {
-    throw Error(Reason::device, "the tensor is on device " + device_text(device) + ", not on " + device_text(wanted),
+    throw Error(Reason::device, "the tensor is on device " + to_string(device) + ", not on " + to_string(wanted),
                 "leave dl_device unset, and move the result with its own library");
   }
+  return false;
+}
+
+Tensor exported(const Tensor& tensor, bool to_host, PyObject* copy) {
+  const TensorView view = tensor.view();
+  if (to_host) {
+    if (copy == Py_False) {
+      throw Error(Reason::device, "the tensor is on " + to_string(view.device) + ", and copy=False was asked for",
+                  "leave copy unset");
+    }
+    return receive_fresh(view, view.dtype, {.stream = halfway_stream});
+  }
+  if (copy != Py_True) {
+    return tensor.share();
+  }
+  return is_cuda(view.device) ? cast_on_device_fresh(view, tensor.share(), view.dtype, {.stream = halfway_stream})
+                              : copy_of(view);
 }
 
 PyObject* dlpack(PyObject* self, PyObject* args, PyObject* kwargs) {
@@ -198,13 +214,12 @@ PyObject* dlpack(PyObject* self, PyObject* args, PyObject* kwargs) {
     const TensorObject& object = tensor_object(self);
     const TensorView view = object.tensor.view();
     const bool versioned = wants_versioned(max_version);
-    check_stream(stream, view.device);
-    check_device(dl_device, view.device);
     if (copy != Py_None && !PyBool_Check(copy)) {
       throw_type_error("copy must be True, False or None");
     }
-    Tensor exported = copy == Py_True ? copy_of(view) : object.tensor.share();
-    return capsule_of(std::move(exported), versioned).release();
+    const bool to_host = wants_host(dl_device, view.device);
+    synchronise(stream, to_host ? Device{} : view.device);
+    return capsule_of(exported(object.tensor, to_host, copy), versioned).release();
   });
 }
 
@@ -220,8 +235,8 @@ PyObject* array(PyObject* self, PyObject* args, PyObject* kwargs) {
   return guarded([&]() -> PyObject* {
     const TensorView view = view_of(self);
     if (!is_host(view.device)) {
-      throw Error(Reason::device, "the tensor is on device " + device_text(view.device) + ", not in host memory",
-                  "copy it to the host with its own library first");
+      throw Error(Reason::device, "the tensor is on device " + to_string(view.device) + ", not in host memory",
+                  "halfway.to_numpy(x) copies it there");
     }
     if (copy != Py_None && !PyBool_Check(copy)) {
       throw_type_error("copy must be True, False or None");
@@ -294,7 +309,7 @@ int get_buffer(PyObject* self, Py_buffer* buffer, int flags) {
                         "; use halfway.to_numpy or DLPack");
         }
         if (!is_host(view.device)) {
-          return refuse("the tensor is on device " + device_text(view.device) + ", not in host memory");
+          return refuse("the tensor is on device " + to_string(view.device) + ", not in host memory");
         }
         if ((flags & PyBUF_WRITABLE) != 0 && view.readonly) {
           return refuse("the tensor is read-only");

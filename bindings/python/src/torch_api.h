@@ -70,7 +70,8 @@ struct TorchApi {
 // The dtype of a torch.dtype object. nullopt: quantized, bits, sub-byte shell dtypes.
 [[nodiscard]] std::optional<DType> dtype_of_torch(const TorchApi& api, PyObject* dtype) noexcept;
 
-// What a tensor's memory is, found without touching it. The view borrows shape and strides from the tensor.
+// What a tensor's memory is, on the host or a CUDA device, found without touching it. The view borrows shape and
+// strides from the tensor.
 struct TorchSource {
   TensorView view;
   SourceTraits traits;
@@ -81,8 +82,8 @@ struct TorchSource {
 // throws: Error (sparse, nested, quantized, subclass, no_storage, device, unsupported_dtype)
 [[nodiscard]] TorchSource open_torch(const TorchApi& api, PyObject* tensor);
 
-// Whether the tensor says that it is in host memory; meta and fake tensors of other devices are not.
-[[nodiscard]] bool is_torch_on_host(PyObject* tensor);
+// Whether the tensor says that it is on devices of that type ("cpu", "cuda"); fake tensors say it, too.
+[[nodiscard]] bool is_torch_on(PyObject* tensor, const char* type);
 
 // A torch.Tensor (exact type) for the fast path, and what the exchange table says about it.
 struct PlainTorch {

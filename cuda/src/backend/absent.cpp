@@ -25,6 +25,8 @@ class Absent final : public Backend {
   Status free(void* /*memory*/) noexcept override { return Status::no_device; }
   Status allocate_pinned(std::size_t /*bytes*/, void*& /*memory*/) noexcept override { return Status::no_device; }
   Status free_pinned(void* /*memory*/) noexcept override { return Status::no_device; }
+  Status register_pinned(void* /*memory*/, std::size_t /*bytes*/) noexcept override { return Status::no_device; }
+  Status unregister_pinned(void* /*memory*/) noexcept override { return Status::no_device; }
   Status pointer_traits(const void* /*memory*/, PointerTraits& /*traits*/) noexcept override {
     return Status::no_device;
   }

@@ -89,6 +89,15 @@ class Cuda final : public Backend {
     return taken(cudaFreeHost(memory));
   }
 
+  Status register_pinned(void* memory, std::size_t bytes) noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaHostRegister(memory, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped));
+  }
+  Status unregister_pinned(void* memory) noexcept override {
+    const NoCaptureDisturbed guard;
+    return taken(cudaHostUnregister(memory));
+  }
+
   Status pointer_traits(const void* memory, PointerTraits& traits) noexcept override {
     cudaPointerAttributes attributes{};
     const Status status = taken(cudaPointerGetAttributes(&attributes, memory));

@@ -272,6 +272,33 @@ Status Simulated::free_pinned(void* memory) noexcept {
   return status;
 }
 
+// Overlapping memory is refused; pages that are merely shared are not.
+Status Simulated::register_pinned(void* memory, std::size_t bytes) noexcept {
+  if (const Status status = enter(Call::any); status != Status::ok) return status;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto first = reinterpret_cast<std::uintptr_t>(memory);
+  for (const Block& block : blocks_) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(block.begin.load());
+    if (block.generation % 2 == 1 && first < begin + block.size && begin < first + bytes) return Status::already_pinned;
+  }
+  if (add_block(memory, bytes, Owner::foreign, 0) == nullptr) std::abort();
+  ++live_registrations_;
+  return Status::ok;
+}
+
+Status Simulated::unregister_pinned(void* memory) noexcept {
+  const Status status = enter(Call::releases);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Block* const block = find(memory);
+  if (block == nullptr || block->owner != Owner::foreign) {
+    violate("memory was unregistered that was not registered");
+    return Status::invalid_handle;
+  }
+  block->generation.fetch_add(1, std::memory_order_relaxed);
+  --live_registrations_;
+  return status;
+}
+
 Status Simulated::pointer_traits(const void* memory, PointerTraits& traits) noexcept {
   if (const Status status = enter(Call::any); status != Status::ok) return status;
   traits = {};
@@ -384,16 +411,6 @@ Status Simulated::query(Event event) noexcept {
   const Mark* const mark = static_cast<SimulatedEvent*>(event)->latest.load(std::memory_order_relaxed);
   return mark == nullptr || mark->passed.load(std::memory_order_acquire) != 0 ? Status::ok : Status::not_ready;
 }
-
-namespace {
-
-// Makes a place pass, and what was written before it visible here.
-void await(const Mark& mark) noexcept {
-  mark.stream->run_to(mark.index);
-  while (mark.passed.load(std::memory_order_acquire) == 0) std::this_thread::yield();
-}
-
-}  // namespace
 
 // A lost device answers once nothing runs on it any more.
 Status Simulated::synchronize(Event event) noexcept {
@@ -522,95 +539,6 @@ Status Simulated::enqueue_conversion(const Conversion& conversion, SimulatedStre
 }
 
 void Simulated::recycled(void* memory, std::size_t bytes) noexcept { std::memset(memory, recycled_slot, bytes); }
-
-// --- for tests
-
-Counters Simulated::counters() const noexcept {
-  const auto value = [&](std::size_t index) { return counters_[index].load(std::memory_order_relaxed); };
-  return {value(0), value(1), value(2), value(3), value(4), value(5), value(6)};
-}
-
-std::size_t Simulated::pinned_bytes() const noexcept {
-  std::size_t bytes = 0;
-  for (const Block& block : blocks_) {
-    if (block.generation % 2 == 1 && block.owner == Owner::pinned) bytes += block.size;
-  }
-  return bytes;
-}
-
-Stream Simulated::make_stream(int device) { return add_stream(device); }
-
-void* Simulated::make_memory(std::size_t bytes, int device) {
-  void* const memory = take_memory(bytes, device);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
-void Simulated::free_memory(void* memory) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (Block* const block = find(memory); block != nullptr) remove_memory(*block);
-}
-
-void Simulated::set_capturing(Stream stream, bool capturing) {
-  static_cast<SimulatedStream*>(stream)->capturing.store(capturing, std::memory_order_relaxed);
-}
-
-void Simulated::pin(void* memory, std::size_t bytes) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  static_cast<void>(add_block(memory, bytes, Owner::foreign, 0));
-}
-
-void Simulated::unpin(void* memory) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (Block* const block = find(memory); block != nullptr) block->generation.fetch_add(1, std::memory_order_relaxed);
-}
-
-void Simulated::fill(void* memory, std::size_t bytes, unsigned char value, Stream stream) {
-  Place to;
-  static_cast<void>(resolve(memory, bytes, to));
-  auto work = std::make_unique<Work>();
-  work->kind = Work::Kind::fill;
-  work->engine = EngineKind::kernels;
-  work->destination = to.memory;
-  work->bytes = bytes;
-  work->value = value;
-  Status status = Status::ok;
-  stream_of(stream, false, status)->enqueue(std::move(work));
-}
-
-void Simulated::write(void* memory, const void* bytes, std::size_t size, Stream stream) {
-  if (size == 0) return;
-  Place to;
-  static_cast<void>(resolve(memory, size, to));
-  auto work = std::make_unique<Work>();
-  work->kind = Work::Kind::copy;
-  work->engine = EngineKind::kernels;
-  work->destination = to.memory;
-  work->bytes = size;
-  const auto* const first = static_cast<const std::byte*>(bytes);
-  work->payload.assign(first, first + size);
-  Status status = Status::ok;
-  stream_of(stream, false, status)->enqueue(std::move(work));
-}
-
-void Simulated::read(void* bytes, const void* memory, std::size_t size, Stream stream) {
-  if (size == 0) return;
-  Place from;
-  static_cast<void>(resolve(memory, size, from));
-  auto work = std::make_unique<Work>();
-  work->kind = Work::Kind::copy;
-  work->engine = EngineKind::kernels;
-  work->destination = static_cast<std::byte*>(bytes);
-  work->source = from.memory;
-  work->bytes = size;
-  Status status = Status::ok;
-  stream_of(stream, false, status)->enqueue(std::move(work));
-}
-
-void Simulated::finish(Stream stream) {
-  Status status = Status::ok;
-  await(stream_of(stream, false, status)->mark());
-}
 
 }  // namespace detail
 }  // namespace cuda

@@ -91,6 +91,8 @@ class Simulated final : public Backend {
   Status free(void* memory) noexcept override;
   Status allocate_pinned(std::size_t bytes, void*& memory) noexcept override;
   Status free_pinned(void* memory) noexcept override;
+  Status register_pinned(void* memory, std::size_t bytes) noexcept override;
+  Status unregister_pinned(void* memory) noexcept override;
   Status pointer_traits(const void* memory, PointerTraits& traits) noexcept override;
   Status create_stream(Stream& stream) noexcept override;
   Status destroy_stream(Stream stream) noexcept override;
@@ -121,12 +123,14 @@ class Simulated final : public Backend {
   void fill(void* memory, std::size_t bytes, unsigned char value, Stream stream);
   void write(void* memory, const void* bytes, std::size_t size, Stream stream);
   void read(void* bytes, const void* memory, std::size_t size, Stream stream);
-  void finish(Stream stream);  // waits for all of a stream, as synchronize_stream() does
+  void order(Stream first, Stream then);  // what `then` is given from now on begins behind what `first` was given
+  void finish(Stream stream);             // waits for all of a stream, as synchronize_stream() does
 
   [[nodiscard]] std::uint64_t calls() const noexcept { return calls_.load(std::memory_order_relaxed); }
   [[nodiscard]] Counters counters() const noexcept;
   // Made by the engine's calls and not released: blocks of memory, streams, events.
   [[nodiscard]] int live_blocks() const noexcept { return live_blocks_; }
+  [[nodiscard]] int live_registrations() const noexcept { return live_registrations_; }
   [[nodiscard]] std::size_t pinned_bytes() const noexcept;
   [[nodiscard]] int live_streams() const noexcept { return live_streams_; }
   [[nodiscard]] int live_events() const noexcept { return live_events_; }
@@ -189,6 +193,7 @@ class Simulated final : public Backend {
   // In the order of Counters. Atomics, and not under the lock: threads of the host are not to be ordered by them.
   std::array<std::atomic<std::uint64_t>, 7> counters_{};
   int live_blocks_ = 0;
+  int live_registrations_ = 0;
   int live_streams_ = 0;
   int live_events_ = 0;
 };

@@ -117,6 +117,12 @@ class SimulatedStream {
   std::thread thread_;
 };
 
+// Makes a place pass, and what was written before it visible here.
+inline void await(const Mark& mark) noexcept {
+  mark.stream->run_to(mark.index);
+  while (mark.passed.load(std::memory_order_acquire) == 0) std::this_thread::yield();
+}
+
 }  // namespace detail
 }  // namespace cuda
 }  // namespace v0

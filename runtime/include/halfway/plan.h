@@ -47,6 +47,8 @@ struct Wish {
   bool allow_readonly = false;
   bool into_out = false;  // the result is written into memory that is already there
   CastOptions options{};
+  // Where the result is to be. None: in the source's memory or the host's, and the source has to be in the host's.
+  std::optional<Device> device{};
 };
 
 enum class StepKind : std::uint8_t {
@@ -80,11 +82,18 @@ struct Plan {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
   std::uint64_t bytes_wire = 0;  // over a bus to another device
+  Device device{};               // of the result
+  // Of plans that need a device:
+  std::string because{};      // why it is done on this side of the wire, with the figures that decided
+  std::string machine{};      // where those figures come from
+  std::string unavailable{};  // why it cannot be done here; empty: it can
 };
 
-// Never touches the source's data.
+// Never touches the source's data. What a device takes part in, but for handing memory out, is left to the plan of the
+// transfer, or of the cast on the device (`add_transfer`).
 // throws: Error (every reason, in the order of the enumeration) when Copy::never and the source cannot be aliased;
-//         Error(unsupported_dtype) when the target has no such dtype; Error(device) for memory the host cannot address;
+//         Error(unsupported_dtype) when the target has no such dtype; Error(device) for memory the host cannot address,
+//         where the wish does not say a device;
 //         CastError when the level forbids the cast; what cast() says of options that do not fit the source or the
 //         dtypes
 [[nodiscard]] Plan plan(const TensorView& source, const SourceTraits& traits, const Wish& wish);
@@ -94,6 +103,9 @@ struct Plan {
 //     because   dtype
 //     cast      float64 -> bfloat16, reads 1536 B, writes 384 B
 [[nodiscard]] std::string to_string(const Plan& plan);
+
+// "cpu", "cuda:0", "cuda_host", "cuda_managed:0"; other devices by their numbers in DLPack, "8:0".
+[[nodiscard]] std::string to_string(Device device);
 
 // --- transfers between the host and a device, and casts on one device
 //
@@ -127,6 +139,7 @@ struct Machine {
   std::uint64_t small = std::uint64_t{64} << 10;  // up to here a kernel moves the bytes: no copy engine to wait for
   std::uint64_t chunk = std::uint64_t{1} << 20;   // bytes of a pinned slot
   bool assumed = true;
+  std::string measured{};  // when, where they are not assumed: an ISO 8601 date
 };
 
 struct TransferWish {
@@ -189,6 +202,10 @@ struct TransferPlan {
 
 // Several lines for people.
 [[nodiscard]] std::string to_string(const TransferPlan& plan);
+
+// The steps of an exchange in which a device takes part: those of its transfer, which was planned with the constants of
+// `machine`. Requires: `plan` is of that exchange, without steps but one that resolves the source.
+void add_transfer(Plan& plan, const TransferPlan& transfer, const Machine& machine);
 
 }  // namespace v0
 }  // namespace halfway

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import classifier, exchange, table, timing
+from . import classifier, device, exchange, table, timing
 from .page import Page
 
 __all__ = ["SECTIONS", "run"]
@@ -32,6 +32,7 @@ SECTIONS = (
     Section("d", "Copy or zero-copy, proven", _BOTH, exchange.zero_copy),
     Section("e", "Structured records and complex numbers", _BOTH, exchange.records_and_complex),
     Section("f", "A classifier, from NumPy to torch and back", _BOTH, classifier.show),
+    Section("g", "To a GPU and back: which side casts, and what crosses the wire", ("torch",), device.show),
     Section("times", "Times on this machine, now", ("torch",), timing.show),
 )
 
