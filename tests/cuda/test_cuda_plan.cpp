@@ -22,13 +22,13 @@ constexpr std::int64_t million = 1'000'000;
 constexpr std::uint64_t kib = 1024;
 
 // A machine of round numbers.
-constexpr Machine machine{.wire_to_device = 50e9,
-                          .wire_to_host = 50e9,
-                          .host_cast = 10e9,
-                          .host_memory = 100e9,
-                          .cores = 1,
-                          .small = 64 * kib,
-                          .chunk = 1024 * kib};
+const Machine machine{.wire_to_device = 50e9,
+                      .wire_to_host = 50e9,
+                      .host_cast = 10e9,
+                      .host_memory = 100e9,
+                      .cores = 1,
+                      .small = 64 * kib,
+                      .chunk = 1024 * kib};
 
 Machine with_cores(int cores) {
   Machine changed = machine;

@@ -61,7 +61,9 @@ BOOST_AUTO_TEST_CASE(memory_is_shared_where_it_stays) {
 
 BOOST_AUTO_TEST_CASE(another_memory_is_a_reason) {
   const std::vector<std::pair<Device, Device>> ways{{cpu, cuda_0}, {cuda_0, cpu}, {cuda_0, cuda_1}};
-  for (const auto& [from, where] : ways) {
+  for (const auto& way : ways) {
+    const Device from = way.first;
+    const Device where = way.second;
     Wish wish = to(where, halfway::bfloat16);
     const Plan plan = halfway::plan(on(from), {}, wish);
     BOOST_TEST(!plan.zero_copy);

@@ -377,10 +377,30 @@ Tensor DeferredResult::result() { return state_->pending.result(); }
 
 // --- plans
 
-void plan_send(Plan& plan, const TensorView& source, Device device, const MutableView* destination,
-               const CastOptions& options) {
+namespace {
+
+// A plan of the engine's, which may have to wait for a transfer of another thread.
+template <class Make>
+void add_engine_plan(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options,
+                     int device, Make make) {
   Transfer transfer;
   transfer.cast = options;
+  const TransferOptions wanted = options_of(transfer, plan.to, device);
+  const OwnGeometry from(source);
+  const OwnGeometry to(destination != nullptr ? *destination : MutableView{});
+  const std::shared_ptr<Engine> there = engine();
+  Machine machine;
+  const TransferPlan made = without_gil([&] {
+    machine = there->machine();
+    return make(*there, from.view(), wanted, destination != nullptr ? &to.view() : nullptr);
+  });
+  add_transfer(plan, made, machine);
+}
+
+}  // namespace
+
+void plan_send(Plan& plan, const TensorView& source, Device device, const MutableView* destination,
+               const CastOptions& options) {
   if (const std::optional<Error> error = missing_device()) {
     Machine machine;
     machine.cores = num_threads();
@@ -388,24 +408,24 @@ void plan_send(Plan& plan, const TensorView& source, Device device, const Mutabl
     plan.unavailable = error->message();
     return;
   }
-  const std::shared_ptr<Engine> there = engine();
-  const TransferPlan made = there->plan_to_device(source, options_of(transfer, plan.to, device.id), destination);
-  add_transfer(plan, made, there->machine());
+  add_engine_plan(plan, source, destination, options, device.id,
+                  [](Engine& there, const TensorView& from, const TransferOptions& wanted, const MutableView* to) {
+                    return there.plan_to_device(from, wanted, to);
+                  });
 }
 
 void plan_on_device(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options) {
-  Transfer transfer;
-  transfer.cast = options;
-  const std::shared_ptr<Engine> there = engine();
-  add_transfer(plan, there->plan_on_device(source, options_of(transfer, plan.to), destination), there->machine());
+  add_engine_plan(plan, source, destination, options, source.device.id,
+                  [](Engine& there, const TensorView& from, const TransferOptions& wanted, const MutableView* to) {
+                    return there.plan_on_device(from, wanted, to);
+                  });
 }
 
 void plan_receive(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options) {
-  Transfer transfer;
-  transfer.cast = options;
-  const std::shared_ptr<Engine> there = engine();
-  const TransferPlan made = there->plan_to_host(source, options_of(transfer, plan.to), destination);
-  add_transfer(plan, made, there->machine());
+  add_engine_plan(plan, source, destination, options, source.device.id,
+                  [](Engine& there, const TensorView& from, const TransferOptions& wanted, const MutableView* to) {
+                    return there.plan_to_host(from, wanted, to);
+                  });
 }
 
 // --- page-locked memory

@@ -57,6 +57,11 @@ PendingObject& make() {
 void dealloc(PyObject* self) {
   PendingObject& object = pending(self);
   PyTypeObject* type = Py_TYPE(self);
+  if (object.arrival && object.arrival.use_count() == 1) {
+    // Letting go of it may wait for a transfer of another thread, which may want the GIL.
+    std::unique_ptr<DeferredResult> deferred = std::move(object.arrival->deferred);
+    unlocked(deferred ? gil_release_bytes + 1 : 0, [&] { deferred.reset(); });
+  }
   object.arrival.~shared_ptr();
   object.result.~Ref();
   type->tp_free(self);
