@@ -63,6 +63,8 @@ struct PointerTraits {
   Kind kind = Kind::pageable;
   int device = 0;
   void* device_address = nullptr;  // pinned: where kernels see it
+  std::uint64_t allocation =
+      0;  // pinned: the same for all of an allocation, or of what was locked at once; 0: not known
 };
 
 class Backend {

@@ -76,12 +76,7 @@ Channel& Engine::channel(int device) {
 // Requires: the device is current.
 Channel& Engine::begin(int device, void* stream) {
   Channel& there = channel(device);
-  bool capturing = false;
-  require(backend_, backend_.is_capturing(stream, capturing), "looking at the caller's stream");
-  if (capturing) {
-    throw Error(Reason::capturing, "a CUDA graph is being captured from this stream",
-                "transfer before the capture, into memory that the graph uses");
-  }
+  require_no_capture(backend_, stream);
   KeptList done;  // released when the lock is not held
   const std::lock_guard<std::mutex> lock(there.mutex());
   done = there.collect();
@@ -108,7 +103,8 @@ void Engine::set_machine(const Machine& machine) {
 HostMemory Engine::host_memory(const TensorView& view, Channel& channel) {
   const std::optional<Extent> bytes = extent(view);
   if (!bytes || view.data == nullptr || bytes->high <= bytes->low) return HostMemory::pageable;
-  // Memory is pinned as a whole, or not at all: both of its ends are, and where the device sees them is as far apart.
+  // Memory is pinned as a whole where both of its ends are of one allocation. Ends that were locked one by one say
+  // nothing about what is between them.
   std::array<PointerTraits, 2> ends;
   const auto* const data = static_cast<const std::byte*>(view.data);
   require(backend_, backend_.pointer_traits(data + bytes->low, ends[0]), "looking at a pointer");
@@ -119,7 +115,7 @@ HostMemory Engine::host_memory(const TensorView& view, Channel& channel) {
   const auto distance =
       static_cast<std::byte*>(ends[1].device_address) - static_cast<std::byte*>(ends[0].device_address);
   if (ends[0].kind == PointerTraits::Kind::pinned && ends[1].kind == PointerTraits::Kind::pinned &&
-      distance == bytes->high - 1 - bytes->low) {
+      ends[0].allocation != 0 && ends[0].allocation == ends[1].allocation && distance == bytes->high - 1 - bytes->low) {
     return HostMemory::pinned;
   }
   const std::lock_guard<std::mutex> lock(channel.mutex());
@@ -301,6 +297,17 @@ void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const
 
 // --- to the host
 
+TransferPlan Engine::plan_to_host_later(const TensorView& source, const TransferOptions& options) {
+  require_on_device(source, "source");
+  Channel& there = channel(source.device.id);
+  const DeviceScope scope(backend_, source.device.id);
+  return plan(source, there,
+              {.direction = Direction::to_host,
+               .to = options.dtype.value_or(source.dtype),
+               .options = options.cast,
+               .deferred = true});
+}
+
 TransferPlan Engine::plan_to_host(const TensorView& source, const TransferOptions& options,
                                   const MutableView* destination) {
   require_on_device(source, "source");
@@ -440,16 +447,17 @@ std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOpt
   const TransferPlan plan = this->plan(
       view, there, {.direction = Direction::to_host, .to = deferred->to, .options = options.cast, .deferred = true});
   require_storage(view, "source");
-  deferred->casts = plan.whole;
   Kept& held = deferred->held.emplace_back();
+  if (plan.chunks == 0) {  // nothing to wait for, nor to cast
+    if (options.cast.report != nullptr) *options.cast.report = Report{};
+    held.second = allocate_pinned(*this, result_shape(view.shape, options.cast), deferred->to);
+    return deferred;
+  }
+  deferred->casts = plan.whole;
   held.second = allocate_pinned(*this,
                                 plan.whole ? std::vector<std::int64_t>(view.shape.begin(), view.shape.end())
                                            : result_shape(view.shape, options.cast),
                                 plan.wire);
-  if (plan.chunks == 0) {
-    deferred->casts = true;
-    return deferred;
-  }
   const std::unique_lock<std::mutex> lock(there.mutex());
   try {
     there.prepare();

@@ -55,6 +55,7 @@ class Engine {
                                             const MutableView* destination = nullptr);
   [[nodiscard]] TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options,
                                           const MutableView* destination = nullptr);
+  [[nodiscard]] TransferPlan plan_to_host_later(const TensorView& source, const TransferOptions& options);
   [[nodiscard]] TransferPlan plan_on_device(const TensorView& source, const TransferOptions& options,
                                             const MutableView* destination = nullptr);
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "device.h"
 #include "halfway/error.h"
 #include "halfway/layout.h"
 #include "halfway/tensor.h"
@@ -24,6 +25,15 @@ inline void require_on_device(const TensorView& view, const char* role) {
 inline void require_on_host(const TensorView& view, const char* role) {
   if (is_host(view.device)) return;
   throw Error(Reason::device, std::string("the ") + role + " is not in host memory");
+}
+
+// throws: Error (capturing; unavailable)
+inline void require_no_capture(Backend& backend, Stream stream) {
+  bool capturing = false;
+  require(backend, backend.is_capturing(stream, capturing), "looking at the caller's stream");
+  if (!capturing) return;
+  throw Error(Reason::capturing, "a CUDA graph is being captured from this stream",
+              "transfer before the capture, into memory that the graph uses");
 }
 
 inline void require_storage(const TensorView& view, const char* role) {

@@ -86,6 +86,10 @@ TransferPlan plan_to_host(const TensorView& source, const TransferOptions& optio
   return shipped_engine().plan_to_host(source, options);
 }
 
+TransferPlan plan_to_host_later(const TensorView& source, const TransferOptions& options) {
+  return shipped_engine().plan_to_host_later(source, options);
+}
+
 TransferPlan plan_to_host_into(const TensorView& source, const MutableView& destination,
                                const TransferOptions& options) {
   return shipped_engine().plan_to_host(source, options, &destination);

@@ -52,6 +52,14 @@ def test_a_pending_result_is_the_result(rig: Rig, keywords: Any) -> None:
     assert pending.result() is result
 
 
+@pytest.mark.parametrize("keywords", [{"permute": (1, 0)}, {"permute": (1, 0), "scale": [1.0, 2.0, 3.0], "axis": 1}])
+def test_of_no_elements(rig: Rig, keywords: Any) -> None:
+    there = rig.array(np.zeros((0, 3), np.float32))
+    result = halfway.to_numpy(there, "float16", non_blocking=True, **keywords).result()
+    waited_for = halfway.to_numpy(there, "float16", **keywords)
+    assert (result.shape, result.dtype) == (waited_for.shape, waited_for.dtype) == ((3, 0), np.dtype("f2"))
+
+
 def test_it_is_not_ready_before_it_is(rig: Rig) -> None:
     pending = halfway.to_numpy(rig.array(LARGE), non_blocking=True)
     assert not pending.ready()  # seed 0: everything is held back
@@ -207,6 +215,37 @@ def test_views_are_pinned_as_they_lie(rig: Rig, view: Callable[[Any], Any]) -> N
     x = view(LARGE.copy())
     with halfway.pin(x):
         assert bits(rig.values(halfway.to_torch(x, device="cuda"))) == bits(x)
+
+
+def test_memory_between_two_pins_is_not_pinned(rig: Rig) -> None:
+    x = np.arange(400_000, dtype=np.float32)
+    with halfway.pin(x[:1000]), halfway.pin(x[-1000:]):
+        there = halfway.to_torch(x, device="cuda")
+        np.testing.assert_array_equal(rig.values(there), x)
+        assert "page-locked" not in halfway.explain(x, device="cuda").because
+
+
+def test_a_producers_copy_is_kept_as_long_as_it_is_locked(rig: Rig) -> None:
+    class Copying:
+        """Exports another copy each time."""
+
+        def __init__(self) -> None:
+            self.made: list[Any] = []
+
+        def __dlpack__(self, **keywords: Any) -> Any:
+            copy = np.ones(100_000)
+            self.made.append(weakref.ref(copy))
+            return copy.__dlpack__(**keywords)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (1, 0)
+
+    producer = Copying()
+    with halfway.pin(producer):
+        assert producer.made[0]() is not None
+    assert producer.made[0]() is None
+    with pytest.raises(TypeError, match="scalar"), halfway.pin(np.float64(1)):
+        pass
 
 
 def test_an_exception_unpins(rig: Rig) -> None:

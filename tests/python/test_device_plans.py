@@ -68,6 +68,8 @@ def test_a_plan_is_what_happens(seed: int) -> None:
             plan = halfway.explain(there, to="numpy", **options)
             check(plan, change(rig, lambda: halfway.to_numpy(there, **options)))  # noqa: B023
             assert plan.device == "cpu"
+            later = halfway.explain(there, to="numpy", non_blocking=True, **options)
+            check(later, change(rig, lambda: halfway.to_numpy(there, non_blocking=True, **options).result()))  # noqa: B023
 
 
 def test_into_memory_that_is_there(rig: Rig) -> None:

@@ -205,6 +205,44 @@ def test_while_a_graph_is_captured(rig: Rig) -> None:
     np.testing.assert_array_equal(halfway.to_numpy(there), X)
 
 
+def test_a_capture_is_left_alone_by_what_orders_streams(rig: Rig) -> None:
+    elsewhere = halfway.from_dlpack(X, device="cuda")  # ready on the legacy default stream
+    mine = rig.device.stream()
+    there = rig.array(X, stream=mine)
+    rig.device.finish(mine)
+    rig.device.set_stream(mine)
+    rig.device.set_capturing(mine, True)
+    for call in (
+        lambda: halfway.to_torch(elsewhere),
+        lambda: halfway.from_dlpack(there),
+        lambda: elsewhere.__dlpack__(stream=mine, max_version=(1, 3)),
+    ):
+        with pytest.raises(halfway.ExchangeError) as caught:
+            call()
+        assert caught.value.reason == "capturing"
+    rig.device.set_capturing(mine, False)
+    np.testing.assert_array_equal(rig.values(halfway.to_torch(elsewhere)), X)
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["capsule", "only __dlpack__"])
+def test_what_came_without_a_handshake_is_ready_on_the_default_stream(rig: Rig, wrapped: bool) -> None:
+    class Producer:
+        def __init__(self, capsule: Any) -> None:
+            self.capsule = capsule
+
+        def __dlpack__(self) -> Any:
+            return self.capsule
+
+    mine = rig.device.stream()
+    for _ in range(20):
+        # its values are on their way on the default stream when the capsule is made
+        rig.device.set_stream(0)
+        capsule = halfway.from_dlpack(rig.array(X)).__dlpack__(max_version=(1, 3))
+        rig.device.set_stream(mine)
+        tensor = halfway.to_torch(Producer(capsule) if wrapped else capsule)
+        np.testing.assert_array_equal(rig.values(tensor), X)
+
+
 def test_between_two_devices() -> None:
     from tests.python.sim import check_nothing_is_left, rig_in_use
 

@@ -34,7 +34,7 @@ class pin(Generic[_Array]):
         ExchangeError: ``unavailable`` without a CUDA device; ``overlap`` where the memory is locked already (by
             another pin, or by its own library), and where the driver refuses a page that it shares with locked memory;
             ``readonly``; ``device`` for memory that is not the host's.
-        TypeError: no array.
+        TypeError: no array; a NumPy scalar.
         RuntimeError: entered twice.
 
     At the end of the block all transfers that were begun are waited for, then the memory is unlocked. The array is kept
@@ -53,13 +53,14 @@ class pin(Generic[_Array]):
     def __init__(self, array: _Array) -> None:
         self._array = array
         self._address: int | None = None
+        self._keeper: object = None
         self._entered = False
 
     def __enter__(self) -> _Array:
         """Lock the memory."""
         if self._entered:
             raise RuntimeError("this pin has been entered already: make another one")
-        self._address = _register_pinned(self._array)
+        self._address, self._keeper = _register_pinned(self._array)
         self._entered = True
         return self._array
 
@@ -68,5 +69,8 @@ class pin(Generic[_Array]):
     ) -> None:
         """Wait for all transfers, and unlock it."""
         address, self._address, self._entered = self._address, None, False
-        if address is not None:
-            _unregister_pinned(address)
+        try:
+            if address is not None:
+                _unregister_pinned(address)
+        finally:
+            self._keeper = None

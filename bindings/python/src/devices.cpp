@@ -11,6 +11,7 @@
 #include "halfway/cuda/transfer.h"
 #include "halfway/parallel.h"
 #include "moving.h"
+#include "requirements.h"
 #include "torch_device.h"
 
 namespace halfway::python {
@@ -280,6 +281,9 @@ void order_streams(int device, void* first, void* then) {
   there->require_at_home();
   Backend& backend = there->backend();
   const DeviceScope scope(backend, device);
+  for (void* const stream : {first, then}) {
+    cuda::detail::require_no_capture(backend, stream);
+  }
   Event event = nullptr;
   require(backend, backend.create_event(event), "making an event");
   Status status = backend.record(event, first);
@@ -421,11 +425,13 @@ void plan_on_device(Plan& plan, const TensorView& source, const MutableView* des
                   });
 }
 
-void plan_receive(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options) {
-  add_engine_plan(plan, source, destination, options, source.device.id,
-                  [](Engine& there, const TensorView& from, const TransferOptions& wanted, const MutableView* to) {
-                    return there.plan_to_host(from, wanted, to);
-                  });
+void plan_receive(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options,
+                  bool deferred) {
+  add_engine_plan(
+      plan, source, destination, options, source.device.id,
+      [deferred](Engine& there, const TensorView& from, const TransferOptions& wanted, const MutableView* to) {
+        return deferred ? there.plan_to_host_later(from, wanted) : there.plan_to_host(from, wanted, to);
+      });
 }
 
 // --- page-locked memory

@@ -45,6 +45,7 @@ inline constexpr std::int32_t any_index = -1;
 inline constexpr std::nullptr_t halfway_stream = nullptr;
 
 // Makes work that is enqueued on `then` from now on begin behind what `first` was given so far. throws: Error
+// (capturing: a graph is being captured from one of them; unavailable)
 void order_streams(int device, void* first, void* then);
 
 // DLPack's name for a stream, and back (array API standard, __dlpack__): 1 is the legacy default stream, 2 the
@@ -100,7 +101,9 @@ class DeferredResult {
 void plan_send(Plan& plan, const TensorView& source, Device device, const MutableView* destination,
                const CastOptions& options);
 void plan_on_device(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options);
-void plan_receive(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options);
+// `deferred`: as a DeferredResult, into memory of its own.
+void plan_receive(Plan& plan, const TensorView& source, const MutableView* destination, const CastOptions& options,
+                  bool deferred);
 
 // --- page-locked memory
 

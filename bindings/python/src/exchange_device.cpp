@@ -82,6 +82,13 @@ bool has_to_wait(const CastOptions& options) noexcept {
   return options.report != nullptr || options.casting == Casting::same_value || options.overflow == Overflow::raise;
 }
 
+// Whether nothing is there yet when the call returns.
+bool is_deferred(const Exchange& exchange) noexcept {
+  const Arguments& arguments = exchange.arguments;
+  return arguments.non_blocking && exchange.target == &numpy_library() && !exchange.out &&
+         !has_to_wait(arguments.options);
+}
+
 PyObject* receive(Exchange& exchange) {
   const Plan& plan = exchange.plan;
   const Arguments& arguments = exchange.arguments;
@@ -94,7 +101,7 @@ PyObject* receive(Exchange& exchange) {
     Ref out = Ref::borrow(arguments.out);
     return later ? pending_object(std::move(out)) : out.release();
   }
-  if (later && !has_to_wait(arguments.options)) {
+  if (is_deferred(exchange)) {
     auto deferred = std::make_unique<DeferredResult>(owner_of(exchange.source), plan.to, transfer);
     return pending_object(std::move(deferred), *exchange.target, plan, arguments.extras);
   }
@@ -166,7 +173,7 @@ void plan_devices(Exchange& exchange) {
   } else if (is_host(source)) {
     plan_send(plan, exchange.source.view, plan.device, destination, options);
   } else if (is_host(plan.device)) {
-    plan_receive(plan, exchange.source.view, destination, options);
+    plan_receive(plan, exchange.source.view, destination, options, is_deferred(exchange));
   } else {
     throw Error(Reason::device, "nothing moves from " + to_string(source) + " to " + to_string(plan.device) + " here",
                 "move it with its own library, or by way of the host");

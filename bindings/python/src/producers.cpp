@@ -125,11 +125,16 @@ Tensor import_by_method(PyObject* producer, const Ref& stream, bool& told) {
 
 }  // namespace
 
-void require_known(Source& source, const Opening& opening) {
+void require_ready(Source& source, const Opening& opening, bool ordered) {
   const Device device = source.view.device;
   require_welcome(device, opening);
-  if (is_cuda(device)) {
-    source.stream = consumer_stream(opening.consumer, device.id);
+  if (!is_cuda(device)) {
+    return;
+  }
+  source.stream = consumer_stream(opening.consumer, device.id);
+  if (!ordered && !opening.peek) {
+    // without being told of a stream, producers make their values ready on the legacy default one
+    order_streams(device.id, nullptr, source.stream);
   }
 }
 
@@ -145,6 +150,7 @@ std::optional<Source> open_producer(PyObject* object, const Opening& opening) {
   const bool on_device = said && is_cuda(*said);
   void* const wanted = on_device ? consumer_stream(opening.consumer, said->id) : nullptr;
   Source source;
+  bool ordered = on_device && table != nullptr;  // whether the values are ready on the consumer's stream
   if (table != nullptr) {
     void* const ready = on_device ? stream_by_table(*table, said->id) : nullptr;
     source.tensor = import_by_table(*table, object);
@@ -156,15 +162,10 @@ std::optional<Source> open_producer(PyObject* object, const Opening& opening) {
     if (on_device) {
       stream = checked(PyLong_FromSsize_t(opening.peek ? -1 : stream_number(wanted)));
     }
-    bool told = false;
-    source.tensor = import_by_method(object, stream, told);
-    if (on_device && !told && !opening.peek) {
-      // without being told, a producer makes its values ready on the legacy default stream
-      order_streams(said->id, nullptr, wanted);
-    }
+    source.tensor = import_by_method(object, stream, ordered);
   }
   source.view = source.tensor.view();
-  require_known(source, opening);
+  require_ready(source, opening, ordered);
   return source;
 }
 

@@ -1,6 +1,10 @@
 // CUDA's runtime, linked statically: it looks for the driver when it is first called, so that a program with this in it
 // starts on machines without one, and every call answers 35 there.
+#include <cuda.h>
 #include <cuda_runtime_api.h>
+
+#include <atomic>
+#include <cstdint>
 
 #include "../../kernels/launch.h"
 #include "device.h"
@@ -16,6 +20,26 @@ namespace {
 Status taken(cudaError_t error) noexcept {
   if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
   return static_cast<Status>(error);
+}
+
+// The runtime does not tell allocations apart; the driver, which it has loaded, does. 0: it does not say.
+std::uint64_t allocation_of(const void* memory) noexcept {
+  using GetAttribute = CUresult (*)(void*, CUpointer_attribute, CUdeviceptr);
+  static constinit std::atomic<GetAttribute> known{nullptr};
+  GetAttribute get = known.load(std::memory_order_relaxed);
+  if (get == nullptr) {  // whoever comes second finds the same
+    constexpr unsigned since = 12000;
+    void* entry = nullptr;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    const cudaError_t error =
+        cudaGetDriverEntryPointByVersion("cuPointerGetAttribute", &entry, since, cudaEnableDefault, &found);
+    if (taken(error) != Status::ok || found != cudaDriverEntryPointSuccess) return 0;
+    get = reinterpret_cast<GetAttribute>(entry);
+    known.store(get, std::memory_order_relaxed);
+  }
+  unsigned long long id = 0;
+  const CUresult result = get(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID, reinterpret_cast<CUdeviceptr>(memory));
+  return result == CUDA_SUCCESS ? id : 0;
 }
 
 cudaStream_t native_stream(Stream stream) noexcept { return static_cast<cudaStream_t>(stream); }
@@ -104,6 +128,7 @@ class Cuda final : public Backend {
     if (status != Status::ok) return status;
     traits.device = attributes.device;
     traits.device_address = attributes.devicePointer;
+    traits.allocation = attributes.type == cudaMemoryTypeHost ? allocation_of(memory) : 0;
     switch (attributes.type) {
       case cudaMemoryTypeHost:
         // Registered, but not mapped, memory is within reach of copy engines alone: such programs are rare, and

@@ -308,6 +308,7 @@ Status Simulated::pointer_traits(const void* memory, PointerTraits& traits) noex
   traits.kind = on_device ? PointerTraits::Kind::device : PointerTraits::Kind::pinned;
   traits.device = block->device.load(std::memory_order_relaxed);
   traits.device_address = const_cast<void*>(memory);
+  traits.allocation = reinterpret_cast<std::uintptr_t>(block);
   return Status::ok;
 }
 

@@ -140,6 +140,7 @@ void cast_on_device_into(Tensor source, const MutableView& destination, const Tr
 [[nodiscard]] TransferPlan plan_to_device_into(const TensorView& source, const MutableView& destination,
                                                const TransferOptions& options = {});
 [[nodiscard]] TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options = {});
+[[nodiscard]] TransferPlan plan_to_host_later(const TensorView& source, const TransferOptions& options = {});
 [[nodiscard]] TransferPlan plan_to_host_into(const TensorView& source, const MutableView& destination,
                                              const TransferOptions& options = {});
 [[nodiscard]] TransferPlan plan_cast_on_device(const TensorView& source, const TransferOptions& options = {});
