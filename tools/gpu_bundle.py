@@ -6,9 +6,11 @@ In it, under halfway-gpu/:
   bin/                the C++ tests for sm_80, sm_90, sm_100 and PTX for what comes later. They need the
                       C library, and nothing of Boost, CUDA's toolkit or the C++ library
   python/             the package, with the extension for the Python that made the bundle
-  third_party/        headers to build all of it anew: Boost.Test's, DLPack's, pybind11; and pytest
+  third_party/        headers to build all of it anew: Boost.Test's, DLPack's, pybind11; pytest and ml_dtypes for
+                      the Python that made the bundle, with what they need except NumPy
   source/             the sources
-  manifest.json       every file with its size and SHA-256, the version, what the executables need
+  manifest.json       every file with its size and SHA-256, the version, what the executables need, and a
+                      fingerprint of the sources, by which `make gpu-test` knows a bundle of another tree
 
 Building it needs nvcc and no GPU.
 """
@@ -30,15 +32,19 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))  # to be run as a script, from any folder
+from tools import gpu_tests  # noqa: E402
+
 BUILD = ROOT / "build" / "gpu"
 ARCHIVE = ROOT / "build" / "gpu-bundle.tar.gz"
 NAME = "halfway-gpu"
 MOST_BYTES = 40 << 20
 SOURCES = ["CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "pyproject.toml"]
 SOURCES += ["bindings", "cmake", "cuda", "runtime", "tests", "tools"]
-EXECUTABLES = ("halfway_test_gpu_cases", "halfway_test_gpu_streams")
-PURE_PACKAGES = ("pytest", "pluggy", "iniconfig", "packaging")  # what pytest is made of from Python 3.11 on
+EXECUTABLES = gpu_tests.EXECUTABLES
 # What must be in it, whatever else is.
 NEEDED = (
     "run",
@@ -54,7 +60,7 @@ NEEDED = (
     "third_party/include/dlpack/dlpack.h",
     "third_party/pybind11/include/pybind11/pybind11.h",
     "third_party/pybind11/share/cmake/pybind11/pybind11Config.cmake",
-    "third_party/python/pytest/__init__.py",
+    *(f"third_party/python/{name}/__init__.py" for name in gpu_tests.PACKAGES),
 )
 RUN = """#!/bin/sh
 # Runs the GPU tests of this folder: ./run --help
@@ -68,7 +74,7 @@ def tree(directory: Path, prefix: str) -> Iterator[tuple[str, Path]]:
     """The files of a folder that are sources, or part of a package."""
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory)
-        if path.is_file() and "__pycache__" not in relative.parts and path.suffix not in (".pyc", ".so"):
+        if path.is_file() and gpu_tests.is_source(relative):
             yield f"{prefix}/{relative}", path
 
 
@@ -88,8 +94,24 @@ def headers_of_boost(depfiles: str) -> Files:
     return found
 
 
+def required(names: Iterable[str], without: str = "numpy") -> list[str]:
+    """These distributions and all that they need with this Python, but for one that the other machine has."""
+    found: list[str] = []
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in (*found, without):
+            continue
+        found.append(name)
+        for text in importlib.metadata.requires(name) or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                waiting.append(requirement.name)
+    return sorted(found)
+
+
 def distribution(name: str) -> Files:
-    """A pure Python distribution that is installed here, licence included."""
+    """A distribution that is installed here, licence included."""
     files: Files = {}
     for entry in importlib.metadata.files(name) or []:
         if entry.suffix != ".pyc" and ".." not in entry.parts:
@@ -190,6 +212,7 @@ def built() -> Files:
 
 
 def main() -> None:
+    made_of = gpu_tests.fingerprint(ROOT)
     files: Files = {"run": RUN.encode(), "gpu_tests.py": ROOT / "tools" / "gpu_tests.py"}
     files |= built()
     files |= dict(tree(ROOT / "bindings" / "python" / "halfway", "python/halfway"))
@@ -201,12 +224,15 @@ def main() -> None:
     pybind11 = Path(cache_entry("pybind11_DIR")).parents[2]
     for part in ("include", "share/cmake"):
         files |= dict(tree(pybind11 / part, f"third_party/pybind11/{part}"))
-    for name in PURE_PACKAGES:
+    for name in required(gpu_tests.PACKAGES):
         files |= distribution(name)
+    if gpu_tests.fingerprint(ROOT) != made_of:
+        sys.exit("gpu-bundle: the sources changed while they were built; make it again")
     about: dict[str, object] = {
         "version": re.findall(r"project\(halfway VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())[0],
         "cuda_architectures": cache_entry("HALFWAY_CUDA_ARCHITECTURES").split(";"),
         "extension_suffix": sysconfig.get_config_var("EXT_SUFFIX"),
+        "sources": made_of,
         "needs": {name: needs(BUILD / "stripped" / f"bin/{name}") for name in EXECUTABLES},
     }
     files["manifest.json"] = manifest(files, about)

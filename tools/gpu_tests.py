@@ -5,13 +5,14 @@ run or load here (an older C library, another Python) is built here from the bun
 where there are CMake, a C++ compiler and nvcc.
 
 Exit status: 0 all passed; 1 something failed or could not be built; 77 nothing ran, because there
-is no GPU.
+is no GPU or what was asked for cannot run here.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -28,6 +29,13 @@ SECONDS = 420  # of one executable
 NVCC = Path("/usr/local/cuda/bin/nvcc")  # where it is when it is not in PATH
 EXECUTABLES = ("halfway_test_gpu_cases", "halfway_test_gpu_streams")
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+PACKAGES = ("pytest", "ml_dtypes")  # what the Python tests import beside NumPy and torch
+# What the tests and what they test are made of.
+SOURCES = [
+    *("CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "bindings", "cmake", "cuda", "runtime"),
+    *("tests/CMakeLists.txt", "tests/main.cpp", "tests/cuda", "tests/python"),
+    *("tools/gpu_bundle.py", "tools/gpu_tests.py"),
+]
 
 # Asked of an interpreter: its extension modules' suffix, and whether its torch sees a GPU.
 QUESTION = """
@@ -43,6 +51,7 @@ except Exception as error:
 print(json.dumps(answer))
 """
 # The bundle's own packages come last: what is installed wins.
+IMPORT = "import importlib, sys; sys.path.append(sys.argv[1]); importlib.import_module(sys.argv[2])"
 PYTEST = "import sys; sys.path.append(sys.argv.pop(1)); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
@@ -78,11 +87,38 @@ def architecture(library: str = "libcuda.so.1") -> str:
     return f"{number}-real"
 
 
+def is_source(relative: Path) -> bool:
+    """Whether a file of a source folder is a source, rather than what a build or Python left there."""
+    return "__pycache__" not in relative.parts and relative.suffix not in (".pyc", ".so")
+
+
+def fingerprint(tree: Path) -> str:
+    """SHA-256 over the names and contents of a tree's SOURCES."""
+    found = hashlib.sha256()
+    for name in SOURCES:
+        path = tree / name
+        files = path.rglob("*") if path.is_dir() else [path]
+        for file in sorted(files, key=Path.as_posix):  # Python's versions differ in how they order paths
+            relative = file.relative_to(tree)
+            if file.is_file() and is_source(relative):
+                data = file.read_bytes()
+                found.update(f"{relative.as_posix()}\0{len(data)}\0".encode())
+                found.update(data)
+    return found.hexdigest()
+
+
+def nvcc() -> str | None:
+    """CUDA's compiler, where this machine has it."""
+    return shutil.which("nvcc") or (str(NVCC) if NVCC.exists() else None)
+
+
 def counts(path: Path) -> tuple[int, int, int]:
-    """Passed, failed and skipped tests of a JUnit file; one failed where there is none."""
+    """Passed, failed and skipped tests of a JUnit file; one failed where there is none, or nothing in it."""
     try:
         cases = list(ET.parse(path).iter("testcase"))
     except (OSError, ET.ParseError):
+        return 0, 1, 0
+    if not cases:
         return 0, 1, 0
     failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
     skipped = sum(case.find("skipped") is not None for case in cases)
@@ -110,9 +146,7 @@ class Bundle:
 
     def make(self, targets: list[str], python: str | None) -> str | None:
         """Build targets from the sources; why not, where that failed."""
-        tools = {name: shutil.which(name) for name in ("cmake", "c++", "nvcc")}
-        if tools["nvcc"] is None and NVCC.exists():
-            tools["nvcc"] = str(NVCC)
+        tools = {"cmake": shutil.which("cmake"), "c++": shutil.which("c++"), "nvcc": nvcc()}
         missing = [name for name, path in tools.items() if path is None]
         if missing:
             return f"building from source needs {', '.join(missing)}, which this machine does not have"
@@ -190,12 +224,18 @@ class Summary:
         self.total[1] += 1
         print(f"FAIL {name:28} {why}", flush=True)
 
-    def note(self, name: str, why: str) -> None:
+    def skip(self, name: str, why: str) -> None:
+        self.total[2] += 1
         print(f"     {name:28} not run: {why}", flush=True)
 
     def finish(self) -> int:
         print("{} passed, {} failed, {} skipped, {:.0f} s".format(*self.total, time.monotonic() - self.begin))
-        return 1 if self.total[1] else 0
+        if self.total[1]:
+            return 1
+        if self.total[0]:
+            return 0
+        print("nothing was run: each line above says why")
+        return SKIPPED
 
 
 def run_logged(command: list[str | Path], log: Path, environment: dict[str, str], directory: Path | None = None) -> int:
@@ -219,27 +259,41 @@ def run_logged(command: list[str | Path], log: Path, environment: dict[str, str]
     return status
 
 
+def run_suite(
+    summary: Summary,
+    name: str,
+    command: list[str | Path],
+    junit: Path,
+    environment: dict[str, str],
+    directory: Path | None = None,
+) -> None:
+    """Runs tests that report to a JUnit file; their output goes beside it."""
+    junit.unlink(missing_ok=True)
+    start = time.monotonic()
+    status = run_logged(command, junit.with_suffix(".log"), environment, directory)
+    passed, failed, skipped = counts(junit)
+    if status != 0:  # perhaps it ended before it could say what failed
+        failed = max(failed, 1)
+    elif failed:  # its status says otherwise
+        print(f"{name} ended without an error, but {junit} reports a failure or no test at all", flush=True)
+    summary.add(name, (passed, failed, skipped), time.monotonic() - start)
+
+
 def run_cpp(bundle: Bundle, summary: Summary, build: bool) -> None:
     executables = bundle.executables(build)
     if isinstance(executables, str):
         return summary.fail("C++ tests", executables)
     for executable in executables:
         junit = bundle.results / f"{executable.name}.xml"
-        junit.unlink(missing_ok=True)
-        start = time.monotonic()
         command: list[str | Path] = [executable, "--color_output=no", f"--logger=HRF,error:JUNIT,error,{junit}"]
-        status = run_logged(command, bundle.results / f"{executable.name}.log", dict(os.environ))
-        found = counts(junit)
-        if status != 0 and found[1] == 0:  # it ended before it could say what failed
-            found = (found[0], 1, found[2])
-        summary.add(executable.name, found, time.monotonic() - start)
+        run_suite(summary, executable.name, command, junit, dict(os.environ))
     return None
 
 
 def run_python(bundle: Bundle, summary: Summary, pythons: list[str], build: bool) -> None:
     tests = sorted((bundle.root / "source" / "tests" / "python").glob("test_gpu*.py"))
     if not tests:
-        return summary.note("Python tests", "this bundle has none for a GPU (tests/python/test_gpu*.py)")
+        return summary.skip("Python tests", "this bundle has none for a GPU (tests/python/test_gpu*.py)")
     seen = []
     for python in pythons:
         done = subprocess.run([python, "-c", QUESTION], capture_output=True, text=True, check=False)
@@ -248,7 +302,13 @@ def run_python(bundle: Bundle, summary: Summary, pythons: list[str], build: bool
             break
         seen.append(f"{python}: {answer['torch']}")
     else:
-        return summary.note("Python tests", "no Python here has a torch that sees the GPU (" + "; ".join(seen) + ")")
+        return summary.skip("Python tests", "no Python here has a torch that sees the GPU (" + "; ".join(seen) + ")")
+    modules = bundle.root / "third_party" / "python"
+    for name in PACKAGES:
+        done = subprocess.run([python, "-c", IMPORT, modules, name], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            said = done.stderr.strip().rpartition("\n")[2]
+            return summary.skip("Python tests", f"no {name} for {python}, nor does the bundle's load there ({said})")
     package = bundle.package(python, answer["suffix"], build)
     if isinstance(package, str):
         return summary.fail("Python tests", package)
@@ -259,23 +319,16 @@ def run_python(bundle: Bundle, summary: Summary, pythons: list[str], build: bool
     environment["PYTHONPATH"] = os.pathsep.join([str(package), str(source), environment.get("PYTHONPATH", "")])
     environment["HALFWAY_PROBE"] = str(built if built.exists() else prebuilt)
     junit = bundle.results / "python.xml"
-    junit.unlink(missing_ok=True)
-    start = time.monotonic()
-    command: list[str | Path] = [python, "-c", PYTEST, bundle.root / "third_party" / "python"]
+    command: list[str | Path] = [python, "-c", PYTEST, modules]
     command += ["--quiet", "-p", "no:cacheprovider", f"--junitxml={junit}", *tests]
-    status = run_logged(command, bundle.results / "python.log", environment, source)
-    found = counts(junit)
-    if status != 0 and found[1] == 0:
-        found = (found[0], 1, found[2])
-    summary.add(f"Python tests ({answer['device']})", found, time.monotonic() - start)
-    return None
+    return run_suite(summary, f"Python tests ({answer['device']})", command, junit, environment, source)
 
 
 def run_sanitizers(bundle: Bundle, summary: Summary, build: bool) -> None:
     """The C++ tests, shortened, under each tool of compute-sanitizer."""
     tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if tool is None:
-        return summary.note("compute-sanitizer", "looked for it in PATH and /usr/local/cuda/bin, and it is not there")
+        return summary.skip("compute-sanitizer", "looked for it in PATH and /usr/local/cuda/bin, and it is not there")
     executables = bundle.executables(build)
     if isinstance(executables, str):
         return summary.fail("C++ tests", executables)
@@ -294,7 +347,7 @@ def run_sanitizers(bundle: Bundle, summary: Summary, build: bool) -> None:
         status = run_logged(command, bundle.results / f"{check}.log", environment)
         log = (bundle.results / f"{check}.log").read_text(errors="replace")
         if "Device not supported" in log:
-            summary.note(check, "compute-sanitizer does not support this device here")
+            summary.skip(check, "compute-sanitizer does not support this device here")
             continue
         summary.add(f"compute-sanitizer {check}", (int(status == 0), int(status != 0), 0), time.monotonic() - start)
     return None
@@ -318,6 +371,45 @@ def unpacked(archive: Path, directory: Path) -> Path:
     return root
 
 
+def recorded(root: Path) -> object:
+    """The fingerprint of the sources that an unpacked bundle was made of; None where it does not say."""
+    try:
+        return json.loads((root / "manifest.json").read_text()).get("sources")
+    except (OSError, ValueError):
+        return None
+
+
+def current(archive: Path, tree: Path | None) -> tuple[Path | None, str]:
+    """The bundle of an archive, unpacked, and made anew first where it is missing or not of this tree's sources.
+
+    `tree`: None where the tool is not in a source tree; any archive will do then. Without a bundle: why.
+    """
+    directory = archive.parent / "gpu-test"
+    reason = f"there is no {archive}"
+    if archive.exists():
+        root = unpacked(archive, directory)
+        if tree is None or recorded(root) == fingerprint(tree):
+            return root, ""
+        reason = f"{archive} was made of other sources than {tree} has"
+    if tree is None:
+        return None, reason
+    if archive.resolve() != (tree / "build" / "gpu-bundle.tar.gz").resolve():
+        return None, f"{reason}; `make gpu-bundle` makes build/gpu-bundle.tar.gz"
+    if nvcc() is None:
+        return None, (
+            f"{reason}, and making it needs nvcc, which this machine does not have; copy there what `make gpu-bundle` "
+            "makes of the same sources elsewhere, or unpack it and start halfway-gpu/run, which compares nothing"
+        )
+    print(f"{reason}: making it anew", flush=True)
+    command = [os.environ.get("MAKE", "make"), "gpu-bundle"]
+    if subprocess.run(command, cwd=tree, check=False).returncode != 0 or not archive.exists():
+        return None, f"{reason}, and it could not be made"
+    root = unpacked(archive, directory)
+    if recorded(root) != fingerprint(tree):
+        return None, f"{archive} was made anew, and the sources of {tree} have changed since"
+    return root, ""
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, help="the bundle, to be unpacked; default: the folder of this script")
@@ -332,14 +424,13 @@ def main(arguments: list[str] | None = None) -> int:
     if why is not None:
         print(f"{name}: nothing was run: {why}")
         return SKIPPED
-    root = HERE
+    root: Path | None = HERE
     if options.archive is not None:
-        if not options.archive.exists():
-            command = [os.environ.get("MAKE", "make"), "gpu-bundle"]
-            if subprocess.run(command, cwd=HERE.parent, check=False).returncode != 0:
-                print(f"{name}: there is no {options.archive}, and it could not be made")
-                return 1
-        root = unpacked(options.archive, options.archive.parent / "gpu-test")
+        tree = HERE.parent if (HERE.parent / "CMakeLists.txt").exists() else None
+        root, why = current(options.archive, tree)
+    if root is None:
+        print(f"{name}: {why}")
+        return 1
     bundle = Bundle(root, options.results or root / "results")
     summary = Summary()
     if options.sanitize:

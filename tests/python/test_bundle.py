@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,6 +178,8 @@ def test_results_are_counted(tmp_path):
     assert gpu_tests.counts(path) == (0, 1, 0)  # it died before it could say anything
     path.write_text("<testsuite")
     assert gpu_tests.counts(path) == (0, 1, 0)
+    path.write_text("<testsuite/>")
+    assert gpu_tests.counts(path) == (0, 1, 0)
     path.write_text(JUNIT)
     assert gpu_tests.counts(path) == (1, 1, 1)
 
@@ -196,10 +199,11 @@ def bundle_of(tmp_path: Path, script: str) -> Path:
 @pytest.mark.parametrize(
     ("script", "status", "words"),
     [
-        ("echo '<s><testcase/><testcase/></s>' >$junit", 0, "4 passed, 0 failed, 0 skipped"),
-        (f"echo '{JUNIT}' >$junit; echo what failed; exit 201", 1, "2 passed, 2 failed, 2 skipped"),
-        ("echo '<s><testcase/></s>' >$junit; exit 139", 1, "2 passed, 2 failed, 0 skipped"),  # a crash afterwards
-        ("kill -9 $$", 1, "0 passed, 2 failed, 0 skipped"),
+        ("echo '<s><testcase/><testcase/></s>' >$junit", 0, "4 passed, 0 failed, 1 skipped"),
+        (f"echo '{JUNIT}' >$junit; echo what failed; exit 201", 1, "2 passed, 2 failed, 3 skipped"),
+        ("echo '<s><testcase/></s>' >$junit; exit 139", 1, "2 passed, 2 failed, 1 skipped"),  # a crash afterwards
+        ("kill -9 $$", 1, "0 passed, 2 failed, 1 skipped"),
+        ("echo '<s/>' >$junit", 1, "0 passed, 2 failed, 1 skipped"),  # it found no test
     ],
 )
 def test_executables_are_run_and_counted(tmp_path, monkeypatch, capsys, script, status, words):
@@ -209,6 +213,7 @@ def test_executables_are_run_and_counted(tmp_path, monkeypatch, capsys, script, 
     out = capsys.readouterr().out
     assert words in out.splitlines()[-1]
     assert ("what failed" in out) == ("what failed" in script)
+    assert ("reports a failure or no test at all" in out) == ("<s/>" in script)
     assert "Python tests" in out
     assert "this bundle has none for a GPU" in out
 
@@ -235,9 +240,173 @@ def test_a_python_without_a_gpu_is_said(tmp_path, monkeypatch, capsys):
     assert f"no Python here has a torch that sees the GPU ({sys.executable}: torch 0)" in capsys.readouterr().out
 
 
-def test_sanitizers_go_on_without_their_tool(tmp_path, monkeypatch, capsys):
+def test_a_python_that_cannot_load_what_the_tests_need_is_said(tmp_path, monkeypatch, capsys):
+    root = bundle_of(tmp_path, "echo '<s><testcase/></s>' >$junit")
+    (root / "source" / "tests" / "python" / "test_gpu_x.py").touch()
+    package = root / "third_party" / "python" / "halfway_of_another_python"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import halfway_missing_extension")
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
+    monkeypatch.setattr(gpu_tests, "HERE", root)
+    monkeypatch.setattr(gpu_tests, "QUESTION", 'print(\'{"torch": "torch 0", "device": "x", "suffix": ".so"}\')')
+    monkeypatch.setattr(gpu_tests, "PACKAGES", ("pytest", package.name))
+    assert gpu_tests.main([]) == 0
+    out = capsys.readouterr().out
+    assert f"not run: no {package.name} for {sys.executable}" in out
+    assert "No module named 'halfway_missing_extension'" in out
+    assert "2 passed, 0 failed, 1 skipped" in out
+
+
+def test_the_bundle_has_what_its_python_tests_import(tmp_path):
+    for name in gpu_bundle.required(gpu_tests.PACKAGES):
+        for place, path in gpu_bundle.distribution(name).items():
+            (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / place).symlink_to(path)
+    numpy = tmp_path / "installed"  # NumPy alone, as beside a torch
+    numpy.mkdir()
+    site = Path(np.__file__).parents[1]
+    for found in site.glob("numpy*"):
+        (numpy / found.name).symlink_to(found)
+    for name in gpu_tests.PACKAGES:
+        command = [sys.executable, "-S", "-c", gpu_tests.IMPORT, tmp_path / "third_party" / "python", name]
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(numpy)}, check=True, timeout=120)
+
+
+def test_what_a_distribution_needs_is_followed_for_this_python_only(monkeypatch):
+    needs = {
+        "a": ["b>=1", "numpy>=2", "older; python_version < '3'", "extra; extra == 'dev'"],
+        "b": ["c; python_version >= '3'", "a"],
+        "c": None,
+    }
+    monkeypatch.setattr(gpu_bundle.importlib.metadata, "requires", needs.__getitem__)
+    assert gpu_bundle.required(["a"]) == ["a", "b", "c"]
+
+
+def sanitizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A bundle, and a compute-sanitizer that is a shell script: $2 is what it checks."""
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
     monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
     monkeypatch.setattr(gpu_tests, "HERE", bundle_of(tmp_path, ""))
+    monkeypatch.setattr(gpu_tests.shutil, "which", lambda name: str(tool))
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "words"),
+    [
+        ("true", 0, "4 passed, 0 failed, 0 skipped"),
+        ("echo Device not supported", 77, "nothing was run: each line above says why"),
+        ("echo Device not supported; exit 1", 77, "nothing was run: each line above says why"),
+        ("[ $2 = memcheck ] || echo Device not supported", 0, "1 passed, 0 failed, 3 skipped"),
+        ("[ $2 = racecheck ] && exit 1; echo Device not supported", 1, "0 passed, 1 failed, 3 skipped"),
+    ],
+)
+def test_sanitizers_pass_only_where_they_run(tmp_path, monkeypatch, capsys, script, status, words):
+    sanitizer(tmp_path, monkeypatch, script)
+    assert gpu_tests.main(["--sanitize"]) == status
+    assert words in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_without_sanitizers_nothing_is_run(tmp_path, monkeypatch, capsys):
+    sanitizer(tmp_path, monkeypatch, "")
     monkeypatch.setattr(gpu_tests.shutil, "which", lambda name: None)
-    assert gpu_tests.main(["--sanitize"]) == 0
-    assert "compute-sanitizer" in capsys.readouterr().out
+    assert gpu_tests.main(["--sanitize"]) == 77
+    out = capsys.readouterr().out
+    assert "compute-sanitizer" in out
+    assert "not run: looked for it in PATH and /usr/local/cuda/bin" in out
+    assert out.endswith("nothing was run: each line above says why\n")
+
+
+def test_all_that_a_fingerprint_is_of_exists():
+    assert [name for name in gpu_tests.SOURCES if not (ROOT / name).exists()] == []
+    assert {f"source/{name}" for name in gpu_tests.SOURCES if (ROOT / name).is_file()} <= gpu_bundle.sources().keys()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A source tree, with an archive in its place that was made of it."""
+    tree = tmp_path / "tree"
+    (tree / "cuda").mkdir(parents=True)
+    (tree / "build").mkdir()
+    (tree / "CMakeLists.txt").write_text("project")
+    (tree / "cuda" / "engine.cpp").write_text("one")
+    archive_of(tree, tree / "build" / "gpu-bundle.tar.gz")
+    return tree
+
+
+def archive_of(tree: Path, archive: Path) -> None:
+    about: dict[str, object] = {"sources": gpu_tests.fingerprint(tree)}
+    gpu_bundle.write(archive, {"manifest.json": gpu_bundle.manifest({}, about)})
+
+
+def test_a_fingerprint_is_of_names_and_contents_of_sources(checkout):
+    source = checkout / "cuda" / "engine.cpp"
+    first = gpu_tests.fingerprint(checkout)
+    (checkout / "cuda" / "__pycache__").mkdir()
+    for name in ("cuda/__pycache__/x", "cuda/x.so", "build/x", "x"):
+        (checkout / name).touch()
+    assert gpu_tests.fingerprint(checkout) == first
+    source.write_text("two")
+    second = gpu_tests.fingerprint(checkout)
+    source.rename(checkout / "cuda" / "other.cpp")
+    assert len({first, second, gpu_tests.fingerprint(checkout)}) == 3
+
+
+def test_a_bundle_of_these_sources_is_used_as_it_is(checkout, monkeypatch):
+    monkeypatch.setenv("MAKE", "false")
+    archive = checkout / "build" / "gpu-bundle.tar.gz"
+    root, why = gpu_tests.current(archive, checkout)
+    assert (root, why) == (checkout / "build" / "gpu-test" / "halfway-gpu", "")
+
+
+@pytest.mark.parametrize("before", ["of other sources", "without a fingerprint", "missing"])
+def test_any_other_bundle_is_made_anew(checkout, tmp_path, monkeypatch, capsys, before):
+    archive = checkout / "build" / "gpu-bundle.tar.gz"
+    if before == "of other sources":
+        (checkout / "cuda" / "engine.cpp").write_text("two")
+    elif before == "without a fingerprint":
+        gpu_bundle.write(archive, {"manifest.json": b"{}"})
+    else:
+        archive.unlink()
+    archive_of(checkout, tmp_path / "new.tar.gz")
+    make = tmp_path / "make"
+    make.write_text(f'#!/bin/sh\n[ "$1 $PWD" = "gpu-bundle {checkout}" ] && cp {tmp_path}/new.tar.gz {archive}\n')
+    make.chmod(0o755)
+    monkeypatch.setenv("MAKE", str(make))
+    monkeypatch.setattr(gpu_tests, "nvcc", lambda: "nvcc")
+    root, why = gpu_tests.current(archive, checkout)
+    assert why == ""
+    assert gpu_tests.recorded(root) == gpu_tests.fingerprint(checkout)
+    assert "making it anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "nvcc", "words"),
+    [
+        ("true", None, "was made of other sources than"),
+        ("true", None, "needs nvcc, which this machine does not have"),
+        ("false", "nvcc", "could not be made"),
+        ("true", "nvcc", "have changed since"),  # what was made is of other sources again
+    ],
+)
+def test_a_bundle_of_other_sources_is_refused_where_none_can_be_made(checkout, monkeypatch, capsys, make, nvcc, words):
+    (checkout / "cuda" / "engine.cpp").write_text("two")
+    monkeypatch.setenv("MAKE", make)
+    monkeypatch.setattr(gpu_tests, "nvcc", lambda: nvcc)
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
+    monkeypatch.setattr(gpu_tests, "HERE", checkout / "tools")
+    assert gpu_tests.main(["--archive", str(checkout / "build" / "gpu-bundle.tar.gz")]) == 1
+    assert words in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_an_archive_elsewhere_is_compared_and_not_made(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_tests, "nvcc", lambda: "nvcc")
+    elsewhere = tmp_path / "bundle.tar.gz"
+    assert gpu_tests.current(elsewhere, None) == (None, f"there is no {elsewhere}")
+    archive_of(checkout, elsewhere)
+    (checkout / "cuda" / "engine.cpp").write_text("two")
+    root, why = gpu_tests.current(elsewhere, checkout)
+    assert root is None
+    assert "was made of other sources than" in why
+    assert gpu_tests.current(elsewhere, None)[0] == tmp_path / "gpu-test" / "halfway-gpu"
