@@ -92,19 +92,21 @@ void require_unpadded(const TensorView& view) {
 void require_kernel(const Facts& facts) {
   const CastOptions& options = facts.wish.options;
   const auto refuse = [](const std::string& what) {
-    throw Error(Reason::unavailable, what + " on the device",
+    throw Error(Reason::unavailable, "a cast on the device " + what,
                 "transfer to the host, cast there, and transfer the result back");
   };
   if (facts.converts() && !is_device_castable(facts.from, facts.to)) {
-    refuse(to_string(facts.from) + " is not cast to " + to_string(facts.to));
+    refuse("goes not from " + to_string(facts.from) + " to " + to_string(facts.to));
   }
-  if (options.report != nullptr) refuse("nothing is counted");
+  if (options.report != nullptr) refuse("takes no report");
   if (facts.checked) {
-    refuse(options.rounding == Rounding::stochastic ? "nothing is rounded by chance" : "no values are checked");
+    refuse(options.rounding == Rounding::stochastic ? "takes no stochastic rounding"
+           : options.casting == Casting::same_value ? "takes no same_value"
+                                                    : "takes no overflow check");
   }
   const std::size_t numbers = std::max(options.scale.values().size(), options.shift.values().size());
   if (numbers > max_device_coefficients) {
-    refuse("a scale or shift has at most " + std::to_string(max_device_coefficients) + " numbers along an axis");
+    refuse("takes at most " + std::to_string(max_device_coefficients) + " numbers of scale or shift along an axis");
   }
 }
 

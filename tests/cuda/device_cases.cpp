@@ -332,10 +332,10 @@ BOOST_AUTO_TEST_CASE(what_kernels_do_not_do_is_said) {
                                    error.message().find(words) != std::string::npos;
                           });
   };
-  refused({.report = &report}, "counted");
-  refused({.overflow = halfway::Overflow::raise}, "checked");
-  refused({.casting = halfway::Casting::same_value}, "checked");
-  refused({.rounding = halfway::Rounding::stochastic, .seed = 1}, "by chance");
+  refused({.report = &report}, "report");
+  refused({.overflow = halfway::Overflow::raise}, "overflow check");
+  refused({.casting = halfway::Casting::same_value}, "same_value");
+  refused({.rounding = halfway::Rounding::stochastic, .seed = 1}, "stochastic");
   refused({.scale = many, .axis = 0}, "at most 32 numbers");
   refused(freely(), "complex64", halfway::complex64);
   BOOST_CHECK_THROW(static_cast<void>(bench.engine.cast_on_device(there.view(), Tensor(), bench.to(halfway::int32))),

@@ -186,6 +186,36 @@ def test_a_copy_on_the_host_by_dl_device(rig: Rig) -> None:
 # --- what cannot be done
 
 
+def test_managed_memory_is_waited_for(rig: Rig) -> None:
+    asked = []
+
+    class Managed:
+        """Memory that both sides reach, as cupy.cuda.malloc_managed gives it."""
+
+        def __dlpack__(self, *, stream: Any = None, **others: Any) -> Any:
+            asked.append(stream)
+            return X.__dlpack__()
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (13, 0)
+
+    np.testing.assert_array_equal(halfway.to_numpy(Managed()), X)
+    assert asked == [1]
+
+
+def test_an_error_inside_a_producer_is_its_own(rig: Rig) -> None:
+    calls = []
+
+    class Broken(Method):
+        def __dlpack__(self, **keywords: Any) -> Any:
+            calls.append(keywords)
+            raise TypeError("unsupported operand type(s)")
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        halfway.from_dlpack(Broken(rig.array(X)))
+    assert len(calls) == 1
+
+
 def test_while_a_graph_is_captured(rig: Rig) -> None:
     mine = rig.device.stream()
     rig.device.set_stream(mine)

@@ -62,6 +62,7 @@ def stats() -> MemoryStats:
 
     Example:
         >>> import numpy as np, halfway
+        >>> freed = halfway.memory.trim()  # so that no block of about this size is recycled, which counts as it is
         >>> before = halfway.memory.stats()
         >>> result = halfway.cast(np.zeros(1 << 20), "bfloat16")
         >>> after = halfway.memory.stats()

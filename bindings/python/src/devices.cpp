@@ -234,8 +234,10 @@ std::optional<Error> missing_device() {
   }
   const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");  // NOLINT(concurrency-mt-unsafe): with the GIL
   std::string message = "no CUDA device can be used: " + backend.missing();
-  message += " (" + backend.error_text(status == Status::ok ? Status::no_device : status) +
-             "); CUDA_VISIBLE_DEVICES is " +
+  if (status != Status::ok && status != Status::no_driver && status != Status::no_device) {
+    message += " (" + backend.error_text(status) + ")";
+  }
+  message += "; CUDA_VISIBLE_DEVICES is " +
              (visible == nullptr ? std::string("not set") : "\"" + std::string(visible) + "\"") + "; ";
   message += torch_on_devices();
   return Error(Reason::unavailable, message, "explain() shows the plan all the same; everything on the host works");
@@ -244,7 +246,7 @@ std::optional<Error> missing_device() {
 Device require_device(Device device) {
   if (const std::optional<Error> error = missing_device()) {
     const std::string name = device.id == any_index ? "cuda" : to_string(device);
-    throw Error(error->reason(), "device " + name + " is not available: " + error->message(), error->hint());
+    throw Error(error->reason(), "device " + name + ": " + error->message(), error->hint());
   }
   Backend& backend = engine()->backend();
   if (device.id == any_index) {
@@ -292,6 +294,16 @@ void order_streams(int device, void* first, void* then) {
   }
   const Status destroyed = backend.destroy_event(event);  // the wait keeps what it needs
   require(backend, status == Status::ok ? destroyed : status, "ordering streams");
+}
+
+void await_stream(int device, void* stream) {
+  const std::shared_ptr<Engine> there = engine();
+  there->require_at_home();
+  Backend& backend = there->backend();
+  const DeviceScope scope(backend, device);
+  cuda::detail::require_no_capture(backend, stream);
+  const Status status = without_gil([&] { return backend.synchronize_stream(stream); });
+  require(backend, status, "waiting for a stream");
 }
 
 std::intptr_t stream_number(void* stream) noexcept {

@@ -48,6 +48,9 @@ inline constexpr std::nullptr_t halfway_stream = nullptr;
 // (capturing: a graph is being captured from one of them; unavailable)
 void order_streams(int device, void* first, void* then);
 
+// Waits until everything that a stream was given is done. throws: Error (capturing, unavailable)
+void await_stream(int device, void* stream);
+
 // DLPack's name for a stream, and back (array API standard, __dlpack__): 1 is the legacy default stream, 2 the
 // per-thread one, others are handles. throws: PythonError (ValueError: 0, which may be either, and negative ones)
 [[nodiscard]] std::intptr_t stream_number(void* stream) noexcept;

@@ -35,6 +35,9 @@ std::optional<Device> device_of(PyObject* producer) {
     PyErr_Clear();
     throw Error(Reason::malformed, "__dlpack_device__ did not return a (device_type, device_id) tuple");
   }
+  if (id < 0) {
+    throw Error(Reason::malformed, "__dlpack_device__ returned a negative device_id");
+  }
   return Device{static_cast<DeviceType>(type), id};
 }
 
@@ -79,6 +82,21 @@ void* stream_by_table(const DLPackExchangeAPI& table, int device) {
   return stream;
 }
 
+// Whether the Python error is that a function does not take a keyword: any other TypeError is the producer's own.
+bool is_unknown_keyword() noexcept {
+  if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) {
+    return false;
+  }
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  const std::string text = text_of(value);
+  PyErr_Restore(type, value, traceback);
+  return text.find("argument") != std::string::npos;  // keyword, positional, takes no keyword arguments
+}
+
 // __dlpack__ in its ways of being called, the newest first: `stream` where the memory is a device's, `max_version`
 // since DLPack 1.0. Older producers know fewer keywords, which they say by a TypeError. `told`: whether it took the
 // stream.
@@ -106,7 +124,7 @@ Ref call_dlpack(PyObject* producer, const Ref& stream, bool& told) {
       return capsule;
     }
     const bool oldest = !way.stream && !way.version;
-    if (oldest || PyErr_ExceptionMatches(PyExc_TypeError) == 0) {
+    if (oldest || !is_unknown_keyword()) {
       throw PythonError{};
     }
     PyErr_Clear();
@@ -148,21 +166,28 @@ std::optional<Source> open_producer(PyObject* object, const Opening& opening) {
     require_welcome(*said, opening);
   }
   const bool on_device = said && is_cuda(*said);
+  // The host reads managed memory as it does its own, but a device may still be writing it.
+  const bool managed = said && said->type == DeviceType::cuda_managed && !opening.peek && !missing_device();
   void* const wanted = on_device ? consumer_stream(opening.consumer, said->id) : nullptr;
   Source source;
   bool ordered = on_device && table != nullptr;  // whether the values are ready on the consumer's stream
   if (table != nullptr) {
-    void* const ready = on_device ? stream_by_table(*table, said->id) : nullptr;
+    void* const ready = on_device || managed ? stream_by_table(*table, said->id) : nullptr;
     source.tensor = import_by_table(*table, object);
     if (on_device && !opening.peek) {
       order_streams(said->id, ready, wanted);
+    } else if (managed) {
+      await_stream(said->id, ready);
     }
   } else {
     Ref stream;
-    if (on_device) {
+    if (on_device || managed) {
       stream = checked(PyLong_FromSsize_t(opening.peek ? -1 : stream_number(wanted)));
     }
     source.tensor = import_by_method(object, stream, ordered);
+    if (managed) {
+      await_stream(said->id, nullptr);
+    }
   }
   source.view = source.tensor.view();
   require_ready(source, opening, ordered);
