@@ -153,7 +153,8 @@ PyObject* execute(Exchange& exchange) {
   if (crosses(exchange)) {
     return transfer(exchange);  // without elements: no step, and yet another memory
   }
-  if (!exchange.plan.zero_copy && exchange.plan.steps.empty()) {
+  if (!exchange.plan.zero_copy && !is_host(exchange.source.view.device) &&
+      (exchange.plan.steps.empty() || exchange.source.view.dtype != exchange.plan.to)) {
     return cast_there(exchange);  // likewise
   }
   hand_over(exchange);
