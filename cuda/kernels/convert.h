@@ -66,11 +66,6 @@ struct Conversion {
   }
 };
 
-// The components of a complex dtype are converted as what they are: floats, twice as many.
-[[nodiscard]] constexpr bool is_complex(DType dtype) noexcept {
-  return dtype.code == static_cast<std::uint8_t>(TypeCode::complex);
-}
-
 // What every element type is one of.
 struct WideValue {
   enum class Type : std::uint8_t { single, double_, signed_, unsigned_ };

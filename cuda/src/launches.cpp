@@ -6,6 +6,7 @@
 
 #include "cast/operands.h"
 #include "cast/permutation.h"
+#include "cast/route.h"
 #include "cast/transform.h"
 #include "places_of.h"
 #include "views.h"
@@ -16,6 +17,7 @@ namespace cuda {
 namespace detail {
 namespace {
 
+using halfway::detail::is_complex;
 using halfway::detail::Permutation;
 using halfway::detail::Places;
 using Geometry = std::array<std::int64_t, std::size_t{2} * max_ndim>;

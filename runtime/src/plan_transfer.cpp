@@ -10,6 +10,7 @@
 #include "cast/operands.h"
 #include "cast/permission.h"
 #include "cast/permutation.h"
+#include "cast/route.h"
 #include "cast/transform.h"
 #include "halfway/layout.h"
 #include "halfway/plan.h"
@@ -21,7 +22,7 @@ namespace halfway {
 inline namespace v0 {
 namespace {
 
-bool is_complex(DType dtype) noexcept { return dtype.code == static_cast<std::uint8_t>(TypeCode::complex); }
+using detail::is_complex;
 
 // A side of a transfer: its shape and strides in the order in which elements cross, and how they lie.
 struct Side {

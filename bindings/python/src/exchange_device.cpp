@@ -49,6 +49,15 @@ MutableView view_of(const DLManagedTensorVersioned& managed, DType dtype, std::s
           .strides = used};
 }
 
+// A torch tensor in memory of torch's own allocator, which `fill` writes.
+template <class Fill>
+PyObject* fresh_in_torch(DType dtype, std::span<const std::int64_t> shape, Device device, Fill fill) {
+  ManagedPointer fresh = allocate_in_torch(shape, dtype, device);
+  std::array<std::int64_t, max_ndim> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  fill(view_of(*fresh, dtype, shape, device, strides));
+  return torch_from_managed(std::move(fresh));
+}
+
 // A fresh array of `target`, its memory from the library's own allocator.
 PyObject* send_fresh_to(const Library& target, const TensorView& source, Tensor owner, DType dtype,
                         std::span<const std::int64_t> shape, Device device, const Transfer& transfer,
@@ -56,10 +65,9 @@ PyObject* send_fresh_to(const Library& target, const TensorView& source, Tensor 
   if (&target != &torch_library()) {
     return target.adopt(send_fresh(source, std::move(owner), dtype, device, transfer), plan);
   }
-  ManagedPointer fresh = allocate_in_torch(shape, dtype, device);
-  std::array<std::int64_t, max_ndim> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  send_into(source, std::move(owner), view_of(*fresh, dtype, shape, device, strides), transfer);
-  return torch_from_managed(std::move(fresh));
+  return fresh_in_torch(dtype, shape, device, [&](const MutableView& destination) {
+    send_into(source, std::move(owner), destination, transfer);
+  });
 }
 
 PyObject* send(Exchange& exchange) {
@@ -200,11 +208,9 @@ PyObject* cast_there(Exchange& exchange) {
   if (exchange.target != &torch_library()) {
     return exchange.target->adopt(cast_on_device_fresh(source, std::move(owner), plan.to, transfer), plan);
   }
-  ManagedPointer fresh = allocate_in_torch(plan.result_shape, plan.to, plan.device);
-  std::array<std::int64_t, max_ndim> strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  cast_on_device_into(source, std::move(owner), view_of(*fresh, plan.to, plan.result_shape, plan.device, strides),
-                      transfer);
-  return torch_from_managed(std::move(fresh));
+  return fresh_in_torch(plan.to, plan.result_shape, plan.device, [&](const MutableView& destination) {
+    cast_on_device_into(source, std::move(owner), destination, transfer);
+  });
 }
 
 void hand_over(const Exchange& exchange) {

@@ -258,7 +258,7 @@ std::optional<Source> open_if_source(PyObject* object, const Opening& opening) {
     source = open_array(array.get());
   } else if (is_dlpack_capsule(object)) {
     source = source_of(opening.peek ? peek_capsule(object) : tensor_from_capsule(object));
-    require_ready(*source, opening, false);
+    require_ready(*source, opening, halfway_stream);  // a capsule knows no stream: the default one
   } else if (!PyType_Check(object)) {
     source = open_producer(object, opening);
   }

@@ -143,16 +143,15 @@ Tensor import_by_method(PyObject* producer, const Ref& stream, bool& told) {
 
 }  // namespace
 
-void require_ready(Source& source, const Opening& opening, bool ordered) {
+void require_ready(Source& source, const Opening& opening, void* ready) {
   const Device device = source.view.device;
   require_welcome(device, opening);
   if (!is_cuda(device)) {
     return;
   }
   source.stream = consumer_stream(opening.consumer, device.id);
-  if (!ordered && !opening.peek) {
-    // without being told of a stream, producers make their values ready on the legacy default one
-    order_streams(device.id, nullptr, source.stream);
+  if (!opening.peek) {
+    order_streams(device.id, ready, source.stream);
   }
 }
 
@@ -168,29 +167,30 @@ std::optional<Source> open_producer(PyObject* object, const Opening& opening) {
   const bool on_device = said && is_cuda(*said);
   // The host reads managed memory as it does its own, but a device may still be writing it.
   const bool managed = said && said->type == DeviceType::cuda_managed && !opening.peek && !missing_device();
-  void* const wanted = on_device ? consumer_stream(opening.consumer, said->id) : nullptr;
   Source source;
-  bool ordered = on_device && table != nullptr;  // whether the values are ready on the consumer's stream
+  void* ready = halfway_stream;  // without being told of a stream, producers make their values ready on this one
   if (table != nullptr) {
-    void* const ready = on_device || managed ? stream_by_table(*table, said->id) : nullptr;
-    source.tensor = import_by_table(*table, object);
-    if (on_device && !opening.peek) {
-      order_streams(said->id, ready, wanted);
-    } else if (managed) {
-      await_stream(said->id, ready);
+    if (on_device || managed) {
+      ready = stream_by_table(*table, said->id);
     }
+    source.tensor = import_by_table(*table, object);
   } else {
+    void* const wanted = on_device ? consumer_stream(opening.consumer, said->id) : nullptr;
     Ref stream;
     if (on_device || managed) {
       stream = checked(PyLong_FromSsize_t(opening.peek ? -1 : stream_number(wanted)));
     }
-    source.tensor = import_by_method(object, stream, ordered);
-    if (managed) {
-      await_stream(said->id, nullptr);
+    bool told = false;
+    source.tensor = import_by_method(object, stream, told);
+    if (told) {
+      ready = wanted;
     }
   }
+  if (managed) {
+    await_stream(said->id, ready);
+  }
   source.view = source.tensor.view();
-  require_ready(source, opening, ordered);
+  require_ready(source, opening, ready);
   return source;
 }
 

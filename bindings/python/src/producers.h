@@ -13,9 +13,8 @@ namespace halfway::python {
 // throws: Error (device, malformed, unavailable; as import_managed), PythonError (whatever the producer raises)
 [[nodiscard]] std::optional<Source> open_producer(PyObject* object, const Opening& opening);
 
-// Whether the memory is on a device that there is, and ready on the consumer's stream. Unless `ordered` it is made so:
-// what came without a handshake, as a capsule does, is ready on the legacy default stream. throws: Error (device,
-// unavailable, capturing)
-void require_ready(Source& source, const Opening& opening, bool ordered);
+// Whether the memory is on a device that there is. Its values are ready on the stream `ready`, behind which the
+// consumer's is put. throws: Error (device, unavailable, capturing)
+void require_ready(Source& source, const Opening& opening, void* ready);
 
 }  // namespace halfway::python
