@@ -7,15 +7,18 @@ tests of CTest and pytest and how many exhaustive sweeps passed.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build" / "logs"
 SHOWN = 200  # lines of a failing lane's log
+LIMIT = 1800  # seconds for a lane, several times what the longest takes: one that hangs must not hide its log
 RESULTS = {
     "cpp": ROOT / "build" / "dev" / "junit.xml",
     "asan": ROOT / "build" / "asan" / "junit.xml",
@@ -38,7 +41,29 @@ def counts(path: Path) -> tuple[int, int, int]:
     return passed, failed, skipped
 
 
+def run(command: list[str], log: Path, limit: float = LIMIT, grace: float = 5) -> int:
+    """Its exit status. At the limit, or when this process is told to end, the command's processes are ended."""
+    with log.open("w") as stream:
+        started = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            return started.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGABRT)  # Python's show where they are
+            time.sleep(grace)
+            stream.write(f"\nended after {limit:.0f} s\n")
+            return 124  # as timeout(1)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+
+
+def terminate(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, terminate)
     LOGS.mkdir(parents=True, exist_ok=True)
     total = [0, 0, 0]
     begin = time.monotonic()
@@ -48,9 +73,7 @@ def main() -> None:
             RESULTS[lane].unlink(missing_ok=True)  # never count an earlier run
         log = LOGS / f"{lane}.log"
         start = time.monotonic()
-        with log.open("w") as stream:
-            command = [os.environ.get("MAKE", "make"), "--no-print-directory", lane]
-            status = subprocess.run(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
+        status = run([os.environ.get("MAKE", "make"), "--no-print-directory", lane], log)
         seconds = time.monotonic() - start
         summary = ""
         if lane in RESULTS and RESULTS[lane].exists():

@@ -82,7 +82,7 @@ def run_python() -> Callable[..., Finished]:
 # falls off its end, and finalizes as any interpreter does. What torch brings is frozen: collecting it at the end of
 # each child would copy all its pages. (So with torch, cycles through __main__ are not collected at the end.)
 _NURSERY = """
-import gc, json, os, signal, sys
+import faulthandler, gc, json, os, signal, sys
 import numpy as np
 import ml_dtypes
 if sys.argv[3] == "torch":
@@ -93,6 +93,8 @@ from tests.python import probe
 
 requests = os.fdopen(int(sys.argv[1]), "r")
 answers = os.fdopen(int(sys.argv[2]), "w")
+# A process that hangs, a child's child too, shows where and ends: else the one who reads its output waits for ever.
+os.register_at_fork(after_in_child=lambda: signal.alarm(60))
 if sys.argv[3] == "torch":
     gc.collect()
     gc.freeze()
@@ -100,12 +102,12 @@ for line in requests:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(60)
         requests.close()
         os.close(reader)
         os.dup2(writer, 1)
         os.dup2(writer, 2)
         os.close(writer)
+        faulthandler.register(signal.SIGALRM, chain=True)
         break
     os.close(writer)
     with os.fdopen(reader, "r", errors="replace") as output:

@@ -130,6 +130,7 @@ def test_as_collate_fn(workers: int) -> None:
         num_workers=workers,
         collate_fn=collate,
         multiprocessing_context="fork" if workers else None,
+        timeout=60 if workers else 0,
     )
     seen = []
     for batch in loader:

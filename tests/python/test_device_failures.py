@@ -175,11 +175,13 @@ def test_others_run_while_a_transfer_waits(rig: Rig) -> None:
 
     thread = threading.Thread(target=count)
     thread.start()
-    for _ in range(20):
-        to_torch(rig, X)
-        to_numpy(rig, X)
-    stop.set()
-    thread.join()
+    try:
+        for _ in range(20):
+            to_torch(rig, X)
+            to_numpy(rig, X)
+    finally:
+        stop.set()
+        thread.join()
     assert counted > 0
 
 

@@ -311,19 +311,18 @@ def test_interrupted_while_it_exchanges(fork_python: Callable[[str], Any]) -> No
     fork_python(
         """
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGVTALRM, lambda *_: signal.raise_signal(signal.SIGINT))
         array = np.zeros(8)
         exports = probe.floats()
         for _ in range(20):
-            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.005)
             try:
                 while True:
                     halfway.to_numpy(halfway.to_torch(array))
                     halfway.to_torch(array, "bfloat16")
             except KeyboardInterrupt:
                 pass
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         references = sys.getrefcount(array)
         halfway.from_dlpack(np.zeros(1))
         assert sys.getrefcount(array) <= 3, sys.getrefcount(array)

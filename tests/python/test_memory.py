@@ -281,7 +281,6 @@ for thread in threads: thread.start()
 for worker in range(8):
     child = os.fork()
     if child == 0:
-        signal.alarm(30)
         for batch in range(5):
             result = halfway.to_torch(x[batch:], "bfloat16")
             assert result[0] == batch
@@ -301,5 +300,7 @@ def test_torch_loader():
         def __getitem__(self, index: int) -> torch.Tensor:
             return halfway.to_torch(X[: 1 << 16] + index, "float32")
 
-    loader = torch.utils.data.DataLoader(Data(), batch_size=2, num_workers=2, multiprocessing_context="fork")
+    loader = torch.utils.data.DataLoader(
+        Data(), batch_size=2, num_workers=2, multiprocessing_context="fork", timeout=60
+    )
     assert [batch[:, 0].tolist() for batch in loader] == [[0, 1], [2, 3], [4, 5]]

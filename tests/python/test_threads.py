@@ -212,14 +212,14 @@ def set_three(worker: int) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_data_loader_workers_have_one(method: str) -> None:
     halfway.set_num_threads(4)
-    loader = DataLoader(Counts(), num_workers=1, multiprocessing_context=method)
+    loader = DataLoader(Counts(), num_workers=1, multiprocessing_context=method, timeout=60)
     assert torch.cat(list(loader)).tolist() == [1, 1, 1, 1]
     assert halfway.num_threads() == 4
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_what_a_worker_sets_wins(method: str) -> None:
-    loader = DataLoader(Counts(), num_workers=1, multiprocessing_context=method, worker_init_fn=set_three)
+    loader = DataLoader(Counts(), num_workers=1, multiprocessing_context=method, worker_init_fn=set_three, timeout=60)
     assert torch.cat(list(loader)).tolist() == [3, 3, 3, 3]
 
 
