@@ -114,6 +114,7 @@ const std::vector<Good> good_rows{
     {dict("'|V1'", "(3,)"), 3, expected(halfway::float8_e4m3fn, {3}), halfway::float8_e4m3fn},
     {dict("'<f1'", "(3,)"), 3, expected(halfway::float8_e5m2, {3}), halfway::float8_e5m2},
     {dict("'|V1'", "(3,)"), 3, expected(halfway::float4_e2m1fn, {3}), halfway::float4_e2m1fn},
+    {dict("'>W4'", "(3,)"), 12, expected(halfway::complex32, {3}, true), halfway::complex32},
     {dict("'|V16'", "(2,)"), 32, expected(DType(2, 32, 4), {2}), DType(2, 32, 4)},
     {dict("'<f4'", "(2,)"), 8, expected(halfway::float32, {2}), halfway::float32},
 };

@@ -231,8 +231,9 @@ class Parser {
       return;
     }
     if ((kind == 'f' || kind == 'c') && size > 8) refuse(NpyDefect::extended);
-    // float8_e5m2 alone is `f1` in ml_dtypes, the others are `V1`.
-    if (kind != 'V' && !(kind == 'f' && size == 1)) refuse(NpyDefect::bad_descr);
+    // ml_dtypes has `f1` for float8_e5m2 and `W4` for complex32, and `V` for all others.
+    const bool is_named = (kind == 'f' && size == 1) || (kind == 'W' && size == 4);
+    if (kind != 'V' && !is_named) refuse(NpyDefect::bad_descr);
     if (!options_.dtype) fail(NpyDefect::opaque, quoted(descr));
     if (stored_size(*options_.dtype) != size || is_impossible(*options_.dtype)) {
       fail(NpyDefect::dtype_mismatch, "its elements have " + std::to_string(size) + (size == 1 ? " byte" : " bytes") +

@@ -25,8 +25,8 @@ std::string describe(const halfway::TensorView& view) {
 }  // namespace
 
 // Loads `path` as elements of `dtype` (a name, or empty). Tells the tensor, or the defect or error behind '!'. Saves it
-// as `to`, if that is no empty string: as it is, or (`transposed`) with its axes in the other order.
-LIBRARY void npy_load(const char* path, const char* dtype, const char* to, int transposed, char* told, std::size_t room) {
+// as `to`, if that is no empty string, with the axes in this order: as they are, reversed (1), the first one last (2).
+LIBRARY void npy_load(const char* path, const char* dtype, const char* to, int order, char* told, std::size_t room) {
   std::string text;
   try {
     halfway::NpyOptions options;
@@ -37,14 +37,14 @@ LIBRARY void npy_load(const char* path, const char* dtype, const char* to, int t
       halfway::TensorView view = tensor.view();
       std::int64_t shape[halfway::max_ndim];
       std::int64_t strides[halfway::max_ndim];
-      if (transposed != 0) {
-        for (std::size_t i = 0; i < view.shape.size(); ++i) {
-          shape[i] = view.shape[view.shape.size() - 1 - i];
-          strides[i] = view.strides[view.shape.size() - 1 - i];
-        }
-        view.shape = {shape, view.shape.size()};
-        view.strides = {strides, view.shape.size()};
+      const std::size_t ndim = view.shape.size();
+      for (std::size_t i = 0; i < ndim; ++i) {
+        const std::size_t from = order == 0 ? i : order == 1 ? ndim - 1 - i : (i + 1) % ndim;
+        shape[i] = view.shape[from];
+        strides[i] = view.strides[from];
       }
+      view.shape = {shape, ndim};
+      view.strides = {strides, ndim};
       halfway::save_npy(to, view);
     }
   } catch (const halfway::NpyError& error) {
