@@ -31,9 +31,7 @@ OURS = [row.name for row in halfway.dtypes() if row.numpy is not None and row.nu
 
 def load(path: Path, *, dtype: str = "", to: Path | None = None, order: int = 0) -> str:
     """What C++ says of a file, which it saves again as `to`: see library.cpp."""
-    _library.npy_load(
-        bytes(path), dtype.encode(), b"" if to is None else bytes(to), order, _told, len(_told)
-    )
+    _library.npy_load(bytes(path), dtype.encode(), b"" if to is None else bytes(to), order, _told, len(_told))
     return _told.value.decode()
 
 

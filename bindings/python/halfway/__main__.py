@@ -204,7 +204,9 @@ def _config(arguments: argparse.Namespace) -> int:
     for name, place, layout, _ in _PLACES:
         path = package / place
         if not path.is_dir():
-            raise _Refused(f"no C++ part is installed here ({path} is missing): install the wheel, or use cmake --install")
+            raise _Refused(
+                f"no C++ part is installed here ({path} is missing): install the wheel, or use cmake --install"
+            )
         rows[name] = layout.format(path)
     for name in arguments.places or ():
         print(rows[name])

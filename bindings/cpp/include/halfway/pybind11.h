@@ -110,7 +110,8 @@ struct Constraint {
     wish.is_typed = true;
     wish.needs_writable |= !std::is_const_v<T>;
   }
-  static constexpr auto name = dtype_name<allowed[0]>();
+  static constexpr auto name =
+      dtype_name<allowed[0]>() + ::pybind11::detail::const_name<std::is_const_v<T>>("", ", writable");
 };
 
 template <DType... types>
@@ -272,11 +273,12 @@ inline void register_errors(::pybind11::module_& /*module*/) {
 template <class... Constraints>
 struct pybind11::detail::type_caster<halfway::pybind::array<Constraints...>> {
   using Array = halfway::pybind::array<Constraints...>;
-  PYBIND11_TYPE_CASTER(Array,
-                       const_name("Array[") +
-                           halfway::pybind::detail::joined(const_name(", "),
-                                                           halfway::pybind::detail::Constraint<Constraints>::name...) +
-                           const_name("]"));
+  PYBIND11_TYPE_CASTER(Array, const_name<sizeof...(Constraints) == 0>(
+                                  const_name("Array"),
+                                  const_name("Array[") +
+                                      halfway::pybind::detail::joined(
+                                          const_name(", "), halfway::pybind::detail::Constraint<Constraints>::name...) +
+                                      const_name("]")));
 
   bool load(handle source, bool convert) {
     halfway::Tensor tensor = halfway::pybind::detail::import(source, Array::wish, convert);

@@ -201,26 +201,13 @@ struct Imported {
   bool readonly = false;
 };
 
+// By its name, which NumPy's own dtypes and those of ml_dtypes share with the table.
 inline std::optional<DType> dtype_of(const py::dtype& dtype) {
-  const char kind = dtype.kind();
-  const auto bits = static_cast<int>(dtype.itemsize() * 8);
-  // Of others than these the name says what they are: bfloat16, float8_e4m3fn, ...
-  switch (kind) {
-    case 'b':
-      return boolean;
-    case 'i':
-    case 'u':
-      return DType(kind == 'i' ? TypeCode::int_ : TypeCode::uint, bits);
-    case 'f':
-    case 'c':
-    case 'V': {
-      const DTypeInfo* const row = find(std::string_view(std::string(py::str(dtype.attr("name")))));
-      if (row == nullptr || (item_size(row->dtype) == 0 ? 8 : row->dtype.bits) != bits) return std::nullopt;
-      return row->dtype;
-    }
-    default:
-      return std::nullopt;
-  }
+  const DTypeInfo* const row = find(std::string_view(std::string(py::str(dtype.attr("name")))));
+  if (row == nullptr) return std::nullopt;
+  const std::size_t size = item_size(row->dtype);
+  if (static_cast<std::size_t>(dtype.itemsize()) != (size == 0 ? 1 : size)) return std::nullopt;
+  return row->dtype;
 }
 
 inline Imported import_numpy(const py::array& source) {
