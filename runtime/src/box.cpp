@@ -44,6 +44,7 @@ Box* Box::make(int ndim, void (*release)(Box*) noexcept, void* context, void* co
   box->context2 = context2;
   box->size = 0;
   box->next = nullptr;
+  box->swapped = false;
   return box;
 }
 

@@ -27,6 +27,7 @@ struct Box {
   void* context2;    // likewise
   std::size_t size;  // likewise
   Box* next;         // for lists of boxes whose release has to wait
+  bool swapped;      // the elements are in the other byte order, which no DLPack struct can say: never exported
 
   // A box for `ndim` dimensions with one reference, `managed` filled but for data, dtype, shape and stride values
   // (shape and strides point to uninitialised room behind the box). throws std::bad_alloc
