@@ -29,6 +29,16 @@ if(HALFWAY_HAS_CUDA)
     DESTINATION "${halfway_cmake_dir}" COMPONENT development)
 endif()
 
+# The component torch is headers, compiled by its users against a libtorch of their own.
+list(APPEND halfway_components "torch")
+install(TARGETS halfway_torch EXPORT halfway-torch)
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/bindings/cpp/include/halfway"
+  DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development
+  FILES_MATCHING PATTERN "*.h")
+install(EXPORT halfway-torch
+  FILE halfway-torch-targets.cmake NAMESPACE halfway::
+  DESTINATION "${halfway_cmake_dir}" COMPONENT development)
+
 configure_package_config_file(
   "${PROJECT_SOURCE_DIR}/cmake/halfwayConfig.cmake.in" "${PROJECT_BINARY_DIR}/halfwayConfig.cmake"
   INSTALL_DESTINATION "${halfway_cmake_dir}"
