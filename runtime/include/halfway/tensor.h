@@ -148,6 +148,18 @@ class Tensor {
   // Drops this reference.
   void reset() noexcept;
 
+  // Gives this reference away as a pointer, for those who keep a `void*` and a function to call with it; an empty
+  // tensor gives nullptr. `reclaim` makes a tensor of it again, once, on any thread. Nothing is allocated.
+  //
+  //   void* const context = std::move(tensor).release();
+  //   auto* const deleter = +[](void* held) { (void)halfway::Tensor::reclaim(held); };
+  [[nodiscard]] void* release() && noexcept {
+    detail::Box* const box = box_;
+    box_ = nullptr;
+    return box;
+  }
+  [[nodiscard]] static Tensor reclaim(void* released) noexcept { return Tensor(static_cast<detail::Box*>(released)); }
+
  private:
   friend struct detail::Box;
   explicit Tensor(detail::Box* box) noexcept : box_(box) {}
