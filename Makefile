@@ -16,7 +16,7 @@ CHOSEN_PYTHON := $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo test lint cpp asan tsan stress python package-test exhaustive exhaustive-share \
-  gpu-bundle gpu-test gpu-sanitize bench clean distclean
+  gpu-bundle gpu-test gpu-sanitize gpu-bench gpu-tune bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -69,7 +69,7 @@ exhaustive-share: install ## a part of it that changes every day, in less than a
 
 # The tests that need a GPU. On a machine with one nothing else is needed but the bundle, and no setup is done; without
 # one the script says what it looked for and exits with 77 (which make reports as its error 77).
-gpu-bundle: setup ## the tests that need a GPU, in one archive for any machine (build/gpu-bundle.tar.gz); needs nvcc
+gpu-bundle: setup ## what needs a GPU, in one archive for any machine (build/gpu-bundle.tar.gz); needs nvcc
 	@$(VENV_PYTHON) tools/gpu_bundle.py
 
 gpu-test: ## the tests that need a GPU, on this machine, offline from that archive (made first where it is missing)
@@ -77,6 +77,12 @@ gpu-test: ## the tests that need a GPU, on this machine, offline from that archi
 
 gpu-sanitize: ## the C++ ones of them under compute-sanitizer
 	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --sanitize
+
+gpu-bench: ## transfers against torch, CuPy and the copy engines; the result goes to bench/results/
+	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --bench
+
+gpu-tune: ## the experiments behind the transfer engine's constants; the result goes to bench/results/
+	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --tune
 
 bench: install ## benchmarks; results go to bench/results/
 	@tools/bench.sh $(BENCH)

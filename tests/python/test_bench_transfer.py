@@ -1,0 +1,586 @@
+"""The benchmark of transfers, run over a stand-in for a GPU: every statement and step that a real one runs.
+
+No time is asserted. What torch does on a device is done by torch on the host, halfway's part by the simulated device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import inspect
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from bench import gpu, harness, transfer, transfer_claims, transfer_device, transfer_plot, transfer_rows, transfer_tune
+from bench.cast_rows import Pair
+from bench.harness import Contender
+from tests.python.bench_gpu import StandIn, standing_in
+from tests.python.sim import rig_in_use
+
+import halfway
+from halfway import _core
+
+SCRIPT = Path(transfer.__file__)
+DTYPES = ("float32", "float64", "uint8", "int64", "bfloat16", "float16")
+TABLES = ("transfers", "latency", "device", "images", "to_host")
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("bench") / "transfer.json"
+    plot = path.with_suffix(".svg")
+    with standing_in() as device:
+        assert transfer.main(["--quick", "--json", str(path), "--plot", str(plot)], device) == 0
+    assert plot.read_text(encoding="utf-8").rstrip().endswith("</svg>")
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def is_spread(entry: dict[str, float]) -> bool:
+    values = [entry["q1"], entry["median"], entry["q3"]]
+    return all(math.isfinite(value) and value > 0 for value in values) and values == sorted(values)
+
+
+# --- a whole run
+
+
+def test_it_names_the_machine_the_device_and_the_steps(result):
+    for key in ("gpu", "cpu", "cores", "python", "numpy", "torch", "halfway", "load_average_at_the_end"):
+        assert result["machine"][key], key
+    assert result["date"]
+    steps = {entry["name"]: entry for entry in result["steps"]}
+    assert list(steps) == [*transfer.STEPS, "picture"]
+    cupy = steps.pop("cupy")
+    assert cupy["status"] == "left out"
+    assert "CuPy is not installed" in cupy["why"]
+    assert {entry["status"] for entry in steps.values()} == {"ok"}
+    assert result["left_out"] == []
+    assert result["floors"]["device_copy"] > 0
+    assert {"wire_to_device", "wire_to_host", "mapped_read", "mapped_write"} <= result["floors"].keys()
+
+
+def test_every_cell_has_a_row(result):
+    found = {(row["source"], row["target"], row["memory"], row["size"]) for row in result["transfers"]}
+    assert len(found) == len(result["transfers"])
+    assert found == {
+        (source, target, memory, size)
+        for source in DTYPES
+        for target in ("bfloat16", "float16", "float32")
+        for memory in ("pageable", "pinned")
+        for size in (64 << 10, 16 << 20, 1 << 30)
+    }
+    assert min(row["elements"] for row in result["latency"]) == 1
+    for row in [*result["transfers"], *result["latency"]]:
+        assert list(row["modes"]) == ["blocking", "non-blocking"]
+        entries = {entry["statement"]: entry for entry in row["contenders"]}
+        assert len(entries) == len(row["contenders"])
+        for mode, cell in row["modes"].items():
+            assert entries[cell["ours"]]["role"] == "ours"
+            assert entries[cell["ours"]]["door"] == entries[cell["rival"]]["door"] == mode
+            assert entries[cell["torch"]]["role"] == "rival"
+            rivals = [entry["ns"]["median"] for entry in entries.values() if entry["role"] == "rival"]
+            assert entries[cell["torch"]]["ns"]["median"] <= max(rivals)
+            assert all(is_spread(cell[key]) for key in ("ratio", "against_torch", "floor"))
+            assert cell["returns_ns"] > 0
+        for entry in entries.values():
+            assert is_spread(entry["ns"])
+            assert (entry["role"] == "floor") == ("peak" not in entry)
+        assert ("staging" in " ".join(entries)) == (row["memory"] == "pageable")
+
+
+def test_the_device_rows_are_complete(result):
+    casts = {(row["source"], row["target"]) for row in result["device"]}
+    assert casts == {(a, b) for a in DTYPES for b in ("bfloat16", "float16", "float32") if a != b}
+    assert [row["name"] for row in result["images"]] == [case.name for case in transfer_device.IMAGE_CASES]
+    assert [row["memory"] for row in result["to_host"]] == ["pinned", "pageable"]
+    for table in TABLES[2:]:
+        for row in result[table]:
+            assert is_spread(row["faster"])
+            assert "floor" not in row or is_spread(row["floor"]["share"])
+            ours = [entry for entry in row["contenders"] if entry["role"] == "ours"]
+            assert all(set(entry["peak"]) == {"torch", "device"} for entry in ours)
+
+
+def test_all_targets_of_a_whole_run_are_judged(result):
+    claims = {entry["name"]: entry for entry in result["claims"]}
+    assert list(claims) == [target.name for target in transfer_claims.TARGETS]
+    for entry in claims.values():
+        assert entry["verdict"] in ("ok", "short"), entry
+        assert entry["note"]
+
+
+# --- targets, on results that are made up
+
+
+def row_of(name: str, ns: dict[str, float], **more: Any) -> dict[str, Any]:
+    contenders = [{"statement": text, "role": "ours", "ns": {"median": value}} for text, value in ns.items()]
+    return {"name": name, "contenders": contenders, **more}
+
+
+def made_up(ours: float = 1e6, theirs: float = 4e6, floor: float = 0.95e6) -> dict[str, Any]:
+    """A result in which ours takes `ours` ns in each cell, torch `theirs`."""
+
+    def cells(name: str) -> dict[str, Any]:
+        cell = {"ours": "ours", "torch": transfer_claims.BLOCKING_CALL}
+        ns = {"ours": ours, transfer_claims.BLOCKING_CALL: theirs, transfer_rows.FLOOR: floor}
+        sizes = {"bytes_wide": 4, "bytes_narrow": 2, "bytes_source": 4}
+        return row_of(name, ns, modes={"blocking": cell, "non-blocking": cell}, ours="ours", **sizes)
+
+    def ratios(name: str, value: float) -> dict[str, Any]:
+        spread = {"median": value}
+        entry = {"statement": "ours", "role": "ours", "ns": spread, "peak": {"torch": 0, "device": 0}}
+        found = {"name": name, "ours": "ours", "rival": "rival", "faster": spread, "contenders": [entry]}
+        return {**found, "floor": {"share": spread}}
+
+    return {
+        "floors": {"host_cast": 1e9, "host_memory": 1e12, "threads": 16, "mapped_read": 0.5},
+        "transfers": [cells(case.name) for case in [*transfer_rows.hot_cases(), *transfer_rows.other_cases()]],
+        "latency": [],
+        "device": [ratios(pair.name, 2.0) for pair in transfer_device.cast_pairs()],
+        "images": [ratios(case.name, 3.0) for case in transfer_device.IMAGE_CASES],
+        "to_host": [ratios(f"float32 -> bfloat16 to {memory} memory", 0.9) for memory in ("pinned", "pageable")],
+        "left_out": [],
+    }
+
+
+def verdicts(result: dict[str, Any]) -> list[str]:
+    return [entry["verdict"] for entry in transfer_claims.judge(result)]
+
+
+def value_of(result: dict[str, Any], words: str) -> Any:
+    (entry,) = [entry for entry in transfer_claims.judge(result) if words in entry["name"]]
+    return entry.get("value")
+
+
+def test_the_statements_that_targets_name_are_timed():
+    for memory in transfer_rows.MEMORIES:
+        case = transfer_rows.Case(transfer_rows.F32_BF16, memory, 4096)
+        timed = {contender.statement for contender in transfer_rows.contenders(case)}
+        assert {transfer_claims.BLOCKING_CALL, transfer_claims.COPY_ENGINE} <= timed
+
+
+def test_without_figures_nothing_is_claimed():
+    assert set(verdicts({})) == {"not measured"}
+    assert all("value" not in entry for entry in transfer_claims.judge({}))
+
+
+def test_targets_are_met_and_missed():
+    assert verdicts(made_up(theirs=6e6)).count("short") == 0
+    slow = made_up(ours=5e6)
+    assert value_of(slow, "pageable float32 -> bfloat16: times") == 0.8
+    assert value_of(slow, "worst cell") == 800  # 5 ms against 1.05 times 4 ms
+    assert verdicts(slow)[:4] == ["short"] * 4
+
+
+@pytest.mark.parametrize(
+    ("rate", "mapped", "bound"),
+    [
+        (1e3, 0.5, 1e6),  # a slow host: the wide bytes are shipped, twice the floor's time
+        (1e12, 0.5, 0.5e6),  # a fast one: the narrow bytes alone
+        (4 / 0.75e-3, 0.5, 0.75e6),  # one that takes longer than the narrow bytes
+    ],
+)
+def test_the_bound_is_that_of_the_best_way(rate, mapped, bound):
+    floors = {"host_cast": rate, "host_memory": rate, "threads": 1, "mapped_read": mapped}
+    result = made_up(floor=0.5e6) | {"floors": floors}
+    assert value_of(result, "best strategy's bound") == pytest.approx(bound / 1e6, abs=1e-3)
+
+
+def test_the_worst_cell_of_some_says_nothing_unless_it_is_too_slow():
+    some = made_up() | {"left_out": [{"name": "x", "why": "y"}]}
+    assert value_of(some, "worst cell") is None
+    assert value_of(made_up(ours=5e6) | {"left_out": some["left_out"]}, "worst cell") == 800
+
+
+def test_each_table_that_is_missing_takes_its_targets_along():
+    whole = made_up()
+    for table, count in (("transfers", 4), ("device", 2), ("images", 3), ("to_host", 2)):
+        some = copy.deepcopy(whole)
+        some[table] = []
+        assert verdicts(some).count("not measured") == count, table
+
+
+def test_memory_that_a_call_takes_on_the_device_is_held_against_it():
+    result = made_up()
+    result["to_host"][1]["contenders"][0]["peak"] = {"torch": 0, "device": 512 << 20}
+    assert value_of(result, "MiB of device memory") == 512
+
+
+# --- what may go wrong on the way
+
+
+def run_of(device: StandIn, path: Path | None = None, **options: Any) -> transfer.Run:
+    given = argparse.Namespace(**{"quick": True, "seconds": 100.0} | options)
+    return transfer.Run(device, given, path)
+
+
+@pytest.fixture
+def device() -> Any:
+    with standing_in() as made:
+        yield made
+
+
+def test_a_step_that_fails_is_recorded_and_the_next_one_runs(device, tmp_path, monkeypatch, capsys):
+    def fails(run: transfer.Run) -> None:
+        run.add("device", {"name": "before"})
+        raise RuntimeError("CUDA error: no luck")
+
+    monkeypatch.setattr(transfer, "STEPS", {"bad": fails, "good": lambda run: run.add("images", {"name": "after"})})
+    path = tmp_path / "result.json"
+    assert transfer.main(["--quick", "--json", str(path), "--steps", "bad,good"], device) == 1
+    found = json.loads(path.read_text())
+    steps = [(entry["name"], entry["status"]) for entry in found["steps"]]
+    assert steps == [("bad", "failed"), ("good", "ok"), ("picture", "failed")]  # those are no rows
+    assert "CUDA error: no luck" in found["steps"][0]["why"]
+    assert [found["device"], found["images"]] == [[{"name": "before"}], [{"name": "after"}]]
+    assert "failed: RuntimeError: CUDA error: no luck" in capsys.readouterr().out
+
+
+def test_a_run_that_is_cut_off_leaves_what_it_had(device, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "SAVED", 0)
+    rows = iter(range(100))
+
+    def measure(*_: object) -> Any:
+        if next(rows) == 5:
+            raise KeyboardInterrupt
+        return {"name": "row"}
+
+    monkeypatch.setattr(transfer_rows, "measure", measure)
+    monkeypatch.setattr(transfer, "print_transfer", lambda row: None)
+    path = tmp_path / "result.json"
+    with pytest.raises(KeyboardInterrupt):
+        transfer.main(["--quick", "--json", str(path), "--steps", "hot"], device)
+    assert len(json.loads(path.read_text())["transfers"]) == 5
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_the_time_does_not_suffice_for_is_named(device, tmp_path):
+    path = tmp_path / "result.json"
+    assert transfer.main(["--quick", "--seconds", "0", "--json", str(path)], device) == 0
+    found = json.loads(path.read_text())
+    left_out = [entry for entry in found["steps"] if entry["name"] != "picture"]
+    assert {(entry["status"], entry["why"]) for entry in left_out} == {("left out", "no time was left")}
+    assert {entry["verdict"] for entry in found["claims"]} == {"not measured"}
+
+
+def test_rows_that_fail_are_named_and_the_step_has_failed(device, monkeypatch, tmp_path):
+    original = transfer_rows.measure
+
+    def measure(case: transfer_rows.Case, *more: Any) -> Any:
+        if case.size == 16 << 20:
+            raise MemoryError("none left")
+        return original(case, *more)
+
+    monkeypatch.setattr(transfer_rows, "measure", measure)
+    path = tmp_path / "result.json"
+    assert transfer.main(["--quick", "--json", str(path), "--steps", "hot"], device) == 1
+    found = json.loads(path.read_text())
+    named = {entry["name"]: entry["why"] for entry in found["left_out"]}
+    assert named["float32 -> bfloat16, pinned, 16 MiB"] == "MemoryError: none left"
+    assert len(found["transfers"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("host", "there", "limit"),
+    [(128, 80, 1 << 30), (8, 80, 1 << 30), (7, 80, 512 << 20), (128, 1, 128 << 20), (1e-3, 80, 16 << 20)],
+)
+def test_cells_are_as_large_as_the_memory_that_is_free(device, monkeypatch, host, there, limit):
+    monkeypatch.setattr(gpu, "host_free", lambda: int(host * (1 << 30)))
+    device.free_bytes = there << 30
+    found, why = transfer_rows.limits(device, quick=False)
+    assert found == limit
+    assert (why is None) == (limit == 1 << 30)
+    assert transfer_rows.limits(device, quick=True)[0] == transfer_rows.QUICK_LIMIT
+
+
+def test_cells_beyond_that_are_left_out(device, monkeypatch):
+    monkeypatch.setattr(transfer_rows, "limits", lambda device, quick: (16 << 20, "no cell beyond 16 MiB"))
+    monkeypatch.setattr(transfer_rows, "measure", lambda case, *_: {"name": case.name})
+    monkeypatch.setattr(transfer, "print_transfer", lambda row: None)
+    run = run_of(device, quick=False)
+    transfer.hot(run)
+    assert run.result["notes"] == ["no cell beyond 16 MiB"]
+    assert [entry["name"] for entry in run.result["left_out"]] == [
+        f"float32 -> bfloat16, {memory}, 1 GiB" for memory in ("pageable", "pinned")
+    ]
+    assert len(run.result["transfers"]) == 4
+
+
+def test_wrong_results_are_not_timed(device):
+    wanted = torch.arange(8.0).to(torch.bfloat16)
+    transfer_rows.require_right("x", True, wanted.clone(), wanted)
+    off = wanted.view(torch.int16) + torch.tensor([0, 0, 0, 0, 0, 0, 0, 1], dtype=torch.int16)
+    transfer_rows.require_right("x", False, off.view(torch.bfloat16), wanted)
+    for exact, found in ((True, off.view(torch.bfloat16)), (False, wanted + 1), (False, wanted.float())):
+        with pytest.raises(AssertionError, match="x gives"):
+            transfer_rows.require_right("x", exact, found, wanted)
+
+    entrants = [Contender("t.to(dtype)", "ours")]
+    calls = {"t.to(dtype)": lambda: torch.zeros(100, dtype=torch.bfloat16)}
+    t = torch.zeros(100)
+    t[-1] = 1  # only the end differs
+    with pytest.raises(AssertionError, match="wrong values"):
+        transfer_rows.checked(
+            device, entrants, calls, lambda part: t[part].to(torch.bfloat16), transfer_rows.parts_of(100, 10)
+        )
+
+
+def test_memory_is_measured_while_a_call_runs(device):
+    def takes() -> str:
+        device.taken[0] = 5
+        device.free_bytes -= 100
+        transfer.time.sleep(0.05)
+        device.free_bytes += 100
+        return "result"
+
+    assert gpu.peak_of(device, takes) == ("result", {"torch": 5, "device": 100})
+
+
+class Cupy:
+    """As much of CuPy as the benchmark asks for."""
+
+    class Array:
+        def __init__(self, values: Any) -> None:
+            self.values = values
+
+        def astype(self, kind: str) -> Cupy.Array:
+            return Cupy.Array(self.values.astype(kind))
+
+        def ravel(self) -> Any:
+            return self
+
+        def __getitem__(self, part: slice) -> Cupy.Array:
+            return Cupy.Array(self.values.ravel()[part])
+
+        def get(self) -> Any:
+            return self.values
+
+    @staticmethod
+    def asarray(values: Any) -> Cupy.Array:
+        import numpy as np
+
+        return Cupy.Array(np.array(values))
+
+
+def test_cupy_takes_part_where_it_has_the_dtypes(device, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", Cupy)
+    monkeypatch.setattr(StandIn, "on_host", lambda self, result, part: on_host(self, result, part))
+    run = run_of(device)
+    transfer.cupy(run)
+
+    def on_host(self: StandIn, result: Any, part: slice) -> Any:
+        if isinstance(result, Cupy.Array):
+            return gpu.Cuda().on_host(result, part)
+        if not isinstance(result, torch.Tensor):
+            result = halfway.to_torch(self.rig.values(result))
+        return result.reshape(-1)[part].clone()
+
+    case = transfer_rows.Case(Pair("float32", "float16"), "pageable", 4096)
+    row = transfer_rows.measure(case, run.buffers(), device, 1.0, True, run.cupy)
+    assert row["modes"]["blocking"]["cupy"]["statement"] in transfer_rows.CUPY
+    assert (
+        "cupy"
+        not in transfer_rows.measure(
+            transfer_rows.Case(transfer_rows.F32_BF16, "pageable", 4096), run.buffers(), device, 1.0, True, run.cupy
+        )["modes"]["blocking"]
+    )
+
+
+def test_a_compiler_that_fails_is_said(monkeypatch):
+    def fails(*_: object, **__: object) -> Any:
+        raise RuntimeError("Cannot find a working triton installation\nand more")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    compiled = transfer_device.Compiled()
+    assert compiled.made(lambda t: t, torch.zeros(1)) is None
+    assert compiled.notes == ["torch.compile is no contender: RuntimeError: Cannot find a working triton installation"]
+
+
+# --- the door to torch's CUDA
+
+
+def test_what_is_asked_of_torch_exists():
+    """Without a GPU no call can be made; names and parameters can be looked at."""
+    source = inspect.getsource(gpu.Cuda)
+    for name in ("synchronize", "mem_get_info", "memory_allocated", "max_memory_allocated", "reset_peak_memory_stats"):
+        assert f"torch.cuda.{name}" in source
+        inspect.signature(getattr(torch.cuda, name)).bind()
+    for name in ("get_device_properties", "get_device_name", "get_device_capability"):
+        inspect.signature(getattr(torch.cuda, name)).bind(0)
+    inspect.signature(torch.cuda.empty_cache).bind()
+    assert {"record", "synchronize", "elapsed_time"} <= set(dir(torch.cuda.Event))
+
+
+def test_the_door_passes_everything_on(monkeypatch):
+    calls = []
+
+    class Event:
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            calls.append("record")
+
+        def synchronize(self) -> None:
+            calls.append("wait")
+
+        def elapsed_time(self, end: Any) -> float:
+            assert isinstance(end, Event)
+            return 1.5  # milliseconds
+
+    answers: dict[str, Any] = {
+        "synchronize": None,
+        "Event": Event,
+        "mem_get_info": (3, 80 << 30),
+        "memory_allocated": 7,
+        "max_memory_allocated": 11,
+        "reset_peak_memory_stats": None,
+        "empty_cache": None,
+        "get_device_name": "NVIDIA H100 80GB HBM3",
+        "get_device_capability": (9, 0),
+        "get_device_properties": argparse.Namespace(multi_processor_count=132),
+    }
+    for name, value in answers.items():
+        given = value if name == "Event" else lambda *_, value=value: value
+        monkeypatch.setattr(torch.cuda, name, given)
+    monkeypatch.setattr(torch, "empty", lambda size, **options: (size, options))
+    device = gpu.Cuda()
+    assert device.elapsed(lambda: calls.append("call"), 2) == 1_500_000
+    assert calls == ["record", "call", "call", "record", "wait"]
+    device.synchronize()
+    device.restart_peak()
+    device.trim()
+    assert (device.free(), device.allocated(), device.peak()) == (3, 7, 11)
+    assert device.pinned(5) == (5, {"dtype": torch.uint8, "pin_memory": True})
+    assert device.empty(5) == (5, {"dtype": torch.uint8, "device": "cuda"})
+    about = device.about()
+    assert (about["gpu"], about["compute_capability"], about["gpu_memory"]) == (
+        "NVIDIA H100 80GB HBM3",
+        "9.0",
+        80 << 30,
+    )
+    assert device.on_host(torch.arange(6.0).reshape(2, 3), slice(4, 6)).tolist() == [4, 5]
+    name = {"benchmark": "transfer", "machine": about, "date": "2026-01-02"}
+    assert transfer.file_name(name) == "nvidia-h100-80gb-hbm3-2026-01-02.json"
+    assert transfer.file_name(name | {"benchmark": "transfer-tuning"}).startswith("tuning-nvidia-h100")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_one_sentence_says_what_was_looked_for():
+    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (77, "")
+    assert done.stdout.startswith("transfer: nothing was measured: looked for a GPU")
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--steps", "hot,cold"], ["--replot", "x.json"]])
+def test_wrong_usage_is_said(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        transfer.main(arguments)
+    assert caught.value.code == 2
+    assert (
+        "there is no step 'cold'; there are cupy, floors" in (said := capsys.readouterr().err) or "needs --plot" in said
+    )
+
+
+def test_a_result_is_drawn_later_and_elsewhere(result, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "result.json"
+    picture = tmp_path / "picture.svg"
+    path.write_text(json.dumps({key: value for key, value in result.items() if key not in TABLES[1:]}))
+    assert transfer.main(["--replot", str(path), "--plot", str(picture)]) == 0  # whatever tables it has
+    assert "Stand-In" in picture.read_text()
+
+    def fails(*_: object) -> None:
+        raise ImportError("No module named 'matplotlib'")
+
+    monkeypatch.setattr(transfer_plot, "plot", fails)
+    with pytest.raises(SystemExit):
+        transfer.main(["--replot", str(path), "--plot", str(picture)])
+    assert "no picture was drawn (No module named 'matplotlib')" in capsys.readouterr().err
+
+
+# --- tuning
+
+
+EXPERIMENTS = transfer_tune.experiments()
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_every_experiment_runs_and_names_what_ships(experiment, device):
+    row = transfer_tune.measure(experiment, run_of(device).buffers(), device, 1.0, True)
+    names = [entry["setting"] for entry in row["settings"]]
+    assert len(set(names)) == len(names)
+    assert {row["best"], row["recommended"], row["shipped"]} <= set(names)
+    assert is_spread(row["shipped_over_best"])
+
+
+def test_tuning_leaves_everything_as_it_was(device, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "tuning.json"
+    threads = halfway.num_threads()
+    monkeypatch.setattr(transfer_tune, "experiments", lambda: EXPERIMENTS[1:3] + EXPERIMENTS[-1:])
+    assert transfer.main(["--quick", "--tune", "--json", str(path)], device) == 0
+    found = json.loads(path.read_text())
+    assert found["benchmark"] == "transfer-tuning"
+    assert [entry["status"] for entry in found["steps"]] == ["ok"] * 3
+    assert len(found["experiments"]) == 3
+    assert halfway.num_threads() == threads
+    assert capsys.readouterr().out.count("recommended") == 3
+
+
+def test_what_ships_is_what_the_experiments_call_shipped():
+    root = SCRIPT.parents[1]
+    plan = (root / "runtime/include/halfway/plan.h").read_text()
+    staging = (root / "cuda/src/staging.h").read_text()
+    experiments = {experiment.name: experiment for experiment in transfer_tune.experiments()}
+    ring = experiments["chunk and slots of the ring"].shipped
+    assert f"chunk = std::uint64_t{{1}} << {int(ring['chunk']).bit_length() - 1}" in plan
+    assert f"int slots = {ring['slots']};" in staging
+    scratch = next(e for e in experiments.values() if "scratch" in e.where).shipped
+    assert f"int scratch = {scratch['scratch']};" in staging
+    assert "small = std::uint64_t{64} << 10" in plan
+
+
+def test_recommended_is_the_first_that_is_near_the_best():
+    settings: tuple[transfer_tune.Setting, ...] = tuple({"slots": count} for count in (2, 3, 4))
+    times = harness.Times({"slots=2": [110.0], "slots=3": [101.0], "slots=4": [100.0]})
+    assert transfer_tune.recommended(settings, times) == {"slots": 3}
+
+
+@pytest.mark.parametrize(
+    "constants",
+    [{"chunk": 100}, {"slots": 0}, {"slots": 65}, {"scratch": 1.5}, {"small": -1}, {"speed": 1}, {"chunk": math.nan}],
+)
+def test_constants_of_no_sense_are_refused(constants):
+    with rig_in_use(), pytest.raises(ValueError, match="no constant of the engine"):
+        _core._tune_engine(constants)
+
+
+def test_a_tuned_engine_works_with_its_constants_until_told_otherwise():
+    x = torch.arange(1 << 16, dtype=torch.float32)
+
+    def copies() -> Any:
+        before = rig.device.counters()
+        array = halfway.to_torch(x, device="cuda")
+        assert rig.values(array).tolist() == x.tolist()
+        after = rig.device.counters()
+        return after["copies"] - before["copies"], after["launches"] - before["launches"]
+
+    with rig_in_use() as rig:
+        assert copies() == (1, 0)
+        _core._tune_engine({"chunk": 1 << 15, "small": 0, "slots": 2})
+        assert copies() == (8, 0)
+        _core._tune_engine({"small": 1 << 40})
+        assert copies() == (0, 1)
+        _core._tune_engine(None)
+        assert copies() == (1, 0)
+    with pytest.raises(TypeError):
+        _core._tune_engine({"chunk": "large"})  # type: ignore[dict-item]
