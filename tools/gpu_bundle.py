@@ -53,7 +53,7 @@ NEEDED = (
     "bin/halfway_probe.so",
     "python/halfway/__init__.py",
     "source/CMakeLists.txt",
-    "source/cuda/kernels/convert.cu",
+    "source/cuda/kernels/general.cu",
     "source/tests/cuda/device_cases.cpp",
     "source/tests/python/conftest.py",
     "third_party/include/boost/test/included/unit_test.hpp",
