@@ -54,7 +54,7 @@ NEEDED = (
     "python/halfway/__init__.py",
     "source/CMakeLists.txt",
     "source/bench/transfer.py",
-    "source/cuda/kernels/convert.cu",
+    "source/cuda/kernels/general.cu",
     "source/tests/cuda/device_cases.cpp",
     "source/tests/python/conftest.py",
     "third_party/include/boost/test/included/unit_test.hpp",
