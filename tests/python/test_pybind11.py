@@ -141,8 +141,10 @@ WRONG: list[tuple[str, Any, str]] = [
     (
         "everything",
         np.zeros((3, 4, 2)).T,
-        "2 dimensions are wanted, not 3: (2, 4, 3); dtype float32 is wanted, not float64; "
-        "row-major (C-contiguous) memory is wanted, not strides (1, 2, 8)",
+        (
+            "2 dimensions are wanted, not 3: (2, 4, 3); dtype float32 is wanted, not float64; "
+            "row-major (C-contiguous) memory is wanted, not strides (1, 2, 8)"
+        ),
     ),
     ("cast", np.zeros(3, "c8"), "casting='same_kind' forbids complex64 to float32"),
 ]
@@ -176,11 +178,9 @@ def test_what_fits():
 
 def test_what_is_no_array_is_for_pybind11_to_report():
     for thing in (None, 1.5, [1.0], "text", object(), np.ndarray, torch.Tensor):
-        with pytest.raises(
-            TypeError,
-            match=r"incompatible function arguments(?s:.*)Array\[float32, writable, shape=\(2, \*\), order='C'\]",
-        ):
+        with pytest.raises(TypeError, match="incompatible function arguments") as raised:
             casters.everything(thing)
+        assert "Array[float32, writable, shape=(2, *), order='C']" in str(raised.value)
 
 
 def test_casts_if_needed():
@@ -235,7 +235,7 @@ def test_results_that_a_framework_cannot_hold():
 
 
 def test_errors_of_the_runtime_are_translated():
-    with pytest.raises(BufferError, match="^dtype: casting='same_kind' forbids float64 to int8"):
+    with pytest.raises(BufferError, match=r"^dtype: casting='same_kind' forbids float64 to int8"):
         casters.refuse(np.ones(2))
 
 
@@ -300,7 +300,7 @@ def test_producers_that_misbehave():
         def __dlpack__(self, **_: Any) -> Any:
             raise RuntimeError("first line\nsecond line")
 
-    with pytest.raises(TypeError, match="it does not export its memory: first line$") as raised:
+    with pytest.raises(TypeError, match=r"it does not export its memory: first line$") as raised:
         casters.any(Raises())
     assert isinstance(raised.value.__cause__, RuntimeError)
 
