@@ -74,6 +74,7 @@ def test_arrays_of_numpy_and_torch_arrive_as_they_are(array, data):
 @pytest.mark.parametrize("name", [row.name for row in halfway.dtypes() if row.kind != "refused" and row.numpy])
 def test_every_dtype_that_numpy_knows_or_learns(name):
     row = next(row for row in halfway.dtypes() if row.name == name)
+    assert row.numpy is not None
     dtype = np.dtype(getattr(ml_dtypes, name) if row.numpy.startswith("ml_dtypes.") else row.numpy)
     array = np.arange(8, dtype="u1").repeat(dtype.itemsize).view(dtype)
     assert casters.any(array)[0] == name
