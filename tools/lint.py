@@ -9,12 +9,14 @@ version and its configuration.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -40,7 +42,7 @@ INCLUDE_DIRS = [
         "cuda/src",
         "cuda",
         "bindings/python/src",
-        "bindings/cpp",
+        "bindings/cpp/include",
         "tests",
     )
 ]
@@ -152,10 +154,16 @@ def clang_format() -> Finding:
     return run([llvm_tool("clang-format"), "--dry-run", "-Werror", *cpp_files()])
 
 
+def foreign_headers() -> list[str]:
+    """What the adapters in bindings/cpp adapt to, and their users bring."""
+    return [sysconfig.get_path("include"), importlib.import_module("pybind11").get_include()]
+
+
 def headers() -> Finding:
     """Every public header compiles alone, with both compilers."""
-    roots = [ROOT / "runtime" / "include", ROOT / "cuda" / "include"]
+    roots = [ROOT / "runtime" / "include", ROOT / "cuda" / "include", ROOT / "bindings" / "cpp" / "include"]
     include: list[str | Path] = [word for root in roots for word in ("-I", root)]
+    include += [word for directory in foreign_headers() for word in ("-isystem", directory)]
     jobs: list[tuple[Path, list[str | Path]]] = []
     for header in (path for path in cpp_files() if any(path.is_relative_to(root) for root in roots)):
         for compiler in ("g++", "clang++"):

@@ -12,7 +12,7 @@ key=$({
   c++ --version
   clang++ --version
   cmake --version
-  find CMakeLists.txt CMakePresets.json cmake runtime cuda tests/package tools/package_test.sh -type f |
+  find CMakeLists.txt CMakePresets.json cmake runtime cuda bindings/cpp tests/package tools/package_test.sh -type f |
     LC_ALL=C sort | xargs sha256sum
 } | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$work/.passed" 2>/dev/null || true)" = "$key" ]; then
@@ -35,10 +35,12 @@ passed() { echo "  ok   $*"; }
 
 # One build, static and then shared, so that what is the same in both is compiled once. Installed with DESTDIR into a
 # staging folder and then moved: no file may know where it was built or first installed.
+# The shared one has its headers where distributions put those of several versions.
 for kind in static shared; do
   shared=$([ "$kind" = shared ] && echo ON || echo OFF)
+  include=$([ "$kind" = shared ] && echo include/halfway-0 || echo include)
   quiet cmake --preset release -B "$work/build" -DBUILD_SHARED_LIBS="$shared" -DHALFWAY_WERROR=ON \
-    -DCMAKE_INSTALL_PREFIX=/opt/halfway -DCMAKE_INSTALL_LIBDIR=lib -DPython_EXECUTABLE="$root/.venv/bin/python"
+    -DCMAKE_INSTALL_PREFIX=/opt/halfway -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_INCLUDEDIR="$include" -DPython_EXECUTABLE="$root/.venv/bin/python"
   quiet cmake --build "$work/build" -j "$jobs"
   rm -rf "$work/stage-$kind" "$work/prefix-$kind"
   quiet env DESTDIR="$work/stage-$kind" cmake --install "$work/build"
@@ -50,6 +52,15 @@ for kind in static shared; do
   if [ -n "$(find "$work/prefix-$kind" -name '*dlpack.h' ! -path '*/halfway/*')" ]; then
     fail "the DLPack header is a private dependency and must not be installed"
   fi
+done
+# The headers that are linted alone, all of them and no others.
+for kind in static shared; do
+  include=$([ "$kind" = shared ] && echo include/halfway-0 || echo include)
+  installed=$(cd "$work/prefix-$kind/$include" && find . -name '*.h' | LC_ALL=C sort)
+  components=(runtime bindings/cpp)
+  [ ! -e "$work/prefix-$kind/lib/libhalfway_cuda.a" ] || components+=(cuda)
+  wanted=$(for part in "${components[@]}"; do (cd "$part/include" && find . -name '*.h'); done | LC_ALL=C sort)
+  [ "$installed" = "$wanted" ] || fail "the installed headers are not the tree's: $(diff <(echo "$wanted") <(echo "$installed"))"
 done
 passed "install"
 
@@ -64,6 +75,11 @@ needed=$(ldd "$library")
 if grep -E 'not found|libpython|libtorch|libc10|libcuda' <<<"$needed"; then
   fail "the shared library needs the above"
 fi
+# Of an archive, what another object could clash with (weak ones are of templates of the C++ library).
+foreign=$(nm -C --defined-only --extern-only "$work/prefix-static/lib/libhalfway_runtime.a" 2>/dev/null |
+  awk '$2 ~ /^[TDBRC]$/' | cut -d' ' -f3- |
+  grep -vE '^(typeinfo (name )?for |vtable for |VTT for )?(non-virtual thunk to )?halfway::' || true)
+[ -z "$foreign" ] || fail "in the archive, outside namespace halfway:"$'\n'"$foreign"
 passed "symbols"
 
 consume() { # consume NAME CXX CMAKE-OPTION...: configures, builds and runs the consumer
@@ -81,7 +97,14 @@ for kind in static shared; do
     consume "find_package-$kind-$compiler" "$compiler" -DCMAKE_PREFIX_PATH="$work/prefix-$kind"
   done
 done
-consume "add_subdirectory" clang++ -DHALFWAY_SOURCE="$root" -DPython_EXECUTABLE="$root/.venv/bin/python"
+consume "fetch_content" clang++ -DHALFWAY_SOURCE="$root" -DHALFWAY_FETCH=ON -DPython_EXECUTABLE="$root/.venv/bin/python"
+# The same build, so that configuring it is what there is to see.
+rm -rf "$work/consumer-add_subdirectory"
+quiet cmake -G Ninja -S tests/package -B "$work/consumer-add_subdirectory" -DHALFWAY_SOURCE="$root" \
+  -DPython_EXECUTABLE="$root/.venv/bin/python" -DBUILD_SHARED_LIBS=ON
+quiet env DESTDIR="$work/stage-add_subdirectory" cmake --install "$work/consumer-add_subdirectory"
+[ -z "$(find "$work/stage-add_subdirectory" -type f 2>/dev/null)" ] || fail "a subdirectory installs files of its parent's"
+passed "add_subdirectory"
 
 for kind in static shared; do
   export PKG_CONFIG_PATH=$work/prefix-$kind/lib/pkgconfig

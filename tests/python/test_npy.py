@@ -131,7 +131,7 @@ def numpy_reads(data: bytes) -> np.ndarray[Any, Any] | None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 def test_damaged_headers_are_what_numpy_makes_of_them_or_refused(tmp_path, version):
-    """Every byte of a header changed to what could matter: a tensor is the array that NumPy reads, element by element."""
+    """Every byte of a header changed to what could matter: what is loaded is what NumPy loads, element by element."""
     array = np.arange(12, dtype="<f4").reshape(3, 4)
     made = io.BytesIO()
     npy_format.write_array(made, array, version=version)

@@ -74,6 +74,7 @@ def test_arrays_of_numpy_and_torch_arrive_as_they_are(array, data):
 @pytest.mark.parametrize("name", [row.name for row in halfway.dtypes() if row.kind != "refused" and row.numpy])
 def test_every_dtype_that_numpy_knows_or_learns(name):
     row = next(row for row in halfway.dtypes() if row.name == name)
+    assert row.numpy is not None
     dtype = np.dtype(getattr(ml_dtypes, name) if row.numpy.startswith("ml_dtypes.") else row.numpy)
     array = np.arange(8, dtype="u1").repeat(dtype.itemsize).view(dtype)
     assert casters.any(array)[0] == name
@@ -141,8 +142,10 @@ WRONG: list[tuple[str, Any, str]] = [
     (
         "everything",
         np.zeros((3, 4, 2)).T,
-        "2 dimensions are wanted, not 3: (2, 4, 3); dtype float32 is wanted, not float64; "
-        "row-major (C-contiguous) memory is wanted, not strides (1, 2, 8)",
+        (
+            "2 dimensions are wanted, not 3: (2, 4, 3); dtype float32 is wanted, not float64; "
+            "row-major (C-contiguous) memory is wanted, not strides (1, 2, 8)"
+        ),
     ),
     ("cast", np.zeros(3, "c8"), "casting='same_kind' forbids complex64 to float32"),
 ]
@@ -176,11 +179,9 @@ def test_what_fits():
 
 def test_what_is_no_array_is_for_pybind11_to_report():
     for thing in (None, 1.5, [1.0], "text", object(), np.ndarray, torch.Tensor):
-        with pytest.raises(
-            TypeError,
-            match=r"incompatible function arguments(?s:.*)Array\[float32, writable, shape=\(2, \*\), order='C'\]",
-        ):
+        with pytest.raises(TypeError, match="incompatible function arguments") as raised:
             casters.everything(thing)
+        assert "Array[float32, writable, shape=(2, *), order='C']" in str(raised.value)
 
 
 def test_casts_if_needed():
@@ -235,7 +236,7 @@ def test_results_that_a_framework_cannot_hold():
 
 
 def test_errors_of_the_runtime_are_translated():
-    with pytest.raises(BufferError, match="^dtype: casting='same_kind' forbids float64 to int8"):
+    with pytest.raises(BufferError, match=r"^dtype: casting='same_kind' forbids float64 to int8"):
         casters.refuse(np.ones(2))
 
 
@@ -300,7 +301,7 @@ def test_producers_that_misbehave():
         def __dlpack__(self, **_: Any) -> Any:
             raise RuntimeError("first line\nsecond line")
 
-    with pytest.raises(TypeError, match="it does not export its memory: first line$") as raised:
+    with pytest.raises(TypeError, match=r"it does not export its memory: first line$") as raised:
         casters.any(Raises())
     assert isinstance(raised.value.__cause__, RuntimeError)
 
