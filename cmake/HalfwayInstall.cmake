@@ -4,40 +4,31 @@ include(CMakePackageConfigHelpers)
 
 set(halfway_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/halfway")
 
-install(TARGETS halfway_runtime EXPORT halfway-runtime
-  ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development
-  LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development
-  RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT development)
-install(DIRECTORY "${PROJECT_SOURCE_DIR}/runtime/include/halfway"
-  DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development
-  FILES_MATCHING PATTERN "*.h")
-install(EXPORT halfway-runtime
-  FILE halfway-runtime-targets.cmake NAMESPACE halfway::
-  DESTINATION "${halfway_cmake_dir}" COMPONENT development)
-
-# The component cuda is there where its backend is.
-set(halfway_components "runtime")
-if(HALFWAY_HAS_CUDA)
-  list(APPEND halfway_components "cuda")
-  install(TARGETS halfway_cuda EXPORT halfway-cuda
-    ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development)
-  install(DIRECTORY "${PROJECT_SOURCE_DIR}/cuda/include/halfway"
+# halfway_install_component(<component> <directory of headers>): the target halfway_<component>, by its exported name, and
+# its headers.
+function(halfway_install_component component headers)
+  install(TARGETS halfway_${component} EXPORT halfway-${component}
+    ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development
+    LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT development
+    RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT development
+    INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+  install(DIRECTORY "${headers}/halfway"
     DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development
     FILES_MATCHING PATTERN "*.h")
-  install(EXPORT halfway-cuda
-    FILE halfway-cuda-targets.cmake NAMESPACE halfway::
+  install(EXPORT halfway-${component}
+    FILE halfway-${component}-targets.cmake NAMESPACE halfway::
     DESTINATION "${halfway_cmake_dir}" COMPONENT development)
-endif()
+endfunction()
 
-# The component torch is headers, compiled by its users against a libtorch of their own.
-list(APPEND halfway_components "torch")
-install(TARGETS halfway_torch EXPORT halfway-torch)
-install(DIRECTORY "${PROJECT_SOURCE_DIR}/bindings/cpp/include/halfway"
-  DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT development
-  FILES_MATCHING PATTERN "*.h")
-install(EXPORT halfway-torch
-  FILE halfway-torch-targets.cmake NAMESPACE halfway::
-  DESTINATION "${halfway_cmake_dir}" COMPONENT development)
+halfway_install_component(runtime "${PROJECT_SOURCE_DIR}/runtime/include")
+halfway_install_component(pybind11 "${PROJECT_SOURCE_DIR}/bindings/cpp/include")
+halfway_install_component(torch "${PROJECT_SOURCE_DIR}/bindings/cpp/include")
+set(halfway_components runtime pybind11 torch)
+# The component cuda is there where its backend is.
+if(HALFWAY_HAS_CUDA)
+  halfway_install_component(cuda "${PROJECT_SOURCE_DIR}/cuda/include")
+  list(APPEND halfway_components cuda)
+endif()
 
 configure_package_config_file(
   "${PROJECT_SOURCE_DIR}/cmake/halfwayConfig.cmake.in" "${PROJECT_BINARY_DIR}/halfwayConfig.cmake"

@@ -9,12 +9,15 @@ version and its configuration.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -40,7 +43,7 @@ INCLUDE_DIRS = [
         "cuda/src",
         "cuda",
         "bindings/python/src",
-        "bindings/cpp",
+        "bindings/cpp/include",
         "tests",
     )
 ]
@@ -152,12 +155,36 @@ def clang_format() -> Finding:
     return run([llvm_tool("clang-format"), "--dry-run", "-Werror", *cpp_files()])
 
 
+def foreign_headers() -> list[str]:
+    """What the adapters in bindings/cpp adapt to, and their users bring."""
+    found = [sysconfig.get_path("include"), importlib.import_module("pybind11").get_include()]
+    torch = importlib.util.find_spec("torch")  # not imported, which takes seconds
+    if torch is not None and torch.origin is not None:
+        found.append(str(Path(torch.origin).parent / "include"))
+    nvcc = shutil.which("nvcc")
+    if nvcc is not None:
+        found.append(str(Path(nvcc).resolve().parents[1] / "include"))
+    return found
+
+
+def lacks(header: Path) -> str:
+    """The library that an adapter's header is about, if its headers are not here."""
+    needed = {"torch.h": ("ATen/core/Tensor.h", "libtorch"), "torch_cuda.h": ("cuda_runtime_api.h", "CUDA")}
+    file, library = needed.get(header.name, ("", ""))
+    here = any((Path(directory) / file).exists() for directory in foreign_headers())
+    return "" if here else library
+
+
 def headers() -> Finding:
     """Every public header compiles alone, with both compilers."""
-    roots = [ROOT / "runtime" / "include", ROOT / "cuda" / "include"]
+    roots = [ROOT / "runtime" / "include", ROOT / "cuda" / "include", ROOT / "bindings" / "cpp" / "include"]
     include: list[str | Path] = [word for root in roots for word in ("-I", root)]
+    include += [word for directory in foreign_headers() for word in ("-isystem", directory)]
     jobs: list[tuple[Path, list[str | Path]]] = []
     for header in (path for path in cpp_files() if any(path.is_relative_to(root) for root in roots)):
+        if lacks(header):
+            print(f"  note: {header.name} is not compiled, {lacks(header)} is not here")
+            continue
         for compiler in ("g++", "clang++"):
             command = [
                 compiler,

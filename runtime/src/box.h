@@ -28,6 +28,7 @@ struct Box {
   void* context2;    // likewise
   std::size_t size;  // likewise
   Box* next;         // for lists of boxes whose release has to wait
+  bool swapped;      // the elements are in the other byte order, which no DLPack struct can say: never exported
 
   // A box for `ndim` dimensions with one reference, `managed` filled but for data, dtype, shape and stride values
   // (shape and strides point to uninitialised room behind the box). throws std::bad_alloc
@@ -73,6 +74,7 @@ inline Box* Box::make(int ndim, void (*release)(Box*) noexcept, void* context, v
   box->context2 = context2;
   box->size = 0;
   box->next = nullptr;
+  box->swapped = false;
   return box;
 }
 

@@ -41,7 +41,7 @@ constexpr std::array<Row, reason_count> rows{{
     {Reason::stream, "stream", "the stream asked for cannot be honoured"},
     {Reason::capturing, "capturing", "a CUDA graph is being captured"},
     {Reason::version, "version", "the DLPack major version is not 1"},
-    {Reason::malformed, "malformed", "the DLPack struct is wrong"},
+    {Reason::malformed, "malformed", "the DLPack struct or the file is wrong"},
     {Reason::consumed, "consumed", "the tensor was already consumed"},
     {Reason::unavailable, "unavailable", "the device or library is not there"},
 }};

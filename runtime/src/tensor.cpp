@@ -81,7 +81,8 @@ DLTensor copied(const DLTensor& from, std::int64_t* room) noexcept {
 }
 
 template <class Data>
-BasicView<Data> view_of(const DLManagedTensorVersioned& managed) noexcept {
+BasicView<Data> view_of(const Box& box) noexcept {
+  const DLManagedTensorVersioned& managed = box.managed;
   const DLTensor& tensor = managed.dl_tensor;
   const auto ndim = static_cast<std::size_t>(tensor.ndim);
   return {
@@ -91,7 +92,7 @@ BasicView<Data> view_of(const DLManagedTensorVersioned& managed) noexcept {
       .shape = {tensor.shape, ndim},
       .strides = {tensor.strides, ndim},
       .readonly = (managed.flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0,
-      .swapped = false,
+      .swapped = box.swapped,
       .strides_in_bytes = false,
       .padded = (managed.flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED) != 0,
   };
@@ -118,8 +119,12 @@ void require_valid(const DLTensor& tensor, std::uint64_t flags) {
   if (defect != Defect::none) detail::refuse(defect, tensor);
 }
 
-void require_tensor(const Box* box) {
+void require_exportable(const Box* box) {
   if (box == nullptr) throw Error(Reason::consumed, "the tensor is empty: moved from, exported or never filled");
+  if (box->swapped) {
+    throw Error(Reason::byte_order, "the elements are in the other byte order, which no DLPack struct can say",
+                "cast the view, to its own dtype if need be: the result is in the machine's order");
+  }
 }
 
 }  // namespace
@@ -149,9 +154,6 @@ Tensor Tensor::allocate(std::span<const std::int64_t> shape, DType dtype, Alloca
 
 Tensor Tensor::adopt(const MutableView& view, void* context, void (*release)(void* context)) {
   AdoptionClaim claim(context, release);
-  if (view.swapped) {
-    throw Error(Reason::byte_order, "a tensor cannot hold elements in the other byte order", "cast the view");
-  }
   if (view.strides_in_bytes) {
     throw Error(Reason::fractional_strides, "a tensor's strides count elements, but the view's count bytes",
                 "divide them by the element's size, or cast the view");
@@ -167,6 +169,7 @@ Tensor Tensor::adopt(const MutableView& view, void* context, void (*release)(voi
   Box* const box = Box::make(tensor.ndim, release_adopted, context, reinterpret_cast<void*>(release));
   claim.dismiss();
   detail::describe(*box, tensor, flags);
+  box->swapped = view.swapped;
   return Tensor(box);
 }
 
@@ -189,9 +192,9 @@ void* detail::adopt_valid(void* data, DType dtype, Device device, std::span<cons
   return box;
 }
 
-TensorView Tensor::view() const noexcept { return view_of<const void>(box_->managed); }
+TensorView Tensor::view() const noexcept { return view_of<const void>(*box_); }
 
-MutableView Tensor::mutable_view() noexcept { return view_of<void>(box_->managed); }
+MutableView Tensor::mutable_view() noexcept { return view_of<void>(*box_); }
 
 Tensor Tensor::share() const noexcept {
   if (box_ != nullptr) box_->references.fetch_add(1, std::memory_order_relaxed);
@@ -199,7 +202,7 @@ Tensor Tensor::share() const noexcept {
 }
 
 DLManagedTensorVersioned* Tensor::to_dlpack() && {
-  require_tensor(box_);
+  require_exportable(box_);
   // Nobody else holds this box, so nobody can come to share it, and its one reference becomes the consumer's.
   if (box_->references.load(std::memory_order_acquire) == 1) {
     Box* const box = std::exchange(box_, nullptr);
@@ -214,7 +217,7 @@ DLManagedTensorVersioned* Tensor::to_dlpack() && {
 }
 
 DLManagedTensor* Tensor::to_dlpack_legacy() && {
-  require_tensor(box_);
+  require_exportable(box_);
   if ((box_->managed.flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0) {
     throw Error(Reason::readonly, "the tensor is read-only, which a DLPack struct of before version 1.0 cannot say",
                 "ask for the versioned struct, or copy the tensor");

@@ -22,6 +22,14 @@ _SPEC = re.compile(r"(?P<dtype>.+)\[(?P<shape>[\d,\s]*)\]")
 _SECTIONS = ("a", "b", "c", "d", "e", "f", "g", "times")
 _WIDTH = 100
 
+# What `config` can tell: the option, the place below the package, how it is printed, and what it is.
+_PLACES = (
+    ("cmakedir", "lib/cmake/halfway", "{}", "the CMake package, for CMAKE_PREFIX_PATH or halfway_DIR"),
+    ("includes", "include", "-I{}", "the compiler's option for the C++ headers"),
+    ("libdir", "lib", "{}", "the static libraries"),
+    ("pkgconfigdir", "lib/pkgconfig", "{}", "what PKG_CONFIG_PATH needs for halfway-runtime"),
+)
+
 
 class _UsageError(Exception):
     """Something wrong with the arguments: one line and exit code 2."""
@@ -83,6 +91,19 @@ def _parser() -> argparse.ArgumentParser:
 
     dtypes = commands.add_parser("dtypes", help="every dtype and what can be done with it")
     dtypes.add_argument("--json", action="store_true", help="the rows as JSON")
+
+    config = commands.add_parser(
+        "config",
+        help="where the C++ headers, libraries and CMake package are",
+        description="Where this installation has its C++ part: one line for each option, or all with their names.",
+        epilog="""examples:
+  cmake -S . -B build -DCMAKE_PREFIX_PATH="$(python -m halfway config --cmakedir)"
+  c++ -std=c++20 main.cpp $(python -m halfway config --includes) -L$(python -m halfway config --libdir) \\
+    -lhalfway_runtime -pthread""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, _, _, text in _PLACES:
+        config.add_argument(f"--{name}", dest="places", action="append_const", const=name, help=text)
     return parser
 
 
@@ -177,7 +198,25 @@ def _dtypes(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"demo": _demo, "explain": _explain, "dtypes": _dtypes}
+def _config(arguments: argparse.Namespace) -> int:
+    package = Path(halfway.__file__).resolve().parent
+    rows = {}
+    for name, place, layout, _ in _PLACES:
+        path = package / place
+        if not path.is_dir():
+            raise _Refused(
+                f"no C++ part is installed here ({path} is missing): install the wheel, or use cmake --install"
+            )
+        rows[name] = layout.format(path)
+    for name in arguments.places or ():
+        print(rows[name])
+    if not arguments.places:
+        for name, value in rows.items():
+            print(f"{name:12}  {value}")
+    return 0
+
+
+_COMMANDS = {"demo": _demo, "explain": _explain, "dtypes": _dtypes, "config": _config}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,7 +41,7 @@ enum class Reason : std::uint8_t {
   stream,              // the stream asked for cannot be honoured
   capturing,           // a CUDA graph is being captured
   version,             // DLPack major version other than 1
-  malformed,           // the DLPack struct is wrong
+  malformed,           // the DLPack struct, or the file, is wrong
   consumed,            // the capsule was already consumed
   unavailable,         // the device or library is not there
 };

@@ -9,6 +9,7 @@
 #include "halfway/dtype.h"
 #include "halfway/error.h"
 #include "halfway/layout.h"
+#include "halfway/npy.h"
 #include "halfway/parallel.h"
 #include "halfway/plan.h"
 #include "halfway/rounding.h"

@@ -117,8 +117,9 @@ class Tensor {
 
   // Takes ownership of `context`: `release(context)` is called exactly once, when the last share or exported struct
   // goes, on that thread; also when this call throws. It must not throw. `view` describes the memory; its shape and
-  // strides are copied. A null `release` is legal (memory that outlives every use).
-  // throws: Error (the view is not a valid DLPack tensor, is byte-swapped or has strides in bytes), std::bad_alloc
+  // strides are copied. A null `release` is legal (memory that outlives every use). A byte-swapped view makes a tensor
+  // whose views are byte-swapped: it is cast as any other, and not exported.
+  // throws: Error (the view is not a valid DLPack tensor, or has strides in bytes), std::bad_alloc
   [[nodiscard]] static Tensor adopt(const MutableView& view, void* context, void (*release)(void* context));
 
   [[nodiscard]] explicit operator bool() const noexcept { return box_ != nullptr; }
@@ -137,12 +138,13 @@ class Tensor {
   // byte_offset is 0 (on devices that `DeviceType` names), flags are READ_ONLY and PADDED as imported. Without other
   // shares the struct is the tensor itself (no allocation), and IS_COPIED is set when this library allocated the
   // memory; else a new struct is made.
-  // throws: Error (consumed: there is no tensor), std::bad_alloc; this reference is then kept
+  // throws: Error (consumed: there is no tensor; byte_order: its elements are in the other one), std::bad_alloc; this
+  //         reference is then kept
   [[nodiscard]] DLManagedTensorVersioned* to_dlpack() &&;
 
   // As to_dlpack(), in the struct used before DLPack 1.0, which can say neither read-only nor padded.
-  // throws: Error (readonly; unsupported_dtype: padded elements; consumed: there is no tensor), std::bad_alloc; this
-  //         reference is then kept
+  // throws: Error (readonly; unsupported_dtype: padded elements; consumed and byte_order, as to_dlpack()),
+  //         std::bad_alloc; this reference is then kept
   [[nodiscard]] DLManagedTensor* to_dlpack_legacy() &&;
 
   // Drops this reference.

@@ -78,7 +78,8 @@ struct ToTorchOptions {
 
 // A torch tensor over the memory of `tensor`, any non-negative strides, whose reference it takes over. Its storage
 // cannot be resized; in-place operations write to the shared memory. Host memory of any kind is torch's CPU.
-// throws: Error (consumed: there is no tensor; unsupported_dtype; negative_strides, misaligned, readonly: torch cannot
+// throws: Error (consumed: there is no tensor; unsupported_dtype; byte_order, negative_strides, misaligned, readonly:
+// torch cannot
 //         express them, and cast_to_torch() copies; device: neither host nor CUDA memory; unavailable: a tensor of a
 //         CUDA device, and a libtorch without CUDA), std::bad_alloc; the reference is then kept
 [[nodiscard]] at::Tensor to_torch(Tensor&& tensor, const ToTorchOptions& options = {});
@@ -521,8 +522,8 @@ inline at::Tensor to_torch(Tensor&& tensor, const ToTorchOptions& options) {
   const c10::ScalarType type = libtorch::table.type(view.dtype);
   const bool on_cuda = view.device.type == DeviceType::cuda && c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA);
   if (type == c10::ScalarType::Undefined || (view.readonly && !options.allow_readonly) ||
-      libtorch::is_misaligned(view.data, view.dtype) || libtorch::has_negative_strides(view) ||
-      !(is_host(view.device) || on_cuda)) {
+      (view.swapped && view.dtype.bits > 8) || libtorch::is_misaligned(view.data, view.dtype) ||
+      libtorch::has_negative_strides(view) || !(is_host(view.device) || on_cuda)) {
     libtorch::refuse(view, options);
   }
   return libtorch::translated([&] {

@@ -1,0 +1,306 @@
+"""C++ against the installed package: where its parts are, the examples, and every C++ block of the documentation."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from tests.python.probe import ROOT
+from tests.python.test_docs import PAGES
+
+import halfway
+from halfway.__main__ import main
+
+BUILD = ROOT / "build" / "consumers"
+BLOCK = re.compile(r"^```cpp *(\w*)\n(.*?)^```\s*$", re.DOTALL | re.MULTILINE)
+ERROR_FLAGS = "-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow;-Werror"
+
+
+# --- python -m halfway config
+
+
+def config(*options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "halfway", "config", *options], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_config_says_where_the_parts_are(capsys):
+    assert main(["config", "--cmakedir", "--libdir"]) == 0
+    cmakedir, libdir = capsys.readouterr().out.splitlines()
+    assert (Path(cmakedir) / "halfwayConfig.cmake").is_file()
+    assert (Path(libdir) / "libhalfway_runtime.a").is_file()
+    assert main(["config", "--includes"]) == 0
+    includes = Path(capsys.readouterr().out.strip().removeprefix("-I"))
+    assert main(["config", "--pkgconfigdir"]) == 0
+    assert (Path(capsys.readouterr().out.strip()) / "halfway-runtime.pc").is_file()
+    assert main(["config"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["cmakedir", "includes", "libdir", "pkgconfigdir"]
+
+    # Every public header of the tree and no other is shipped.
+    roots = [ROOT / "runtime" / "include", ROOT / "bindings" / "cpp" / "include"]
+    if (Path(cmakedir) / "halfway-cuda-targets.cmake").exists():
+        roots.append(ROOT / "cuda" / "include")
+    public = {path.relative_to(root): path.read_text() for root in roots for path in root.rglob("*.h")}
+    assert {path.relative_to(includes): path.read_text() for path in includes.rglob("*.h")} == public
+
+
+def test_config_without_a_cpp_part_says_so(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(halfway, "__file__", str(tmp_path / "__init__.py"))
+    assert main(["config"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "no C++ part is installed here" in captured.err
+
+
+def test_config_knows_its_options(capsys):
+    assert main(["config", "--nonsense"]) == 2
+    assert main(["config", "--help"]) == 0
+    assert "halfway_DIR" in capsys.readouterr().out
+
+
+# --- What is built
+
+
+def snippets() -> list[tuple[str, str, str]]:
+    """Name, kind and text of each block."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append((f"{page.stem.lower()}_{line}", match[1], match[2]))
+    return found
+
+
+SNIPPETS = snippets()
+PROGRAM = """\
+#undef NDEBUG
+{includes}
+#include <string_view>
+{functions}
+int main(int, char** arguments) {{
+  const std::string_view name = arguments[1];
+{calls}
+  return 1;
+}}
+"""
+FUNCTION = """\
+static void {name}() {{
+{body}
+}}
+"""
+PROJECT = """\
+cmake_minimum_required(VERSION 3.25)
+project(consumers LANGUAGES CXX)
+find_package(halfway CONFIG REQUIRED COMPONENTS runtime pybind11 OPTIONAL_COMPONENTS cuda)
+set(PYBIND11_FINDPYTHON ON)
+find_package(pybind11 CONFIG REQUIRED)
+add_executable(plain plain.cpp)
+target_link_libraries(plain PRIVATE halfway::runtime)
+if(TARGET halfway::cuda)
+  add_executable(cuda cuda.cpp)
+  target_link_libraries(cuda PRIVATE halfway::cuda)
+endif()
+foreach(module IN ITEMS {modules})
+  pybind11_add_module(${{module}} NO_EXTRAS ${{module}}.cpp)
+  target_link_libraries(${{module}} PRIVATE halfway::pybind11)
+endforeach()
+"""
+
+
+def program(blocks: list[tuple[str, str]]) -> str:
+    """One program of all blocks, since most of a small one's compile time are the headers."""
+    lines = [line for _, text in blocks for line in text.splitlines() if line.startswith("#include")]
+    functions = []
+    for name, text in blocks:
+        body = "\n".join(line for line in text.splitlines() if not line.startswith("#include"))
+        functions.append(FUNCTION.format(name=name, body=textwrap.indent(body, "  ")))
+    calls = [f'  if (name == "{name}") return {name}(), 0;' for name, _ in blocks]
+    includes = "\n".join(dict.fromkeys(lines))
+    return PROGRAM.format(includes=includes, functions="\n".join(functions), calls="\n".join(calls))
+
+
+def project() -> dict[str, str]:
+    """The files of a project of all blocks."""
+    files = {
+        "plain.cpp": program([(name, text) for name, kind, text in SNIPPETS if kind == ""]),
+        "cuda.cpp": program([(name, text) for name, kind, text in SNIPPETS if kind == "cuda"]),
+    }
+    modules = []
+    for _, kind, text in SNIPPETS:
+        if kind == "module":
+            match = re.search(r"PYBIND11_MODULE\((\w+)", text)
+            assert match
+            files[f"{match[1]}.cpp"] = text
+            modules.append(match[1])
+    files["CMakeLists.txt"] = PROJECT.format(modules=" ".join(modules))
+    return files
+
+
+def write_if_other(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def build(name: str, source: Path, *options: str) -> Path:
+    """A project's build folder; nothing is done twice, by several workers neither."""
+    folder = BUILD / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (BUILD / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        pybind11 = subprocess.run(
+            [sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True
+        )
+        commands = [
+            [
+                *("cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Debug"),
+                *(f"-Dhalfway_DIR={config('--cmakedir').strip()}", f"-Dpybind11_DIR={pybind11.stdout.strip()}"),
+                *(
+                    f"-DPython_EXECUTABLE={sys.executable}",
+                    f"-DCMAKE_CXX_FLAGS={ERROR_FLAGS.replace(';', ' ')}",
+                    *options,
+                ),
+            ],
+            ["cmake", "--build", str(folder)],
+        ]
+        for command in commands:
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    return build("examples", ROOT / "examples")
+
+
+@pytest.fixture(scope="session")
+def documented() -> Path:
+    source = BUILD / "documented-source"
+    source.mkdir(parents=True, exist_ok=True)
+    files = project()
+    for name, text in files.items():
+        write_if_other(source / name, text)
+    for path in source.iterdir():
+        if path.name not in files:
+            path.unlink()
+    return build("documented", source)
+
+
+def load(folder: Path, name: str) -> Any:
+    path = folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- The documentation
+
+
+def test_there_are_blocks_of_every_kind():
+    assert {kind for _, kind, _ in SNIPPETS} >= {"", "cuda", "module"}
+    assert any(name.startswith("readme_") for name, _, _ in SNIPPETS)
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kind, _ in SNIPPETS if kind != "module"])
+def test_block(documented, name, kind, tmp_path):
+    path = documented / (kind or "plain")
+    if not path.exists():
+        pytest.skip("the package was built without the CUDA backend")
+    done = subprocess.run([path, name], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    if name.startswith("cpp_") and (tmp_path / "half.npy").exists():
+        assert np.load(tmp_path / "half.npy").view(ml_dtypes.bfloat16).tolist() == [[1, 2], [3, 4]]
+
+
+def test_documented_module(documented):
+    module = load(documented, "documented")
+    assert module.first(np.eye(2, dtype="f4")) == 1.0
+    assert torch.equal(module.to_bfloat16(np.ones((2, 2))), torch.ones(2, 2, dtype=torch.bfloat16))
+    with pytest.raises(TypeError) as raised:
+        module.first(np.zeros(3))
+    assert str(raised.value) in " ".join((ROOT / "docs" / "cpp.md").read_text().split())
+
+
+# --- The examples
+
+
+def test_embed_plain(examples):
+    done = subprocess.run([examples / "embed_plain"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == [
+        "frames back: 3 of 3",
+        "frames back while one is lent: 2 of 3",
+        "frames back: 3 of 3",
+    ]
+    count, inexact = map(int, re.findall(r"\d+", done.stdout.splitlines()[0]))
+    assert count == 48 * 64 * 3
+    assert 0 < inexact <= count
+
+
+def test_plugin(examples):
+    plugin = load(examples, "plugin")
+    for values in (
+        np.array([3.0, 4.0]),
+        torch.tensor([3, 4]),
+        np.array([3, 4], ">i2")[::-1],
+        halfway.from_dlpack(np.array([3.0, 4.0])),
+    ):
+        assert plugin.rms(values) == pytest.approx(np.sqrt(12.5))
+    table = np.random.default_rng(0).normal(size=(5, 3)).astype("f4")
+    for centred in (table.copy(), torch.from_numpy(table.copy()), np.asfortranarray(table)):
+        assert plugin.centre(centred) is None
+        assert np.allclose(np.asarray(centred), table - table.mean(0), atol=1e-6)
+    with pytest.raises(TypeError, match=r"^numpy.ndarray: dtype float32 is wanted, not float64$"):
+        plugin.centre(np.eye(2))
+    similar = plugin.cosine(np.eye(2), torch.eye(2))
+    assert torch.equal(similar, torch.eye(2))
+    with pytest.raises(ValueError, match="rows of a and b differ in length"):
+        plugin.cosine(np.eye(2), np.eye(3))
+
+    lookup = plugin.Lookup(table)
+    row = lookup.row(2)
+    assert row.flags.writeable is False
+    assert np.shares_memory(row, table)
+    kept = table.copy()
+    del lookup, table
+    assert row.tolist() == kept[2].tolist()
+
+
+# --- pkg-config
+
+
+def test_pkg_config_of_the_wheel(tmp_path):
+    if shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config is not installed")
+    environment = os.environ | {"PKG_CONFIG_PATH": config("--pkgconfigdir").strip()}
+    found = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "halfway-runtime"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    includes, libdir = config("--includes").strip(), config("--libdir").strip()
+    flags = [os.path.normpath(flag) if flag.startswith("-") else flag for flag in found.stdout.split()]
+    assert os.path.realpath(includes[2:]) in [os.path.realpath(flag[2:]) for flag in flags if flag.startswith("-I")]
+    assert os.path.realpath(libdir) in [os.path.realpath(flag[2:]) for flag in flags if flag.startswith("-L")]

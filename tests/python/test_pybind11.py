@@ -1,0 +1,435 @@
+"""halfway/pybind11.h: every constraint and framework, refusals in words, and who is released when."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import subprocess
+import sys
+import sysconfig
+import threading
+import weakref
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from tests.python import probe
+from tests.python.probe import LIBRARY
+
+import halfway
+
+PATH = LIBRARY.parent / f"_halfway_casters{sysconfig.get_config_var('EXT_SUFFIX')}"
+if not PATH.exists():
+    pytest.skip("the module is not built here: it needs pybind11 and Python's headers", allow_module_level=True)
+
+
+def load_module() -> Any:
+    spec = importlib.util.spec_from_file_location("_halfway_casters", PATH)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+casters = load_module()
+
+
+def released(export: probe.Export) -> int:
+    """How often, once all that could wait has not waited."""
+    casters.any(np.zeros(1))
+    return export.releases
+
+
+# --- What comes in
+
+
+@given(
+    array=hnp.arrays(
+        st.sampled_from(["bool", "i1", "u2", "i8", "f4", "f8", "c8", "c16", "f2"]),
+        hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
+        elements=st.just(0),
+    ),
+    data=st.data(),
+)
+def test_arrays_of_numpy_and_torch_arrive_as_they_are(array, data):
+    axes = data.draw(st.permutations(range(array.ndim)))
+    array = array.transpose(axes)
+    if array.ndim and data.draw(st.booleans()):
+        array = array[:: data.draw(st.sampled_from([1, 2]))]
+    for source in (array, torch.from_numpy(array), halfway.from_dlpack(array)):
+        dtype, shape, strides, address, readonly = casters.any(source)
+        assert (dtype, tuple(shape), readonly) == (array.dtype.name, array.shape, False)
+        if array.size:
+            assert address == array.ctypes.data
+            for dim, stride, wanted in zip(shape, strides, array.strides, strict=True):
+                assert dim == 1 or stride * array.itemsize == wanted
+
+
+@pytest.mark.parametrize("name", [row.name for row in halfway.dtypes() if row.kind != "refused" and row.numpy])
+def test_every_dtype_that_numpy_knows_or_learns(name):
+    row = next(row for row in halfway.dtypes() if row.name == name)
+    dtype = np.dtype(getattr(ml_dtypes, name) if row.numpy.startswith("ml_dtypes.") else row.numpy)
+    array = np.arange(8, dtype="u1").repeat(dtype.itemsize).view(dtype)
+    assert casters.any(array)[0] == name
+    if row.castable:
+        back = casters.as_numpy(array)
+        assert back.dtype == dtype
+        assert back.tobytes() == array.tobytes()
+        assert back.ctypes.data == array.ctypes.data
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype"),
+    [
+        ("of_bool", "bool"),
+        ("int8", "int8"),
+        ("uint16", "uint16"),
+        ("int64", "int64"),
+        ("float32", "float32"),
+        ("float64", "float64"),
+        ("complex64", "complex64"),
+        ("half", "float16"),
+        ("half", ml_dtypes.bfloat16),
+        ("float8", ml_dtypes.float8_e4m3fn),
+    ],
+)
+def test_dtypes_are_exact(function, dtype):
+    call = getattr(casters, function)
+    dtype = np.dtype(dtype)
+    assert call(np.zeros(2, dtype))[0] == dtype.name
+    for other in ("bool", "int8", "uint16", "int64", "float16", "float32", "float64", "complex64"):
+        if other == dtype or (function == "half" and other == "float16"):
+            continue
+        with pytest.raises(TypeError, match=f"^numpy.ndarray: dtype .* is wanted, not {other}$"):
+            call(np.zeros(2, other))
+
+
+READ_ONLY = np.zeros(3, "f4")
+READ_ONLY.flags.writeable = False
+OFF = np.zeros(13, "u1")[1:].view("f4")  # three floats, one byte off
+WRONG: list[tuple[str, Any, str]] = [
+    ("matrix", np.zeros(3), "2 dimensions are wanted, not 1: (3,)"),
+    ("scalar", np.zeros((1, 1)), "0 dimensions are wanted, not 2: (1, 1)"),
+    ("points", np.zeros((3, 4)), "shape (*, 3) is wanted, not (3, 4)"),
+    ("points", np.zeros(3), "2 dimensions are wanted, not 1: (3,)"),
+    ("rows", np.zeros((3, 4)).T, "row-major (C-contiguous) memory is wanted, not strides (1, 4)"),
+    ("columns", np.zeros((3, 4)), "column-major (Fortran) memory is wanted, not strides (4, 1)"),
+    ("writable", READ_ONLY, "writable memory is wanted, not read-only"),
+    ("float32_writable", READ_ONLY, "writable memory is wanted, not read-only"),
+    ("float32_writable", halfway.from_dlpack(READ_ONLY), "writable memory is wanted, not read-only"),
+    ("float32", OFF, "aligned elements are wanted; a copy has them"),
+    ("float32", np.zeros(3, ">f4"), "the machine's byte order is wanted, not the other"),
+    ("any", np.zeros(3, ">f4"), "the machine's byte order is wanted, not the other"),
+    ("cuda", np.zeros(3), "memory of device cuda is wanted, not cpu"),
+    ("any", np.zeros(3, "i1,f4")["f1"], "its strides are no whole elements; make it contiguous first"),
+    ("any", np.ma.masked_array([1.0]), "a masked array has no plain memory; fill it first: x.filled(value)"),
+    ("any", np.array([None]), "no tensor has elements of dtype object"),
+    ("any", np.array(["x"]), "no tensor has elements of dtype <U1"),
+    ("any", np.zeros(1, "M8[s]"), "no tensor has elements of dtype datetime64[s]"),
+    ("any", np.zeros(1, np.longdouble), "no tensor has elements of dtype float128"),
+    ("any", np.zeros(1, "f4,i4"), "no tensor has elements of dtype [('f0', '<f4'), ('f1', '<i4')]"),
+    ("any", torch.zeros(1, requires_grad=True), "it does not export its memory: Can't export tensors that require"),
+    ("any", torch.ones(2).to_sparse(), "it does not export its memory: "),
+    ("any", torch.ones(2, dtype=torch.complex64).conj(), "it does not export its memory: "),
+    ("any", torch._neg_view(torch.ones(2)), "its memory holds the negatives of its values; x.resolve_neg() first"),
+    (
+        "everything",
+        np.zeros((3, 4, 2)).T,
+        (
+            "2 dimensions are wanted, not 3: (2, 4, 3); dtype float32 is wanted, not float64; "
+            "row-major (C-contiguous) memory is wanted, not strides (1, 2, 8)"
+        ),
+    ),
+    ("cast", np.zeros(3, "c8"), "casting='same_kind' forbids complex64 to float32"),
+]
+
+
+@pytest.mark.parametrize(("function", "array", "words"), WRONG, ids=range(len(WRONG)))
+def test_what_does_not_fit_is_said_in_words(function, array, words):
+    before = sys.getrefcount(array)
+    with pytest.raises(TypeError) as raised:
+        getattr(casters, function)(array)
+    text = str(raised.value)
+    assert words in text
+    assert "\n" not in text
+    assert text.startswith(f"{type(array).__module__}.{type(array).__qualname__}: ")
+    del raised
+    assert sys.getrefcount(array) == before
+
+
+def test_what_fits():
+    assert casters.matrix(np.zeros((2, 3)))[1] == [2, 3]
+    assert casters.points(np.zeros((0, 3)))[1] == [0, 3]
+    assert casters.scalar(np.zeros(()))[1] == []
+    assert casters.rows(np.zeros((3, 1)).T)[1] == [1, 3]
+    assert casters.columns(np.zeros((3, 4)).T)[1] == [4, 3]
+    assert casters.columns(np.zeros(5))[1] == [5]
+    assert casters.any(READ_ONLY)[4] is True
+    assert casters.any(OFF)[3] == OFF.ctypes.data
+    assert casters.everything(torch.zeros(2, 5))[1] == [2, 5]
+    assert casters.any(np.memmap(np.__file__, "u1", "r"))[4] is True
+
+
+def test_what_is_no_array_is_for_pybind11_to_report():
+    for thing in (None, 1.5, [1.0], "text", object(), np.ndarray, torch.Tensor):
+        with pytest.raises(TypeError, match="incompatible function arguments") as raised:
+            casters.everything(thing)
+        assert "Array[float32, writable, shape=(2, *), order='C']" in str(raised.value)
+
+
+def test_casts_if_needed():
+    source = np.arange(6, dtype=">f8").reshape(2, 3).T
+    dtype, shape, strides, _, _ = casters.cast(source)
+    assert (dtype, shape, strides) == ("float32", [3, 2], [2, 1])
+    same = np.zeros(4, "f4")
+    assert casters.cast(same)[3] == same.ctypes.data  # nothing to do
+    assert casters.cast_rows(torch.zeros(4, 4).t())[0] == "bfloat16"
+    with pytest.raises(TypeError, match="2 dimensions are wanted"):  # which no cast mends
+        casters.cast_rows(np.zeros(3))
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        casters.exact(source)
+    assert casters.exact(same)[3] == same.ctypes.data
+
+
+def test_overloads_are_chosen_among_by_what_fits():
+    assert casters.overloaded(np.zeros(2, "f4")) == "float32"
+    assert casters.overloaded(torch.zeros(2, dtype=torch.float64)) == "float64"
+    assert casters.overloaded(3) == "number"
+    with pytest.raises(TypeError, match="dtype float32 is wanted, not int64"):
+        casters.overloaded(np.zeros(2, "i8"))
+    capsule = halfway.from_dlpack(np.zeros(2)).__dlpack__()  # good for one use, and tried by two overloads
+    assert casters.overloaded(capsule) == "float64"
+
+
+# --- What goes out
+
+
+def test_frameworks_of_results():
+    x = np.arange(6, dtype="f4").reshape(2, 3)
+    for make, kind in (("as_numpy", np.ndarray), ("as_torch", torch.Tensor), ("as_halfway", halfway.Tensor)):
+        result = getattr(casters, make)(x.T)
+        assert type(result) is kind
+        assert np.array_equal(halfway.to_numpy(result), x.T)
+        assert casters.any(result)[3] == x.ctypes.data
+    assert casters.empty() is None
+    assert np.array_equal(np.from_dlpack(halfway.from_dlpack(casters.as_capsule(x))), x)
+    bfloat16 = casters.as_numpy(torch.ones(3, dtype=torch.bfloat16))
+    assert bfloat16.dtype == ml_dtypes.bfloat16
+
+
+def test_results_that_a_framework_cannot_hold():
+    with pytest.raises(BufferError, match="read-only"):
+        casters.as_torch(READ_ONLY)
+    assert casters.as_numpy(READ_ONLY).flags.writeable is False
+    with pytest.raises(BufferError, match="negative strides"):
+        casters.as_torch(np.zeros(3)[::-1])
+    assert np.array_equal(casters.as_numpy(np.arange(3)[::-1]), [2, 1, 0])
+    with pytest.raises(TypeError, match="NumPy has no dtype for float4_e2m1fn"):
+        casters.packed()
+
+
+def test_errors_of_the_runtime_are_translated():
+    with pytest.raises(BufferError, match=r"^dtype: casting='same_kind' forbids float64 to int8"):
+        casters.refuse(np.ones(2))
+
+
+def test_elements_by_their_indices():
+    x = np.arange(6.0).reshape(2, 3)
+    assert casters.at(x.T, 2, 1, 50.0) == 5.0
+    assert x[1, 2] == 50.0
+
+
+# --- Who is released when
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_producer_is_released_once(versioned):
+    export = probe.floats(versioned=versioned)
+    casters.any(probe.Producer(export))
+    assert released(export) == 1
+    export = probe.floats(versioned=versioned)
+    with pytest.raises(TypeError, match="dtype float64 is wanted"):
+        casters.float64(probe.Producer(export))
+    assert released(export) == 1
+    export = probe.floats(versioned=versioned)
+    result = casters.as_numpy(probe.Producer(export))
+    view = result[2:]
+    del result
+    assert released(export) == 0
+    assert view.tolist() == [2, 3, 4, 5]
+    del view
+    assert released(export) == 1
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("index", range(len(probe.rows(accepted=False))))
+def test_every_wrong_struct_is_refused_and_released_once(index, versioned):
+    name, row, _, has_legacy = probe.rows(accepted=False)[index]
+    if not versioned and not has_legacy:
+        return
+    export = probe.row(row, accepted=False, versioned=versioned)
+    with pytest.raises(TypeError, match=r"^tests.python.probe.Producer: \w+: "):
+        casters.any_device(probe.Producer(export))
+    assert released(export) == 1, name
+
+
+def test_what_is_older_than_dlpack_1_may_not_be_written_to():
+    class Old(probe.Producer):
+        def __dlpack__(self, stream: Any = None) -> Any:
+            return self.export.capsule()
+
+    assert casters.float32(Old(probe.floats(versioned=False)))[0] == "float32"
+    with pytest.raises(TypeError, match="writable memory is wanted"):
+        casters.float32_writable(Old(probe.floats(versioned=False)))
+
+    class OldTorch(torch.Tensor):
+        def __dlpack__(self, stream: Any = None) -> Any:
+            return torch.utils.dlpack.to_dlpack(self.as_subclass(torch.Tensor))
+
+    assert casters.float32_writable(torch.zeros(3).as_subclass(OldTorch))[0] == "float32"
+
+
+def test_producers_that_misbehave():
+    class Raises:
+        def __dlpack__(self, **_: Any) -> Any:
+            raise RuntimeError("first line\nsecond line")
+
+    with pytest.raises(TypeError, match=r"it does not export its memory: first line$") as raised:
+        casters.any(Raises())
+    assert isinstance(raised.value.__cause__, RuntimeError)
+
+    class GivesText:
+        def __dlpack__(self, **_: Any) -> Any:
+            return "text"
+
+    with pytest.raises(TypeError, match="__dlpack__ gave a str and no capsule"):
+        casters.any(GivesText())
+    with pytest.raises(TypeError, match="no DLPack capsule, but one called 'other'"):
+        casters.any(probe.new_capsule(1, b"other"))
+
+
+def test_a_refused_capsule_is_still_good():
+    export = probe.floats()
+    capsule = export.capsule()
+    with pytest.raises(TypeError, match="dtype float64 is wanted"):
+        casters.float64(capsule)
+    assert released(export) == 0
+    result = casters.as_numpy(capsule)
+    assert result.tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(TypeError, match="the DLPack capsule was used before"):
+        casters.any(capsule)
+    del result
+    assert released(export) == 1
+
+
+def test_capsules_that_nobody_takes_let_go():
+    export = probe.floats()
+    capsule = casters.as_capsule(probe.Producer(export))
+    assert released(export) == 0
+    del capsule
+    assert released(export) == 1
+
+
+@pytest.mark.parametrize("drop", ["drop", "drop_without_gil", "drop_in_thread"])
+def test_arrays_kept_beyond_the_call(drop):
+    array = np.zeros(3)
+    alive = weakref.ref(array)
+    export = probe.floats()
+    casters.keep(array)
+    casters.keep(probe.Producer(export))
+    del array
+    gc.collect()
+    assert alive() is not None
+    assert export.releases == 0
+    getattr(casters, drop)()
+    assert released(export) == 1
+    assert alive() is None
+
+
+def test_an_argument_may_die_without_the_gil():
+    array = np.zeros(3)
+    before = sys.getrefcount(array)
+    for _ in range(1000):  # more than the interpreter's queue has room for
+        casters.take(array)
+    casters.any(np.zeros(1))
+    assert sys.getrefcount(array) == before
+
+
+def test_references_are_counted():
+    array = np.zeros((2, 3), "f4")
+    results = {"any": 0, "everything": 0, "as_numpy": 1, "as_torch": 1, "as_halfway": 1, "as_capsule": 1}
+    for name in results:
+        before = sys.getrefcount(array)
+        kept = [getattr(casters, name)(array) for _ in range(10)]
+        assert sys.getrefcount(array) == before + 10 * results[name]
+        kept.clear()
+        assert sys.getrefcount(array) == before
+
+
+def test_threads():
+    array = np.arange(1000, dtype="f4")
+    before = sys.getrefcount(array)
+    failures = []
+
+    def work() -> None:
+        for _ in range(300):
+            result = casters.as_torch(array)
+            casters.take(result.numpy())
+            if casters.cast(array[::2])[1] != [500]:
+                failures.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    casters.any(np.zeros(1))
+    assert failures == []
+    assert sys.getrefcount(array) == before
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "casters.keep(np.ones(3))",
+        "r = casters.as_numpy(np.ones(3))",
+        "import torch; casters.keep(torch.ones(3)); r = casters.as_torch(np.ones(3))",
+        "r = casters.as_capsule(np.ones(3))",
+    ],
+)
+def test_the_interpreter_ends_with_arrays_kept(kept):
+    code = f"""
+import importlib.util, sys, numpy as np
+spec = importlib.util.spec_from_file_location("_halfway_casters", {str(PATH)!r})
+casters = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(casters)
+assert "halfway" not in sys.modules
+{kept}
+del casters, spec
+sys.modules.pop("_halfway_casters", None)
+import gc; gc.collect()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_without_numpy_or_torch_nothing_is_imported():
+    code = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("_halfway_casters", {str(PATH)!r})
+casters = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(casters)
+try:
+    casters.any(object())
+except TypeError as error:
+    assert "incompatible" in str(error)
+assert not {{"numpy", "torch", "halfway"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
