@@ -2,6 +2,7 @@
 #
 #   PYTHON=python3.12 make setup    another interpreter for .venv (default: python3)
 #   BENCH=cast make bench           one of the benchmarks (default: exchange cast onepass)
+#   MATRIX="--only oldest" make matrix   (tools/matrix.py has the options)
 #   JOBS=4 make test                more compile and lint jobs (default: the processors there are)
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ CHOSEN_PYTHON := $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo test lint cpp asan tsan stress python package-test exhaustive exhaustive-share \
-  gpu-bundle gpu-test gpu-sanitize gpu-bench gpu-tune bench clean distclean
+  matrix gpu-bundle gpu-test gpu-sanitize gpu-bench gpu-tune bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -33,6 +34,8 @@ install: setup ## the Python package into .venv
 
 demo: install ## NumPy data in torch and back, explained and timed
 	@$(VENV_PYTHON) -m halfway demo
+	@echo && echo "The same digits in C++ with libtorch (examples/train_digits.cpp):"
+	@$(VENV_PYTHON) tools/train_digits.py
 
 test: setup ## everything: lint, C++, sanitizers, package, Python, a share of all casts
 	@MAKE="$(MAKE)" $(VENV_PYTHON) tools/run_lanes.py lint cpp asan tsan package-test install python exhaustive-share
@@ -58,6 +61,9 @@ python: build install ## Python tests against the installed package
 
 package-test: setup ## consumers of the C++ install: find_package, add_subdirectory, pkg-config
 	@tools/package_test.sh
+
+matrix: setup ## C++ and Python tests with the oldest supported and the newest torch; needs 5 GB and network
+	@$(VENV_PYTHON) tools/matrix.py $(MATRIX)
 
 exhaustive: install ## every cast test there is, with every instruction set: hours
 	@tools/cmake_build.sh exhaustive halfway_exhaustive

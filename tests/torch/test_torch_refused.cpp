@@ -95,6 +95,7 @@ struct Described {
   DType dtype = halfway::float32;
   Device device{};
   bool readonly = false;
+  bool swapped = false;
   std::ptrdiff_t offset = 0;  // bytes
 
   [[nodiscard]] Tensor tensor() {
@@ -105,6 +106,7 @@ struct Described {
     view.shape = shape;
     view.strides = strides;
     view.readonly = readonly;
+    view.swapped = swapped;
     return Tensor::adopt(view, this, [](void* self) { ++static_cast<Described*>(self)->releases; });
   }
 };
@@ -116,6 +118,7 @@ BOOST_AUTO_TEST_CASE(what_torch_cannot_express_is_refused_and_kept) {
        [](Described& d) {
          d.strides = {-2, 1};
        }},
+      {{"byte_order"}, [](Described& d) { d.swapped = true; }},
       {{"misaligned"}, [](Described& d) { d.offset = 2; }},
       {{"negative_strides", "misaligned", "readonly"},
        [](Described& d) {

@@ -78,7 +78,8 @@ struct ToTorchOptions {
 
 // A torch tensor over the memory of `tensor`, any non-negative strides, whose reference it takes over. Its storage
 // cannot be resized; in-place operations write to the shared memory. Host memory of any kind is torch's CPU.
-// throws: Error (consumed: there is no tensor; unsupported_dtype; negative_strides, misaligned, readonly: torch cannot
+// throws: Error (consumed: there is no tensor; unsupported_dtype; byte_order, negative_strides, misaligned, readonly:
+// torch cannot
 //         express them, and cast_to_torch() copies; device: neither host nor CUDA memory; unavailable: a tensor of a
 //         CUDA device, and a libtorch without CUDA), std::bad_alloc; the reference is then kept
 [[nodiscard]] at::Tensor to_torch(Tensor&& tensor, const ToTorchOptions& options = {});
@@ -232,6 +233,13 @@ inline bool is_misaligned(const void* data, DType dtype) noexcept {
 inline at::IntArrayRef array_of(std::span<const std::int64_t> span) noexcept { return {span.data(), span.size()}; }
 inline std::span<const std::int64_t> span_of(at::IntArrayRef array) noexcept { return {array.data(), array.size()}; }
 
+// Only real ones are left in a tensor: those that mean nothing are normalised on import.
+inline bool has_negative_strides(const TensorView& view) noexcept {
+  std::int64_t signs = 0;
+  for (const std::int64_t stride : view.strides) signs |= stride;
+  return signs < 0;
+}
+
 // Bytes from the first element to the end of the last, strides being non-negative.
 inline std::size_t storage_bytes(const TensorView& view) noexcept {
   std::int64_t last = 0;
@@ -278,8 +286,21 @@ inline at::Tensor tensor_over(c10::Storage&& storage, c10::DispatchKey key, c10:
 inline void release_tensor(void* handle) { (void)Tensor::reclaim(handle); }
 inline void release_storage(void* storage) { c10::raw::intrusive_ptr::decref(static_cast<c10::StorageImpl*>(storage)); }
 
+// Keys of a tensor with plain memory, and those that autograd and autocast add to them.
+inline constexpr c10::DispatchKeySet plain_keys{
+    c10::DispatchKey::CPU,         c10::DispatchKey::CUDA,         c10::DispatchKey::ADInplaceOrView,
+    c10::DispatchKey::AutogradCPU, c10::DispatchKey::AutogradCUDA, c10::DispatchKey::AutocastCPU,
+    c10::DispatchKey::AutocastCUDA};
+
+// Whether the tensor's memory is its value, by one look. What is not plain is asked one thing after the other.
+inline bool is_plain(const at::Tensor& tensor) noexcept {
+  const c10::TensorImpl& impl = *tensor.unsafeGetTensorImpl();  // of an undefined tensor, too
+  return (impl.key_set().raw_repr() & ~plain_keys.raw_repr()) == 0 && impl.unsafe_storage();
+}
+
 // Refuses what has no memory that could be pointed to. The order is that of what can be asked of such tensors.
 inline void require_memory(const at::Tensor& tensor) {
+  if (is_plain(tensor)) return;
   if (!tensor.defined()) {
     throw Error(Reason::no_storage, "the tensor is undefined", "assign a tensor to it first");
   }
@@ -387,6 +408,30 @@ inline at::Tensor resolved(const at::Tensor& tensor) {
   });
 }
 
+// `plain` has memory that is its value.
+inline Tensor adopted(const at::Tensor& plain) {
+  const MutableView view = translated([&] { return described<void>(plain); });
+  c10::Storage storage = plain.storage();
+  return Tensor::adopt(view, storage.unsafeReleaseStorageImpl(), release_storage);
+}
+
+// The same where `is_plain(plain)`: most of what others ask of a tensor is known then, and torch keeps its tensors
+// valid. What is left is memory that is not there (made by others), and dimensions, of which torch has no limit.
+inline Tensor adopted_plain(const at::Tensor& plain) {
+  const c10::TensorImpl& impl = *plain.unsafeGetTensorImpl();
+  const DType dtype = table.dtype(plain.scalar_type());
+  const at::IntArrayRef shape = impl.sizes();
+  if (impl.numel() == 0 || shape.size() > std::size_t{max_ndim} || dtype.bits == 0) return adopted(plain);
+  c10::StorageImpl* const storage = impl.unsafe_storage().unsafeGetStorageImpl();
+  auto* const first = static_cast<std::byte*>(storage->mutable_data());
+  if (first == nullptr) return adopted(plain);
+  std::byte* const data = first + impl.storage_offset() * static_cast<std::int64_t>(item_size(dtype));
+  const Device device = device_of(impl.device());
+  c10::raw::intrusive_ptr::incref(storage);
+  return Tensor::reclaim(
+      adopt_valid(data, dtype, device, span_of(shape), impl.strides().data(), storage, release_storage));
+}
+
 // A source of a cast: the view, and what it is a view of.
 class Source {
  public:
@@ -477,8 +522,8 @@ inline at::Tensor to_torch(Tensor&& tensor, const ToTorchOptions& options) {
   const c10::ScalarType type = libtorch::table.type(view.dtype);
   const bool on_cuda = view.device.type == DeviceType::cuda && c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA);
   if (type == c10::ScalarType::Undefined || (view.readonly && !options.allow_readonly) ||
-      libtorch::is_misaligned(view.data, view.dtype) || has_negative_strides(view) ||
-      !(is_host(view.device) || on_cuda)) {
+      (view.swapped && view.dtype.bits > 8) || libtorch::is_misaligned(view.data, view.dtype) ||
+      libtorch::has_negative_strides(view) || !(is_host(view.device) || on_cuda)) {
     libtorch::refuse(view, options);
   }
   return libtorch::translated([&] {
@@ -498,13 +543,9 @@ inline at::Tensor to_torch(Tensor&& tensor, const ToTorchOptions& options) {
 
 inline Tensor from_torch(const at::Tensor& tensor) {
   namespace libtorch = detail::libtorch;
+  if (libtorch::is_plain(tensor)) return libtorch::translated([&] { return libtorch::adopted_plain(tensor); });
   libtorch::require_memory(tensor);
-  const auto adopted = [](const at::Tensor& plain) {
-    const MutableView view = libtorch::translated([&] { return libtorch::described<void>(plain); });
-    c10::Storage storage = plain.storage();
-    return Tensor::adopt(view, storage.unsafeReleaseStorageImpl(), libtorch::release_storage);
-  };
-  return tensor.is_conj() || tensor.is_neg() ? adopted(libtorch::resolved(tensor)) : adopted(tensor);
+  return libtorch::adopted(libtorch::resolved(tensor));
 }
 
 inline TensorView view_of(const at::Tensor& tensor) {
