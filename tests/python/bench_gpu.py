@@ -28,7 +28,8 @@ class StandIn:
         self.pinned_bytes: list[int] = []
 
     def about(self) -> dict[str, Any]:
-        return {"gpu": "NVIDIA Stand-In (R) 80GB", "compute_capability": "0.0"}
+        answers = {"multiprocessors": 1, "gpu_memory": self.free_bytes, "cuda_of_torch": "0.0"}
+        return {"gpu": "NVIDIA Stand-In (R) 80GB", "compute_capability": "0.0", **answers}
 
     def synchronize(self) -> None:
         self.rig.check()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import inspect
 import json
 import math
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -29,6 +31,7 @@ from tests.python.sim import rig_in_use
 import halfway
 from halfway import _core
 
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(transfer.__file__)
 DTYPES = ("float32", "float64", "uint8", "int64", "bfloat16", "float16")
 TABLES = ("transfers", "latency", "device", "images", "to_host")
@@ -43,6 +46,15 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert plot.read_text(encoding="utf-8").rstrip().endswith("</svg>")
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
+
+
+def load_tool(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def is_spread(entry: dict[str, float]) -> bool:
@@ -215,6 +227,81 @@ def test_memory_that_a_call_takes_on_the_device_is_held_against_it():
     assert value_of(result, "MiB of device memory") == 512
 
 
+# --- what is said of device memory, on the simulated device
+
+
+class OnDevice:
+    """halfway, but that images() knows the dtype of the simulated device's arrays."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(halfway, name)
+
+    def images(
+        self, batch: Any, mean: Any, std: Any, dtype: Any, *, layout: str = "NHWC->NCHW", out: Any = None
+    ) -> Any:
+        scale = 1 / (255 * np.array(std))
+        shift = -np.array(mean) / np.array(std)
+        permute = (0, 3, 1, 2) if "->" in layout else None
+        return halfway.to_torch(batch, dtype, scale=scale, shift=shift, axis=3, permute=permute, out=out)
+
+
+def test_what_ours_says_of_device_memory_is_right(device):
+    rig = device.rig
+    pixels = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
+    numbers = np.linspace(-3, 3, 5000, dtype=np.float32)
+    names = {"halfway": OnDevice(), "dtype": torch.bfloat16, "MEAN": transfer_device.MEAN, "STD": transfer_device.STD}
+    names |= {"t": rig.array(pixels), "d": rig.array(numbers), "h": torch.empty(5000, dtype=torch.bfloat16)}
+
+    def run(statement: str, wanted: Any, **more: Any) -> None:
+        found = transfer_rows.calls_of([statement], names | more)[statement]()
+        transfer_rows.require_right(statement, True, device.on_host(found, slice(None)), wanted.reshape(-1))
+
+    narrow = torch.from_numpy(numbers).to(torch.bfloat16)
+    for ours, _ in transfer_device.BACK.values():
+        for statement in ours:
+            run(statement, narrow)
+    for contender in transfer_device.CASTS:
+        if contender.role == "ours":
+            run(contender.statement, narrow, o=rig.empty((5000,), "bfloat16"))
+    for case in transfer_device.IMAGE_CASES:
+        shape = (2, 3, 4, 6) if case.planes else pixels.shape
+        layout = "NHWC->NCHW" if case.planes else "NHWC"
+        wanted = halfway.to_torch(pixels, "bfloat16", permute=(0, 3, 1, 2))
+        if case.normalised:
+            wanted = halfway.images(pixels, transfer_device.MEAN, transfer_device.STD, layout=layout)
+        for statement in case.ours:
+            run(statement, wanted, o=rig.empty(shape, "bfloat16"), h=torch.from_numpy(pixels))
+
+
+# --- the tables of README.md
+
+
+def test_the_tables_have_the_rows_with_and_without_a_result(result):
+    tables = load_tool("readme_tables")
+    without = tables.transfer_targets(None)
+    assert without.count("| not measured |") == len(transfer_claims.TARGETS)
+    assert "met" not in without
+    assert "not measured" in tables.transfer_times(None).lower()
+    found = ("gpu-2026-01-02.json", result)
+    times = tables.transfer_times(found)
+    assert "NVIDIA Stand-In" in times
+    assert times.count("1 GiB") == 36  # of each pair and kind of memory the largest size
+    targets = tables.transfer_targets(found)
+    assert targets.count("met |") + targets.count("**not met** |") >= len(transfer_claims.TARGETS)
+
+
+def test_the_newest_result_is_found_by_what_is_in_it(tmp_path):
+    tables = load_tool("readme_tables")
+    assert tables.newest("transfer", tmp_path) is None
+    for name, kind, date in (
+        ("a", "transfer", "2026-01-02"),
+        ("b", "transfer", "2026-01-01"),
+        ("c", "cast", "2026-02-01"),
+    ):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"benchmark": kind, "date": date}))
+    assert tables.newest("transfer", tmp_path)[0] == "a.json"
+
+
 # --- what may go wrong on the way
 
 
@@ -287,6 +374,19 @@ def test_rows_that_fail_are_named_and_the_step_has_failed(device, monkeypatch, t
     named = {entry["name"]: entry["why"] for entry in found["left_out"]}
     assert named["float32 -> bfloat16, pinned, 16 MiB"] == "MemoryError: none left"
     assert len(found["transfers"]) == 4
+
+
+def test_a_step_whose_rows_all_fail_is_given_up(device, monkeypatch):
+    tried = []
+
+    def measure(pair: Pair, *_: object) -> Any:
+        tried.append(pair)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(transfer_device, "measure_cast", measure)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        transfer.casts(run_of(device))
+    assert len(tried) == transfer.MOST_FAILURES + 1
 
 
 @pytest.mark.parametrize(
@@ -366,8 +466,6 @@ class Cupy:
 
     @staticmethod
     def asarray(values: Any) -> Cupy.Array:
-        import numpy as np
-
         return Cupy.Array(np.array(values))
 
 
@@ -537,9 +635,8 @@ def test_tuning_leaves_everything_as_it_was(device, monkeypatch, tmp_path, capsy
 
 
 def test_what_ships_is_what_the_experiments_call_shipped():
-    root = SCRIPT.parents[1]
-    plan = (root / "runtime/include/halfway/plan.h").read_text()
-    staging = (root / "cuda/src/staging.h").read_text()
+    plan = (ROOT / "runtime/include/halfway/plan.h").read_text()
+    staging = (ROOT / "cuda/src/staging.h").read_text()
     experiments = {experiment.name: experiment for experiment in transfer_tune.experiments()}
     ring = experiments["chunk and slots of the ring"].shipped
     assert f"chunk = std::uint64_t{{1}} << {int(ring['chunk']).bit_length() - 1}" in plan
