@@ -75,7 +75,12 @@ class Run:
             "benchmark": "transfer",
             "date": harness.today(),
             "quick": self.quick,
-            "machine": {**device.about(), **harness.machine(PACKAGES), "link": link()},
+            "machine": {
+                **device.about(),
+                **harness.machine(PACKAGES),
+                "halfway": halfway.__version__,  # whose package may be a folder, in the bundle
+                "link": link(),
+            },
             "settings": {
                 "seconds": seconds,
                 "gc": "disabled while timing",

@@ -14,6 +14,7 @@ from bench import gpu
 from tests.python.sim import Rig, rig_in_use
 
 import halfway
+from halfway import _calibration
 
 GIB = 1 << 30
 
@@ -85,5 +86,6 @@ def standing_in(**options: Any) -> Iterator[StandIn]:
         rig_in_use(memory=1 << 26) as rig,
         mock.patch.object(torch.Tensor, "to", to_host),
         mock.patch.object(torch.Tensor, "pin_memory", pin),
+        mock.patch.object(_calibration, "_BYTES", 1 << 16),
     ):
         yield StandIn(rig, **options)

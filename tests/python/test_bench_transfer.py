@@ -302,6 +302,32 @@ def test_the_newest_result_is_found_by_what_is_in_it(tmp_path):
     assert tables.newest("transfer", tmp_path)[0] == "a.json"
 
 
+# --- a run that is not quick
+
+
+def test_a_run_that_is_not_quick(device, monkeypatch, tmp_path):
+    """As on a GPU, but for the sizes and the time: screening, compiled rivals, the least number of rounds."""
+    monkeypatch.setattr(transfer.Run, "share", lambda self, rows, most: 0.001)
+    monkeypatch.setattr(transfer_rows, "limits", lambda device, quick: (1 << 17, None))
+    monkeypatch.setattr(transfer_rows, "SIZES", (1 << 16, 1 << 17))
+    monkeypatch.setattr(transfer_device, "WIDE", 1 << 17)
+    monkeypatch.setattr(transfer_device, "IMAGES", 1)
+    monkeypatch.setattr(transfer_device, "cast_pairs", lambda: [transfer_rows.F32_BF16])
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    path = tmp_path / "result.json"
+    steps = "floors,hot,casts,images,to_host"
+    assert transfer.main(["--json", str(path), "--steps", steps], device) == 0
+    found = json.loads(path.read_text())
+    assert [row["name"] for row in found["transfers"]] == [case.name for case in transfer_rows.hot_cases()]
+    assert found["quick"] is False
+    statements = {entry["statement"] for row in found["images"] for entry in row["contenders"]}
+    assert {"compiled(t, scale, shift)", "compiled_planes(t, scale, shift)"} <= statements
+    for row in found["transfers"]:
+        rounds = {entry["role"]: entry["rounds"] for entry in row["contenders"] if entry["role"] in ("ours", "floor")}
+        assert rounds["ours"] == rounds["floor"] >= 3
+    assert path.with_suffix(".svg").exists()
+
+
 # --- what may go wrong on the way
 
 
