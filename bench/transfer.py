@@ -22,6 +22,7 @@ had. Exit status: 0; 1 if a step failed; 77 without a GPU.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib
 import json
@@ -91,6 +92,7 @@ class Run:
             "steps": [],
             "left_out": [],
             "notes": [],
+            "finished": False,
         }
 
     def left(self) -> float:
@@ -115,6 +117,9 @@ class Run:
     def save(self) -> None:
         """Replace the file at once, so that nobody finds half of it."""
         self.result["seconds"] = round(time.monotonic() - self.begin)
+        if self.result["benchmark"] == "transfer":
+            with contextlib.suppress(Exception):  # nothing keeps what was measured from being written; see `measure`
+                self.result["claims"] = transfer_claims.judge(self.result)
         if self.path is not None:
             partial = self.path.with_name(self.path.name + ".part")
             harness.write_compact_json(partial, self.result)
@@ -346,10 +351,10 @@ def measure(run: Run, names: Sequence[str]) -> dict[str, Any]:
     missing = [name for name in STEPS if name not in names]
     for name in missing:
         run.leave_out(name, "this step was not asked for")
-    run.result["claims"] = transfer_claims.judge(run.result)
-    print_claims(run.result["claims"])
     run.result["machine"]["load_average_at_the_end"] = harness.machine(())["load_average"]
-    run.save()
+    run.result["finished"] = True
+    run.deadline = math.inf  # however late it is
+    run.step("claims", lambda run: print_claims(transfer_claims.judge(run.result)))
     return run.result
 
 
@@ -364,6 +369,7 @@ def tune(run: Run) -> dict[str, Any]:
             transfer_tune.print_row(row)
 
         run.step(experiment.name, body)
+    run.result["finished"] = True
     run.save()
     return run.result
 
@@ -427,7 +433,6 @@ def main(arguments: Sequence[str] | None = None, device: gpu.Device | None = Non
         print(f"\n{run.path}")
     picture = options.plot or (run.path.with_suffix(".svg") if run.path is not None else None)
     if picture is not None and not options.tune:
-        run.deadline = math.inf  # however late it is
         run.step("picture", lambda run: draw(picture, run.result))
     return 1 if any(entry["status"] == "failed" for entry in result["steps"]) else 0
 

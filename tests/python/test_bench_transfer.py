@@ -70,7 +70,7 @@ def test_it_names_the_machine_the_device_and_the_steps(result):
         assert result["machine"][key], key
     assert result["date"]
     steps = {entry["name"]: entry for entry in result["steps"]}
-    assert list(steps) == [*transfer.STEPS, "picture"]
+    assert list(steps) == [*transfer.STEPS, "claims", "picture"]
     cupy = steps.pop("cupy")
     assert cupy["status"] == "left out"
     assert "CuPy is not installed" in cupy["why"]
@@ -161,6 +161,7 @@ def made_up(ours: float = 1e6, theirs: float = 4e6, floor: float = 0.95e6) -> di
         "images": [ratios(case.name, 3.0) for case in transfer_device.IMAGE_CASES],
         "to_host": [ratios(f"float32 -> bfloat16 to {memory} memory", 0.9) for memory in ("pinned", "pageable")],
         "left_out": [],
+        "finished": True,
     }
 
 
@@ -210,6 +211,7 @@ def test_the_bound_is_that_of_the_best_way(rate, mapped, bound):
 def test_the_worst_cell_of_some_says_nothing_unless_it_is_too_slow():
     some = made_up() | {"left_out": [{"name": "x", "why": "y"}]}
     assert value_of(some, "worst cell") is None
+    assert value_of(made_up() | {"finished": False}, "worst cell") is None
     assert value_of(made_up(ours=5e6) | {"left_out": some["left_out"]}, "worst cell") == 800
 
 
@@ -308,14 +310,15 @@ def test_the_newest_result_is_found_by_what_is_in_it(tmp_path):
 def test_a_run_that_is_not_quick(device, monkeypatch, tmp_path):
     """As on a GPU, but for the sizes and the time: screening, compiled rivals, the least number of rounds."""
     monkeypatch.setattr(transfer.Run, "share", lambda self, rows, most: 0.001)
-    monkeypatch.setattr(transfer_rows, "limits", lambda device, quick: (1 << 17, None))
-    monkeypatch.setattr(transfer_rows, "SIZES", (1 << 16, 1 << 17))
+    monkeypatch.setattr(transfer_rows, "limits", lambda device, quick: (1 << 18, None))
+    monkeypatch.setattr(transfer_rows, "SIZES", (1 << 12, 1 << 18))  # across the wire: 64 KiB at most, and more
     monkeypatch.setattr(transfer_device, "WIDE", 1 << 17)
-    monkeypatch.setattr(transfer_device, "IMAGES", 1)
+    for name, value in (("IMAGES", 1), ("HEIGHT", 16), ("WIDTH", 16)):
+        monkeypatch.setattr(transfer_device, name, value)
     monkeypatch.setattr(transfer_device, "cast_pairs", lambda: [transfer_rows.F32_BF16])
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
     path = tmp_path / "result.json"
-    steps = "floors,hot,casts,images,to_host"
+    steps = "hot,casts,images,to_host"
     assert transfer.main(["--json", str(path), "--steps", steps], device) == 0
     found = json.loads(path.read_text())
     assert [row["name"] for row in found["transfers"]] == [case.name for case in transfer_rows.hot_cases()]
@@ -352,7 +355,7 @@ def test_a_step_that_fails_is_recorded_and_the_next_one_runs(device, tmp_path, m
     assert transfer.main(["--quick", "--json", str(path), "--steps", "bad,good"], device) == 1
     found = json.loads(path.read_text())
     steps = [(entry["name"], entry["status"]) for entry in found["steps"]]
-    assert steps == [("bad", "failed"), ("good", "ok"), ("picture", "failed")]  # those are no rows
+    assert steps == [("bad", "failed"), ("good", "ok"), ("claims", "ok"), ("picture", "failed")]  # of no row
     assert "CUDA error: no luck" in found["steps"][0]["why"]
     assert [found["device"], found["images"]] == [[{"name": "before"}], [{"name": "after"}]]
     assert "failed: RuntimeError: CUDA error: no luck" in capsys.readouterr().out
@@ -365,22 +368,37 @@ def test_a_run_that_is_cut_off_leaves_what_it_had(device, tmp_path, monkeypatch)
     def measure(*_: object) -> Any:
         if next(rows) == 5:
             raise KeyboardInterrupt
-        return {"name": "row"}
+        return {"name": "row", "modes": {}}
 
     monkeypatch.setattr(transfer_rows, "measure", measure)
     monkeypatch.setattr(transfer, "print_transfer", lambda row: None)
     path = tmp_path / "result.json"
     with pytest.raises(KeyboardInterrupt):
         transfer.main(["--quick", "--json", str(path), "--steps", "hot"], device)
-    assert len(json.loads(path.read_text())["transfers"]) == 5
+    found = json.loads(path.read_text())
+    assert len(found["transfers"]) == 5
+    assert found["finished"] is False
+    assert len(found["claims"]) == len(transfer_claims.TARGETS)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_targets_that_cannot_be_judged_keep_nothing_from_being_written(device, tmp_path, monkeypatch):
+    def fails(result: Any) -> Any:
+        raise KeyError("modes")
+
+    monkeypatch.setattr(transfer_claims, "judge", fails)
+    path = tmp_path / "result.json"
+    assert transfer.main(["--quick", "--json", str(path), "--steps", "to_host"], device) == 1
+    found = json.loads(path.read_text())
+    assert len(found["to_host"]) == 2
+    assert {entry["name"]: entry["status"] for entry in found["steps"]}["claims"] == "failed"
 
 
 def test_what_the_time_does_not_suffice_for_is_named(device, tmp_path):
     path = tmp_path / "result.json"
     assert transfer.main(["--quick", "--seconds", "0", "--json", str(path)], device) == 0
     found = json.loads(path.read_text())
-    left_out = [entry for entry in found["steps"] if entry["name"] != "picture"]
+    left_out = [entry for entry in found["steps"] if entry["name"] in transfer.STEPS]
     assert {(entry["status"], entry["why"]) for entry in left_out} == {("left out", "no time was left")}
     assert {entry["verdict"] for entry in found["claims"]} == {"not measured"}
 
@@ -430,7 +448,7 @@ def test_cells_are_as_large_as_the_memory_that_is_free(device, monkeypatch, host
 
 def test_cells_beyond_that_are_left_out(device, monkeypatch):
     monkeypatch.setattr(transfer_rows, "limits", lambda device, quick: (16 << 20, "no cell beyond 16 MiB"))
-    monkeypatch.setattr(transfer_rows, "measure", lambda case, *_: {"name": case.name})
+    monkeypatch.setattr(transfer_rows, "measure", lambda case, *_: {"name": case.name, "modes": {}})
     monkeypatch.setattr(transfer, "print_transfer", lambda row: None)
     run = run_of(device, quick=False)
     transfer.hot(run)
