@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -17,6 +20,7 @@ import halfway
 from halfway import _calibration
 
 GIB = 1 << 30
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class StandIn:
@@ -89,3 +93,17 @@ def standing_in(**options: Any) -> Iterator[StandIn]:
         mock.patch.object(_calibration, "_BYTES", 1 << 16),
     ):
         yield StandIn(rig, **options)
+
+
+def load_tool(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def is_spread(entry: dict[str, float]) -> bool:
+    values = [entry["q1"], entry["median"], entry["q3"]]
+    return all(math.isfinite(value) and value > 0 for value in values) and values == sorted(values)

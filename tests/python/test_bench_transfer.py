@@ -6,11 +6,8 @@ No time is asserted. What torch does on a device is done by torch on the host, h
 from __future__ import annotations
 
 import argparse
-import copy
-import importlib.util
 import inspect
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -22,14 +19,12 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from bench import gpu, harness, transfer, transfer_claims, transfer_device, transfer_plot, transfer_rows, transfer_tune
+from bench import gpu, transfer, transfer_claims, transfer_device, transfer_plot, transfer_rows
 from bench.cast_rows import Pair
 from bench.harness import Contender
-from tests.python.bench_gpu import StandIn, standing_in
-from tests.python.sim import rig_in_use
+from tests.python.bench_gpu import StandIn, is_spread, load_tool, standing_in
 
 import halfway
-from halfway import _core
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(transfer.__file__)
@@ -46,20 +41,6 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert plot.read_text(encoding="utf-8").rstrip().endswith("</svg>")
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
-
-
-def load_tool(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def is_spread(entry: dict[str, float]) -> bool:
-    values = [entry["q1"], entry["median"], entry["q3"]]
-    return all(math.isfinite(value) and value > 0 for value in values) and values == sorted(values)
 
 
 # --- a whole run
@@ -130,105 +111,6 @@ def test_all_targets_of_a_whole_run_are_judged(result):
         assert entry["note"]
 
 
-# --- targets, on results that are made up
-
-
-def row_of(name: str, ns: dict[str, float], **more: Any) -> dict[str, Any]:
-    contenders = [{"statement": text, "role": "ours", "ns": {"median": value}} for text, value in ns.items()]
-    return {"name": name, "contenders": contenders, **more}
-
-
-def made_up(ours: float = 1e6, theirs: float = 4e6, floor: float = 0.95e6) -> dict[str, Any]:
-    """A result in which ours takes `ours` ns in each cell, torch `theirs`."""
-
-    def cells(name: str) -> dict[str, Any]:
-        cell = {"ours": "ours", "torch": transfer_claims.BLOCKING_CALL}
-        ns = {"ours": ours, transfer_claims.BLOCKING_CALL: theirs, transfer_rows.FLOOR: floor}
-        sizes = {"bytes_wide": 4, "bytes_narrow": 2, "bytes_source": 4}
-        return row_of(name, ns, modes={"blocking": cell, "non-blocking": cell}, ours="ours", **sizes)
-
-    def ratios(name: str, value: float) -> dict[str, Any]:
-        spread = {"median": value}
-        entry = {"statement": "ours", "role": "ours", "ns": spread, "peak": {"torch": 0, "device": 0}}
-        found = {"name": name, "ours": "ours", "rival": "rival", "faster": spread, "contenders": [entry]}
-        return {**found, "floor": {"share": spread}}
-
-    return {
-        "floors": {"host_cast": 1e9, "host_memory": 1e12, "threads": 16, "mapped_read": 0.5},
-        "transfers": [cells(case.name) for case in [*transfer_rows.hot_cases(), *transfer_rows.other_cases()]],
-        "latency": [],
-        "device": [ratios(pair.name, 2.0) for pair in transfer_device.cast_pairs()],
-        "images": [ratios(case.name, 3.0) for case in transfer_device.IMAGE_CASES],
-        "to_host": [ratios(f"float32 -> bfloat16 to {memory} memory", 0.9) for memory in ("pinned", "pageable")],
-        "left_out": [],
-        "finished": True,
-    }
-
-
-def verdicts(result: dict[str, Any]) -> list[str]:
-    return [entry["verdict"] for entry in transfer_claims.judge(result)]
-
-
-def value_of(result: dict[str, Any], words: str) -> Any:
-    (entry,) = [entry for entry in transfer_claims.judge(result) if words in entry["name"]]
-    return entry.get("value")
-
-
-def test_the_statements_that_targets_name_are_timed():
-    for memory in transfer_rows.MEMORIES:
-        case = transfer_rows.Case(transfer_rows.F32_BF16, memory, 4096)
-        timed = {contender.statement for contender in transfer_rows.contenders(case)}
-        assert {transfer_claims.BLOCKING_CALL, transfer_claims.COPY_ENGINE} <= timed
-
-
-def test_without_figures_nothing_is_claimed():
-    assert set(verdicts({})) == {"not measured"}
-    assert all("value" not in entry for entry in transfer_claims.judge({}))
-
-
-def test_targets_are_met_and_missed():
-    assert verdicts(made_up(theirs=6e6)).count("short") == 0
-    slow = made_up(ours=5e6)
-    assert value_of(slow, "pageable float32 -> bfloat16: times") == 0.8
-    assert value_of(slow, "worst cell") == 800  # 5 ms against 1.05 times 4 ms
-    assert verdicts(slow)[:4] == ["short"] * 4
-
-
-@pytest.mark.parametrize(
-    ("rate", "mapped", "bound"),
-    [
-        (1e3, 0.5, 1e6),  # a slow host: the wide bytes are shipped, twice the floor's time
-        (1e12, 0.5, 0.5e6),  # a fast one: the narrow bytes alone
-        (4 / 0.75e-3, 0.5, 0.75e6),  # one that takes longer than the narrow bytes
-    ],
-)
-def test_the_bound_is_that_of_the_best_way(rate, mapped, bound):
-    floors = {"host_cast": rate, "host_memory": rate, "threads": 1, "mapped_read": mapped}
-    result = made_up(floor=0.5e6) | {"floors": floors}
-    assert value_of(result, "best strategy's bound") == pytest.approx(bound / 1e6, abs=1e-3)
-
-
-def test_the_worst_cell_of_some_says_nothing_unless_it_is_too_slow():
-    some = made_up() | {"left_out": [{"name": "x", "why": "y"}]}
-    assert value_of(some, "worst cell") is None
-    assert value_of(made_up() | {"finished": False}, "worst cell") is None
-    assert value_of(made_up(ours=5e6) | {"left_out": some["left_out"]}, "worst cell") == 800
-
-
-def test_each_table_that_is_missing_takes_its_targets_along():
-    whole = made_up()
-    for table, count in (("transfers", 4), ("device", 2), ("images", 3), ("to_host", 2)):
-        some = copy.deepcopy(whole)
-        some[table] = []
-        assert verdicts(some).count("not measured") == count, table
-
-
-def test_memory_that_a_call_takes_on_the_device_is_held_against_it():
-    result = made_up()
-    result["to_host"][1]["contenders"][0]["peak"] = {"torch": 0, "device": 512 << 20}
-    assert value_of(result, "MiB of device memory") == 512
-
-
 # --- what is said of device memory, on the simulated device
 
 
@@ -290,18 +172,6 @@ def test_the_tables_have_the_rows_with_and_without_a_result(result):
     assert times.count("1 GiB") == 36  # of each pair and kind of memory the largest size
     targets = tables.transfer_targets(found)
     assert targets.count("met |") + targets.count("**not met** |") >= len(transfer_claims.TARGETS)
-
-
-def test_the_newest_result_is_found_by_what_is_in_it(tmp_path):
-    tables = load_tool("readme_tables")
-    assert tables.newest("transfer", tmp_path) is None
-    for name, kind, date in (
-        ("a", "transfer", "2026-01-02"),
-        ("b", "transfer", "2026-01-01"),
-        ("c", "cast", "2026-02-01"),
-    ):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"benchmark": kind, "date": date}))
-    assert tables.newest("transfer", tmp_path)[0] == "a.json"
 
 
 # --- a run that is not quick
@@ -648,80 +518,3 @@ def test_a_result_is_drawn_later_and_elsewhere(result, tmp_path, capsys, monkeyp
     with pytest.raises(SystemExit):
         transfer.main(["--replot", str(path), "--plot", str(picture)])
     assert "no picture was drawn (No module named 'matplotlib')" in capsys.readouterr().err
-
-
-# --- tuning
-
-
-EXPERIMENTS = transfer_tune.experiments()
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
-def test_every_experiment_runs_and_names_what_ships(experiment, device):
-    row = transfer_tune.measure(experiment, run_of(device).buffers(), device, 1.0, True)
-    names = [entry["setting"] for entry in row["settings"]]
-    assert len(set(names)) == len(names)
-    assert {row["best"], row["recommended"], row["shipped"]} <= set(names)
-    assert is_spread(row["shipped_over_best"])
-
-
-def test_tuning_leaves_everything_as_it_was(device, monkeypatch, tmp_path, capsys):
-    path = tmp_path / "tuning.json"
-    threads = halfway.num_threads()
-    monkeypatch.setattr(transfer_tune, "experiments", lambda: EXPERIMENTS[1:3] + EXPERIMENTS[-1:])
-    assert transfer.main(["--quick", "--tune", "--json", str(path)], device) == 0
-    found = json.loads(path.read_text())
-    assert found["benchmark"] == "transfer-tuning"
-    assert [entry["status"] for entry in found["steps"]] == ["ok"] * 3
-    assert len(found["experiments"]) == 3
-    assert halfway.num_threads() == threads
-    assert capsys.readouterr().out.count("recommended") == 3
-
-
-def test_what_ships_is_what_the_experiments_call_shipped():
-    plan = (ROOT / "runtime/include/halfway/plan.h").read_text()
-    staging = (ROOT / "cuda/src/staging.h").read_text()
-    experiments = {experiment.name: experiment for experiment in transfer_tune.experiments()}
-    ring = experiments["chunk and slots of the ring"].shipped
-    assert f"chunk = std::uint64_t{{1}} << {int(ring['chunk']).bit_length() - 1}" in plan
-    assert f"int slots = {ring['slots']};" in staging
-    scratch = next(e for e in experiments.values() if "scratch" in e.where).shipped
-    assert f"int scratch = {scratch['scratch']};" in staging
-    assert "small = std::uint64_t{64} << 10" in plan
-
-
-def test_recommended_is_the_first_that_is_near_the_best():
-    settings: tuple[transfer_tune.Setting, ...] = tuple({"slots": count} for count in (2, 3, 4))
-    times = harness.Times({"slots=2": [110.0], "slots=3": [101.0], "slots=4": [100.0]})
-    assert transfer_tune.recommended(settings, times) == {"slots": 3}
-
-
-@pytest.mark.parametrize(
-    "constants",
-    [{"chunk": 100}, {"slots": 0}, {"slots": 65}, {"scratch": 1.5}, {"small": -1}, {"speed": 1}, {"chunk": math.nan}],
-)
-def test_constants_of_no_sense_are_refused(constants):
-    with rig_in_use(), pytest.raises(ValueError, match="no constant of the engine"):
-        _core._tune_engine(constants)
-
-
-def test_a_tuned_engine_works_with_its_constants_until_told_otherwise():
-    x = torch.arange(1 << 16, dtype=torch.float32)
-
-    def copies() -> Any:
-        before = rig.device.counters()
-        array = halfway.to_torch(x, device="cuda")
-        assert rig.values(array).tolist() == x.tolist()
-        after = rig.device.counters()
-        return after["copies"] - before["copies"], after["launches"] - before["launches"]
-
-    with rig_in_use() as rig:
-        assert copies() == (1, 0)
-        _core._tune_engine({"chunk": 1 << 15, "small": 0, "slots": 2})
-        assert copies() == (8, 0)
-        _core._tune_engine({"small": 1 << 40})
-        assert copies() == (0, 1)
-        _core._tune_engine(None)
-        assert copies() == (1, 0)
-    with pytest.raises(TypeError):
-        _core._tune_engine({"chunk": "large"})  # type: ignore[dict-item]
