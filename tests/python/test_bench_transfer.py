@@ -36,7 +36,8 @@ TABLES = ("transfers", "latency", "device", "images", "to_host")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("bench") / "transfer.json"
     plot = path.with_suffix(".svg")
-    with standing_in() as device:
+    with pytest.MonkeyPatch.context() as patch, standing_in() as device:
+        patch.setitem(sys.modules, "cupy", None)  # as if it were not installed
         assert transfer.main(["--quick", "--json", str(path), "--plot", str(plot)], device) == 0
     assert plot.read_text(encoding="utf-8").rstrip().endswith("</svg>")
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

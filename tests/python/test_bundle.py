@@ -161,8 +161,9 @@ def test_without_a_driver_it_says_what_was_looked_for(monkeypatch, capsys):
     monkeypatch.setattr(gpu_tests, "missing_device", lambda: why)
     assert gpu_tests.main([]) == gpu_tests.SKIPPED == 77
     assert capsys.readouterr().out == f"gpu-test: nothing was run: {why}\n"
-    assert gpu_tests.main(["--sanitize"]) == 77
-    assert capsys.readouterr().out == f"gpu-sanitize: nothing was run: {why}\n"
+    for option in ("sanitize", "bench", "tune"):
+        assert gpu_tests.main([f"--{option}"]) == 77
+        assert capsys.readouterr().out == f"gpu-{option}: nothing was run: {why}\n"
 
 
 def test_a_driver_without_a_device(driver, monkeypatch):
