@@ -22,6 +22,7 @@ had. Exit status: 0; 1 if a step failed; 77 without a GPU.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib
 import json
@@ -34,7 +35,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -42,12 +43,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # to be run as a script, from any folder
 
 from bench import gpu, harness, transfer_claims, transfer_device, transfer_plot, transfer_rows, transfer_tune  # noqa: E402
+from bench.cast_rows import Pair  # noqa: E402
 
 import halfway  # noqa: E402
 
 SKIPPED = 77
 PACKAGES = ("numpy", "torch", "ml_dtypes", "cupy", "halfway")
 SECONDS = 420.0  # of a whole run
+MOST_FAILURES = 3  # rows of a step, after which the rest of it will hardly do better
 SAVED = 3.0  # seconds between two writings of the result
 LINK = "driver_version,pcie.link.gen.max,pcie.link.width.max,power.limit,clocks.max.sm"
 
@@ -73,7 +76,12 @@ class Run:
             "benchmark": "transfer",
             "date": harness.today(),
             "quick": self.quick,
-            "machine": {**device.about(), **harness.machine(PACKAGES), "link": link()},
+            "machine": {
+                **device.about(),
+                **harness.machine(PACKAGES),
+                "halfway": halfway.__version__,  # whose package may be a folder, in the bundle
+                "link": link(),
+            },
             "settings": {
                 "seconds": seconds,
                 "gc": "disabled while timing",
@@ -84,6 +92,7 @@ class Run:
             "steps": [],
             "left_out": [],
             "notes": [],
+            "finished": False,
         }
 
     def left(self) -> float:
@@ -108,6 +117,9 @@ class Run:
     def save(self) -> None:
         """Replace the file at once, so that nobody finds half of it."""
         self.result["seconds"] = round(time.monotonic() - self.begin)
+        if self.result["benchmark"] == "transfer":
+            with contextlib.suppress(Exception):  # nothing keeps what was measured from being written; see `measure`
+                self.result["claims"] = transfer_claims.judge(self.result)
         if self.path is not None:
             partial = self.path.with_name(self.path.name + ".part")
             harness.write_compact_json(partial, self.result)
@@ -219,32 +231,53 @@ def floors(run: Run) -> None:
         print(f"  {name:16} {value / 1e9:8.1f} GB/s" if value > 1e6 else f"  {name:16} {value:8.2f}", flush=True)
 
 
-def transfers(run: Run, table: str, cases: Sequence[transfer_rows.Case]) -> None:
-    """Rows of transfers, each within its share of the time."""
-    buffers = run.buffers()
-    failures = []
-    for number, case in enumerate(cases):
-        if case.size > buffers.limit and not run.quick:
-            run.leave_out(case.name, "not enough memory is free")
-            continue
+Item = TypeVar("Item")
+
+
+def rows(
+    run: Run,
+    table: str,
+    items: Sequence[Item],
+    name_of: Callable[[Item], str],
+    measure: Callable[[Item, float], Mapping[str, Any]],
+    show: Callable[[Mapping[str, Any]], None],
+    most: float,
+) -> None:
+    """A row each, within its share of the time and at most `most` seconds of turns. One that fails keeps no other."""
+    failures: list[str] = []
+    for number, item in enumerate(items):
+        name = name_of(item)
         if run.left() == 0:
-            run.leave_out(case.name, "no time was left")
+            run.leave_out(name, "no time was left")
             continue
-        # What is checked and screened before takes about as long as the turns that count.
-        seconds = run.share(2 * (len(cases) - number), 2.0)
         try:
-            row = transfer_rows.measure(case, buffers, run.device, seconds, run.quick, run.cupy)
+            # What is checked and screened before takes about as long as the turns that count.
+            row = measure(item, run.share(2 * (len(items) - number), most))
         except Exception as error:  # the next row may be measured all the same
-            run.leave_out(case.name, f"{type(error).__name__}: {error}")
-            failures.append(case.name)
-            if len(failures) > 3:
+            run.leave_out(name, f"{type(error).__name__}: {error}")
+            print(f"  {name}: failed: {type(error).__name__}: {error}", flush=True)
+            failures.append(name)
+            if len(failures) > MOST_FAILURES:
                 raise
             continue
         run.add(table, row)
-        print_transfer(row)
+        show(row)
         run.device.trim()
     if failures:
         raise RuntimeError("these rows failed: " + "; ".join(failures))
+
+
+def transfers(run: Run, table: str, cases: Sequence[transfer_rows.Case]) -> None:
+    buffers = run.buffers()
+    fitting = [case for case in cases if case.size <= buffers.limit or run.quick]
+    for case in cases:
+        if case not in fitting:
+            run.leave_out(case.name, "not enough memory is free")
+
+    def measure(case: transfer_rows.Case, seconds: float) -> Mapping[str, Any]:
+        return transfer_rows.measure(case, buffers, run.device, seconds, run.quick, run.cupy)
+
+    rows(run, table, fitting, lambda case: case.name, measure, print_transfer, 2.0)
 
 
 def hot(run: Run) -> None:
@@ -260,31 +293,28 @@ def latency(run: Run) -> None:
 
 
 def casts(run: Run) -> None:
-    pairs = transfer_device.cast_pairs()
-    for pair in pairs:
-        row = transfer_device.measure_cast(pair, run.device, run.share(2 * len(pairs), 1.0), run.quick)
-        run.add("device", row)
-        print_row(row)
-    run.device.trim()
+    def measure(pair: Pair, seconds: float) -> Mapping[str, Any]:
+        return transfer_device.measure_cast(pair, run.device, seconds, run.quick)
+
+    rows(run, "device", transfer_device.cast_pairs(), lambda pair: pair.name, measure, print_row, 1.0)
 
 
 def images(run: Run) -> None:
-    for case in transfer_device.IMAGE_CASES:
+    def measure(case: transfer_device.ImageCase, seconds: float) -> Mapping[str, Any]:
         notes: list[str] = []
-        row = transfer_device.measure_images(case, run.device, run.share(8, 2.0), run.quick, notes, not run.quick)
+        row = transfer_device.measure_images(case, run.device, seconds, run.quick, notes, not run.quick)
         for text in notes:
-            run.note(text)
-        run.add("images", row)
-        print_row(row)
-    run.device.trim()
+            run.note(f"{case.name}: {text}")
+        return row
+
+    rows(run, "images", transfer_device.IMAGE_CASES, lambda case: case.name, measure, print_row, 2.0)
 
 
 def to_host(run: Run) -> None:
-    for memory in transfer_device.BACK:
-        row = transfer_device.measure_back(memory, run.buffers(), run.device, run.share(4, 5.0), run.quick)
-        run.add("to_host", row)
-        print_row(row)
-    run.device.trim()
+    def measure(memory: str, seconds: float) -> Mapping[str, Any]:
+        return transfer_device.measure_back(memory, run.buffers(), run.device, seconds, run.quick)
+
+    rows(run, "to_host", list(transfer_device.BACK), lambda memory: f"to {memory} memory", measure, print_row, 5.0)
 
 
 def cupy(run: Run) -> None:
@@ -321,10 +351,10 @@ def measure(run: Run, names: Sequence[str]) -> dict[str, Any]:
     missing = [name for name in STEPS if name not in names]
     for name in missing:
         run.leave_out(name, "this step was not asked for")
-    run.result["claims"] = transfer_claims.judge(run.result)
-    print_claims(run.result["claims"])
     run.result["machine"]["load_average_at_the_end"] = harness.machine(())["load_average"]
-    run.save()
+    run.result["finished"] = True
+    run.deadline = math.inf  # however late it is
+    run.step("claims", lambda run: print_claims(transfer_claims.judge(run.result)))
     return run.result
 
 
@@ -339,6 +369,7 @@ def tune(run: Run) -> dict[str, Any]:
             transfer_tune.print_row(row)
 
         run.step(experiment.name, body)
+    run.result["finished"] = True
     run.save()
     return run.result
 
@@ -402,7 +433,6 @@ def main(arguments: Sequence[str] | None = None, device: gpu.Device | None = Non
         print(f"\n{run.path}")
     picture = options.plot or (run.path.with_suffix(".svg") if run.path is not None else None)
     if picture is not None and not options.tune:
-        run.deadline = math.inf  # however late it is
         run.step("picture", lambda run: draw(picture, run.result))
     return 1 if any(entry["status"] == "failed" for entry in result["steps"]) else 0
 

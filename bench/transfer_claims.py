@@ -64,7 +64,8 @@ def _worst_cell(result: Result) -> Found | None:
             if worst is None or excess > worst[0]:
                 worst = (excess, f"{row['name']}, {mode}: {ours / 1000:.1f} us against {theirs / 1000:.1f} us")
     # Of some of the cells the worst says nothing of the others, unless it is too slow already.
-    decided = worst is not None and (worst[0] > EXCESS or not result.get("left_out"))
+    whole = result.get("finished", False) and not result.get("left_out")
+    decided = worst is not None and (worst[0] > EXCESS or whole)
     return worst if decided else None
 
 

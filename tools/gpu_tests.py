@@ -537,7 +537,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     benches = options.bench or options.tune
-    name = "gpu-sanitize" if options.sanitize else "gpu-bench" if benches else "gpu-test"
+    names = {"gpu-sanitize": options.sanitize, "gpu-bench": options.bench, "gpu-tune": options.tune}
+    name = next((name for name, chosen in names.items() if chosen), "gpu-test")
 
     why = missing_device()
     if why is not None:

@@ -237,7 +237,8 @@ def transfer_times(found: Found | None) -> str:
 
 
 def transfer_targets(found: Found | None) -> str:
-    return claims(found[1] if found else {"claims": transfer_claims.judge({})})
+    result = found[1] if found else {}
+    return claims(result if "claims" in result else {"claims": transfer_claims.judge(result)})
 
 
 BENCHMARKS = {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -14,8 +17,10 @@ from bench import gpu
 from tests.python.sim import Rig, rig_in_use
 
 import halfway
+from halfway import _calibration
 
 GIB = 1 << 30
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class StandIn:
@@ -28,7 +33,8 @@ class StandIn:
         self.pinned_bytes: list[int] = []
 
     def about(self) -> dict[str, Any]:
-        return {"gpu": "NVIDIA Stand-In (R) 80GB", "compute_capability": "0.0"}
+        answers = {"multiprocessors": 1, "gpu_memory": self.free_bytes, "cuda_of_torch": "0.0"}
+        return {"gpu": "NVIDIA Stand-In (R) 80GB", "compute_capability": "0.0", **answers}
 
     def synchronize(self) -> None:
         self.rig.check()
@@ -84,5 +90,20 @@ def standing_in(**options: Any) -> Iterator[StandIn]:
         rig_in_use(memory=1 << 26) as rig,
         mock.patch.object(torch.Tensor, "to", to_host),
         mock.patch.object(torch.Tensor, "pin_memory", pin),
+        mock.patch.object(_calibration, "_BYTES", 1 << 16),
     ):
         yield StandIn(rig, **options)
+
+
+def load_tool(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def is_spread(entry: dict[str, float]) -> bool:
+    values = [entry["q1"], entry["median"], entry["q3"]]
+    return all(math.isfinite(value) and value > 0 for value in values) and values == sorted(values)

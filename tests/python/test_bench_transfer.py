@@ -6,29 +6,27 @@ No time is asserted. What torch does on a device is done by torch on the host, h
 from __future__ import annotations
 
 import argparse
-import copy
 import inspect
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 import torch
-from bench import gpu, harness, transfer, transfer_claims, transfer_device, transfer_plot, transfer_rows, transfer_tune
+from bench import gpu, transfer, transfer_claims, transfer_device, transfer_plot, transfer_rows
 from bench.cast_rows import Pair
 from bench.harness import Contender
-from tests.python.bench_gpu import StandIn, standing_in
-from tests.python.sim import rig_in_use
+from tests.python.bench_gpu import StandIn, is_spread, load_tool, standing_in
 
 import halfway
-from halfway import _core
 
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(transfer.__file__)
 DTYPES = ("float32", "float64", "uint8", "int64", "bfloat16", "float16")
 TABLES = ("transfers", "latency", "device", "images", "to_host")
@@ -38,16 +36,12 @@ TABLES = ("transfers", "latency", "device", "images", "to_host")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("bench") / "transfer.json"
     plot = path.with_suffix(".svg")
-    with standing_in() as device:
+    with pytest.MonkeyPatch.context() as patch, standing_in() as device:
+        patch.setitem(sys.modules, "cupy", None)  # as if it were not installed
         assert transfer.main(["--quick", "--json", str(path), "--plot", str(plot)], device) == 0
     assert plot.read_text(encoding="utf-8").rstrip().endswith("</svg>")
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
-
-
-def is_spread(entry: dict[str, float]) -> bool:
-    values = [entry["q1"], entry["median"], entry["q3"]]
-    return all(math.isfinite(value) and value > 0 for value in values) and values == sorted(values)
 
 
 # --- a whole run
@@ -58,7 +52,7 @@ def test_it_names_the_machine_the_device_and_the_steps(result):
         assert result["machine"][key], key
     assert result["date"]
     steps = {entry["name"]: entry for entry in result["steps"]}
-    assert list(steps) == [*transfer.STEPS, "picture"]
+    assert list(steps) == [*transfer.STEPS, "claims", "picture"]
     cupy = steps.pop("cupy")
     assert cupy["status"] == "left out"
     assert "CuPy is not installed" in cupy["why"]
@@ -118,101 +112,94 @@ def test_all_targets_of_a_whole_run_are_judged(result):
         assert entry["note"]
 
 
-# --- targets, on results that are made up
+# --- what is said of device memory, on the simulated device
 
 
-def row_of(name: str, ns: dict[str, float], **more: Any) -> dict[str, Any]:
-    contenders = [{"statement": text, "role": "ours", "ns": {"median": value}} for text, value in ns.items()]
-    return {"name": name, "contenders": contenders, **more}
+class OnDevice:
+    """halfway, but that images() knows the dtype of the simulated device's arrays."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(halfway, name)
+
+    def images(
+        self, batch: Any, mean: Any, std: Any, dtype: Any, *, layout: str = "NHWC->NCHW", out: Any = None
+    ) -> Any:
+        scale = 1 / (255 * np.array(std))
+        shift = -np.array(mean) / np.array(std)
+        permute = (0, 3, 1, 2) if "->" in layout else None
+        return halfway.to_torch(batch, dtype, scale=scale, shift=shift, axis=3, permute=permute, out=out)
 
 
-def made_up(ours: float = 1e6, theirs: float = 4e6, floor: float = 0.95e6) -> dict[str, Any]:
-    """A result in which ours takes `ours` ns in each cell, torch `theirs`."""
+def test_what_ours_says_of_device_memory_is_right(device):
+    rig = device.rig
+    pixels = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
+    numbers = np.linspace(-3, 3, 5000, dtype=np.float32)
+    names = {"halfway": OnDevice(), "dtype": torch.bfloat16, "MEAN": transfer_device.MEAN, "STD": transfer_device.STD}
+    names |= {"t": rig.array(pixels), "d": rig.array(numbers), "h": torch.empty(5000, dtype=torch.bfloat16)}
 
-    def cells(name: str) -> dict[str, Any]:
-        cell = {"ours": "ours", "torch": transfer_claims.BLOCKING_CALL}
-        ns = {"ours": ours, transfer_claims.BLOCKING_CALL: theirs, transfer_rows.FLOOR: floor}
-        sizes = {"bytes_wide": 4, "bytes_narrow": 2, "bytes_source": 4}
-        return row_of(name, ns, modes={"blocking": cell, "non-blocking": cell}, ours="ours", **sizes)
+    def run(statement: str, wanted: Any, **more: Any) -> None:
+        found = transfer_rows.calls_of([statement], names | more)[statement]()
+        transfer_rows.require_right(statement, True, device.on_host(found, slice(None)), wanted.reshape(-1))
 
-    def ratios(name: str, value: float) -> dict[str, Any]:
-        spread = {"median": value}
-        entry = {"statement": "ours", "role": "ours", "ns": spread, "peak": {"torch": 0, "device": 0}}
-        found = {"name": name, "ours": "ours", "rival": "rival", "faster": spread, "contenders": [entry]}
-        return {**found, "floor": {"share": spread}}
-
-    return {
-        "floors": {"host_cast": 1e9, "host_memory": 1e12, "threads": 16, "mapped_read": 0.5},
-        "transfers": [cells(case.name) for case in [*transfer_rows.hot_cases(), *transfer_rows.other_cases()]],
-        "latency": [],
-        "device": [ratios(pair.name, 2.0) for pair in transfer_device.cast_pairs()],
-        "images": [ratios(case.name, 3.0) for case in transfer_device.IMAGE_CASES],
-        "to_host": [ratios(f"float32 -> bfloat16 to {memory} memory", 0.9) for memory in ("pinned", "pageable")],
-        "left_out": [],
-    }
-
-
-def verdicts(result: dict[str, Any]) -> list[str]:
-    return [entry["verdict"] for entry in transfer_claims.judge(result)]
+    narrow = torch.from_numpy(numbers).to(torch.bfloat16)
+    for ours, _ in transfer_device.BACK.values():
+        for statement in ours:
+            run(statement, narrow)
+    for contender in transfer_device.CASTS:
+        if contender.role == "ours":
+            run(contender.statement, narrow, o=rig.empty((5000,), "bfloat16"))
+    for case in transfer_device.IMAGE_CASES:
+        shape = (2, 3, 4, 6) if case.planes else pixels.shape
+        layout = "NHWC->NCHW" if case.planes else "NHWC"
+        wanted = halfway.to_torch(pixels, "bfloat16", permute=(0, 3, 1, 2))
+        if case.normalised:
+            wanted = halfway.images(pixels, transfer_device.MEAN, transfer_device.STD, layout=layout)
+        for statement in case.ours:
+            run(statement, wanted, o=rig.empty(shape, "bfloat16"), h=torch.from_numpy(pixels))
 
 
-def value_of(result: dict[str, Any], words: str) -> Any:
-    (entry,) = [entry for entry in transfer_claims.judge(result) if words in entry["name"]]
-    return entry.get("value")
+# --- the tables of README.md
 
 
-def test_the_statements_that_targets_name_are_timed():
-    for memory in transfer_rows.MEMORIES:
-        case = transfer_rows.Case(transfer_rows.F32_BF16, memory, 4096)
-        timed = {contender.statement for contender in transfer_rows.contenders(case)}
-        assert {transfer_claims.BLOCKING_CALL, transfer_claims.COPY_ENGINE} <= timed
+def test_the_tables_have_the_rows_with_and_without_a_result(result):
+    tables = load_tool("readme_tables")
+    without = tables.transfer_targets(None)
+    assert without.count("| not measured |") == len(transfer_claims.TARGETS)
+    assert "met" not in without
+    assert "not measured" in tables.transfer_times(None).lower()
+    found = ("gpu-2026-01-02.json", result)
+    times = tables.transfer_times(found)
+    assert "NVIDIA Stand-In" in times
+    assert times.count("1 GiB") == 36  # of each pair and kind of memory the largest size
+    targets = tables.transfer_targets(found)
+    assert targets.count("met |") + targets.count("**not met** |") >= len(transfer_claims.TARGETS)
 
 
-def test_without_figures_nothing_is_claimed():
-    assert set(verdicts({})) == {"not measured"}
-    assert all("value" not in entry for entry in transfer_claims.judge({}))
+# --- a run that is not quick
 
 
-def test_targets_are_met_and_missed():
-    assert verdicts(made_up(theirs=6e6)).count("short") == 0
-    slow = made_up(ours=5e6)
-    assert value_of(slow, "pageable float32 -> bfloat16: times") == 0.8
-    assert value_of(slow, "worst cell") == 800  # 5 ms against 1.05 times 4 ms
-    assert verdicts(slow)[:4] == ["short"] * 4
-
-
-@pytest.mark.parametrize(
-    ("rate", "mapped", "bound"),
-    [
-        (1e3, 0.5, 1e6),  # a slow host: the wide bytes are shipped, twice the floor's time
-        (1e12, 0.5, 0.5e6),  # a fast one: the narrow bytes alone
-        (4 / 0.75e-3, 0.5, 0.75e6),  # one that takes longer than the narrow bytes
-    ],
-)
-def test_the_bound_is_that_of_the_best_way(rate, mapped, bound):
-    floors = {"host_cast": rate, "host_memory": rate, "threads": 1, "mapped_read": mapped}
-    result = made_up(floor=0.5e6) | {"floors": floors}
-    assert value_of(result, "best strategy's bound") == pytest.approx(bound / 1e6, abs=1e-3)
-
-
-def test_the_worst_cell_of_some_says_nothing_unless_it_is_too_slow():
-    some = made_up() | {"left_out": [{"name": "x", "why": "y"}]}
-    assert value_of(some, "worst cell") is None
-    assert value_of(made_up(ours=5e6) | {"left_out": some["left_out"]}, "worst cell") == 800
-
-
-def test_each_table_that_is_missing_takes_its_targets_along():
-    whole = made_up()
-    for table, count in (("transfers", 4), ("device", 2), ("images", 3), ("to_host", 2)):
-        some = copy.deepcopy(whole)
-        some[table] = []
-        assert verdicts(some).count("not measured") == count, table
-
-
-def test_memory_that_a_call_takes_on_the_device_is_held_against_it():
-    result = made_up()
-    result["to_host"][1]["contenders"][0]["peak"] = {"torch": 0, "device": 512 << 20}
-    assert value_of(result, "MiB of device memory") == 512
+def test_a_run_that_is_not_quick(device, monkeypatch, tmp_path):
+    """As on a GPU, but for the sizes and the time: screening, compiled rivals, the least number of rounds."""
+    monkeypatch.setattr(transfer.Run, "share", lambda self, rows, most: 0.001)
+    monkeypatch.setattr(transfer_rows, "limits", lambda device, quick: (1 << 18, None))
+    monkeypatch.setattr(transfer_rows, "SIZES", (1 << 12, 1 << 18))  # across the wire: 64 KiB at most, and more
+    monkeypatch.setattr(transfer_device, "WIDE", 1 << 17)
+    for name, value in (("IMAGES", 1), ("HEIGHT", 16), ("WIDTH", 16)):
+        monkeypatch.setattr(transfer_device, name, value)
+    monkeypatch.setattr(transfer_device, "cast_pairs", lambda: [transfer_rows.F32_BF16])
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    path = tmp_path / "result.json"
+    steps = "hot,casts,images,to_host"
+    assert transfer.main(["--json", str(path), "--steps", steps], device) == 0
+    found = json.loads(path.read_text())
+    assert [row["name"] for row in found["transfers"]] == [case.name for case in transfer_rows.hot_cases()]
+    assert found["quick"] is False
+    statements = {entry["statement"] for row in found["images"] for entry in row["contenders"]}
+    assert {"compiled(t, scale, shift)", "compiled_planes(t, scale, shift)"} <= statements
+    for row in found["transfers"]:
+        rounds = {entry["role"]: entry["rounds"] for entry in row["contenders"] if entry["role"] in ("ours", "floor")}
+        assert rounds["ours"] == rounds["floor"] >= 3
+    assert path.with_suffix(".svg").exists()
 
 
 # --- what may go wrong on the way
@@ -239,7 +226,7 @@ def test_a_step_that_fails_is_recorded_and_the_next_one_runs(device, tmp_path, m
     assert transfer.main(["--quick", "--json", str(path), "--steps", "bad,good"], device) == 1
     found = json.loads(path.read_text())
     steps = [(entry["name"], entry["status"]) for entry in found["steps"]]
-    assert steps == [("bad", "failed"), ("good", "ok"), ("picture", "failed")]  # those are no rows
+    assert steps == [("bad", "failed"), ("good", "ok"), ("claims", "ok"), ("picture", "failed")]  # of no row
     assert "CUDA error: no luck" in found["steps"][0]["why"]
     assert [found["device"], found["images"]] == [[{"name": "before"}], [{"name": "after"}]]
     assert "failed: RuntimeError: CUDA error: no luck" in capsys.readouterr().out
@@ -252,22 +239,37 @@ def test_a_run_that_is_cut_off_leaves_what_it_had(device, tmp_path, monkeypatch)
     def measure(*_: object) -> Any:
         if next(rows) == 5:
             raise KeyboardInterrupt
-        return {"name": "row"}
+        return {"name": "row", "modes": {}}
 
     monkeypatch.setattr(transfer_rows, "measure", measure)
     monkeypatch.setattr(transfer, "print_transfer", lambda row: None)
     path = tmp_path / "result.json"
     with pytest.raises(KeyboardInterrupt):
         transfer.main(["--quick", "--json", str(path), "--steps", "hot"], device)
-    assert len(json.loads(path.read_text())["transfers"]) == 5
+    found = json.loads(path.read_text())
+    assert len(found["transfers"]) == 5
+    assert found["finished"] is False
+    assert len(found["claims"]) == len(transfer_claims.TARGETS)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_targets_that_cannot_be_judged_keep_nothing_from_being_written(device, tmp_path, monkeypatch):
+    def fails(result: Any) -> Any:
+        raise KeyError("modes")
+
+    monkeypatch.setattr(transfer_claims, "judge", fails)
+    path = tmp_path / "result.json"
+    assert transfer.main(["--quick", "--json", str(path), "--steps", "to_host"], device) == 1
+    found = json.loads(path.read_text())
+    assert len(found["to_host"]) == 2
+    assert {entry["name"]: entry["status"] for entry in found["steps"]}["claims"] == "failed"
 
 
 def test_what_the_time_does_not_suffice_for_is_named(device, tmp_path):
     path = tmp_path / "result.json"
     assert transfer.main(["--quick", "--seconds", "0", "--json", str(path)], device) == 0
     found = json.loads(path.read_text())
-    left_out = [entry for entry in found["steps"] if entry["name"] != "picture"]
+    left_out = [entry for entry in found["steps"] if entry["name"] in transfer.STEPS]
     assert {(entry["status"], entry["why"]) for entry in left_out} == {("left out", "no time was left")}
     assert {entry["verdict"] for entry in found["claims"]} == {"not measured"}
 
@@ -289,6 +291,19 @@ def test_rows_that_fail_are_named_and_the_step_has_failed(device, monkeypatch, t
     assert len(found["transfers"]) == 4
 
 
+def test_a_step_whose_rows_all_fail_is_given_up(device, monkeypatch):
+    tried = []
+
+    def measure(pair: Pair, *_: object) -> Any:
+        tried.append(pair)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(transfer_device, "measure_cast", measure)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        transfer.casts(run_of(device))
+    assert len(tried) == transfer.MOST_FAILURES + 1
+
+
 @pytest.mark.parametrize(
     ("host", "there", "limit"),
     [(128, 80, 1 << 30), (8, 80, 1 << 30), (7, 80, 512 << 20), (128, 1, 128 << 20), (1e-3, 80, 16 << 20)],
@@ -304,7 +319,7 @@ def test_cells_are_as_large_as_the_memory_that_is_free(device, monkeypatch, host
 
 def test_cells_beyond_that_are_left_out(device, monkeypatch):
     monkeypatch.setattr(transfer_rows, "limits", lambda device, quick: (16 << 20, "no cell beyond 16 MiB"))
-    monkeypatch.setattr(transfer_rows, "measure", lambda case, *_: {"name": case.name})
+    monkeypatch.setattr(transfer_rows, "measure", lambda case, *_: {"name": case.name, "modes": {}})
     monkeypatch.setattr(transfer, "print_transfer", lambda row: None)
     run = run_of(device, quick=False)
     transfer.hot(run)
@@ -366,8 +381,6 @@ class Cupy:
 
     @staticmethod
     def asarray(values: Any) -> Cupy.Array:
-        import numpy as np
-
         return Cupy.Array(np.array(values))
 
 
@@ -506,81 +519,3 @@ def test_a_result_is_drawn_later_and_elsewhere(result, tmp_path, capsys, monkeyp
     with pytest.raises(SystemExit):
         transfer.main(["--replot", str(path), "--plot", str(picture)])
     assert "no picture was drawn (No module named 'matplotlib')" in capsys.readouterr().err
-
-
-# --- tuning
-
-
-EXPERIMENTS = transfer_tune.experiments()
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
-def test_every_experiment_runs_and_names_what_ships(experiment, device):
-    row = transfer_tune.measure(experiment, run_of(device).buffers(), device, 1.0, True)
-    names = [entry["setting"] for entry in row["settings"]]
-    assert len(set(names)) == len(names)
-    assert {row["best"], row["recommended"], row["shipped"]} <= set(names)
-    assert is_spread(row["shipped_over_best"])
-
-
-def test_tuning_leaves_everything_as_it_was(device, monkeypatch, tmp_path, capsys):
-    path = tmp_path / "tuning.json"
-    threads = halfway.num_threads()
-    monkeypatch.setattr(transfer_tune, "experiments", lambda: EXPERIMENTS[1:3] + EXPERIMENTS[-1:])
-    assert transfer.main(["--quick", "--tune", "--json", str(path)], device) == 0
-    found = json.loads(path.read_text())
-    assert found["benchmark"] == "transfer-tuning"
-    assert [entry["status"] for entry in found["steps"]] == ["ok"] * 3
-    assert len(found["experiments"]) == 3
-    assert halfway.num_threads() == threads
-    assert capsys.readouterr().out.count("recommended") == 3
-
-
-def test_what_ships_is_what_the_experiments_call_shipped():
-    root = SCRIPT.parents[1]
-    plan = (root / "runtime/include/halfway/plan.h").read_text()
-    staging = (root / "cuda/src/staging.h").read_text()
-    experiments = {experiment.name: experiment for experiment in transfer_tune.experiments()}
-    ring = experiments["chunk and slots of the ring"].shipped
-    assert f"chunk = std::uint64_t{{1}} << {int(ring['chunk']).bit_length() - 1}" in plan
-    assert f"int slots = {ring['slots']};" in staging
-    scratch = next(e for e in experiments.values() if "scratch" in e.where).shipped
-    assert f"int scratch = {scratch['scratch']};" in staging
-    assert "small = std::uint64_t{64} << 10" in plan
-
-
-def test_recommended_is_the_first_that_is_near_the_best():
-    settings: tuple[transfer_tune.Setting, ...] = tuple({"slots": count} for count in (2, 3, 4))
-    times = harness.Times({"slots=2": [110.0], "slots=3": [101.0], "slots=4": [100.0]})
-    assert transfer_tune.recommended(settings, times) == {"slots": 3}
-
-
-@pytest.mark.parametrize(
-    "constants",
-    [{"chunk": 100}, {"slots": 0}, {"slots": 65}, {"scratch": 1.5}, {"small": -1}, {"speed": 1}, {"chunk": math.nan}],
-)
-def test_constants_of_no_sense_are_refused(constants):
-    with rig_in_use(), pytest.raises(ValueError, match="no constant of the engine"):
-        _core._tune_engine(constants)
-
-
-def test_a_tuned_engine_works_with_its_constants_until_told_otherwise():
-    x = torch.arange(1 << 16, dtype=torch.float32)
-
-    def copies() -> Any:
-        before = rig.device.counters()
-        array = halfway.to_torch(x, device="cuda")
-        assert rig.values(array).tolist() == x.tolist()
-        after = rig.device.counters()
-        return after["copies"] - before["copies"], after["launches"] - before["launches"]
-
-    with rig_in_use() as rig:
-        assert copies() == (1, 0)
-        _core._tune_engine({"chunk": 1 << 15, "small": 0, "slots": 2})
-        assert copies() == (8, 0)
-        _core._tune_engine({"small": 1 << 40})
-        assert copies() == (0, 1)
-        _core._tune_engine(None)
-        assert copies() == (1, 0)
-    with pytest.raises(TypeError):
-        _core._tune_engine({"chunk": "large"})  # type: ignore[dict-item]

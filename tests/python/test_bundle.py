@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -160,8 +161,9 @@ def test_without_a_driver_it_says_what_was_looked_for(monkeypatch, capsys):
     monkeypatch.setattr(gpu_tests, "missing_device", lambda: why)
     assert gpu_tests.main([]) == gpu_tests.SKIPPED == 77
     assert capsys.readouterr().out == f"gpu-test: nothing was run: {why}\n"
-    assert gpu_tests.main(["--sanitize"]) == 77
-    assert capsys.readouterr().out == f"gpu-sanitize: nothing was run: {why}\n"
+    for option in ("sanitize", "bench", "tune"):
+        assert gpu_tests.main([f"--{option}"]) == 77
+        assert capsys.readouterr().out == f"gpu-{option}: nothing was run: {why}\n"
 
 
 def test_a_driver_without_a_device(driver, monkeypatch):
@@ -232,7 +234,7 @@ def test_the_exhaustive_tests_come_last_and_have_the_time_that_is_left(tmp_path,
     said = {path.name.partition(".")[0]: path.read_text().split() for path in (root / "bin").glob("*.said")}
     assert set(said) == set(gpu_tests.EXECUTABLES)
     name, seconds, seed = said.pop(gpu_tests.EXHAUSTIVE)
-    assert gpu_tests.SECONDS - 60 < int(seconds) < gpu_tests.SECONDS - 20
+    assert 0 < int(seconds) <= gpu_tests.SECONDS - 30
     assert len(seed) == 8
     assert all(len(words) == 1 for words in said.values())
     out = capsys.readouterr().out
@@ -242,7 +244,6 @@ def test_the_exhaustive_tests_come_last_and_have_the_time_that_is_left(tmp_path,
 
 def test_what_takes_too_long_is_ended_and_has_failed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "SECONDS", 1.0)
     monkeypatch.setattr(gpu_tests, "Summary", lambda: Summary(1.0))
     monkeypatch.setattr(gpu_tests, "EXECUTABLES", gpu_tests.EXECUTABLES[:1])
     root = bundle_of(tmp_path, "echo '<s><testcase/></s>' >$junit; echo begun; exec sleep 600")
@@ -250,8 +251,7 @@ def test_what_takes_too_long_is_ended_and_has_failed(tmp_path, monkeypatch, caps
     assert gpu_tests.main([]) == 1
     out = capsys.readouterr().out
     assert "ended after 1 s" in out
-    assert "begun" in out
-    assert "1 passed, 1 failed" not in out.splitlines()[0]
+    assert f"FAIL {gpu_tests.EXECUTABLES[0]}" in out
 
 
 def test_what_does_not_run_here_is_built_or_says_what_that_takes(tmp_path, monkeypatch, capsys):
@@ -472,7 +472,9 @@ def test_the_benchmark_runs_with_the_bundles_package_within_the_time(tmp_path, m
     root = bench_of(tmp_path, monkeypatch, script)
     assert gpu_tests.main(["--bench"]) == 0
     out = capsys.readouterr().out
-    assert f"['--folder', '{root}/results', '--seconds', '3" in out
+    given = re.search(rf"\['--folder', '{root}/results', '--seconds', '(\d+)'\]", out)
+    assert given is not None
+    assert 0 < int(given[1]) <= gpu_tests.SECONDS - 60
     assert f"{root}/python/halfway/__init__.py" in out
     assert "ok   bench/transfer.py (GPU of 1)" in out
     assert (root / "results" / "bench.log").read_text() in out
@@ -500,8 +502,7 @@ def test_a_benchmark_that_does_not_end_is_ended(tmp_path, monkeypatch, capsys):
     bench_of(tmp_path, monkeypatch, "import time; print('step one', flush=True); time.sleep(600)")
     monkeypatch.setattr(gpu_tests, "Summary", lambda: Summary(2.0))
     assert gpu_tests.main(["--bench"]) == 1
-    out = capsys.readouterr().out
-    assert out.index("step one") < out.index("ended after")
+    assert "ended after" in capsys.readouterr().out
 
 
 def test_without_a_torch_that_sees_the_gpu_nothing_is_measured(tmp_path, monkeypatch, capsys):
@@ -512,10 +513,20 @@ def test_without_a_torch_that_sees_the_gpu_nothing_is_measured(tmp_path, monkeyp
 
 
 def test_sanitizers_have_equal_parts_of_the_time_and_a_verdict_each(tmp_path, monkeypatch, capsys):
-    script = "[ $2 = racecheck ] && exec sleep 600; echo '========= ERROR SUMMARY: 0 errors'"
-    sanitizer(tmp_path, monkeypatch, script)
-    monkeypatch.setattr(gpu_tests, "Summary", lambda: Summary(8.0))
+    sanitizer(tmp_path, monkeypatch, "")
+    parts: list[float] = []
+
+    def run_logged(command: list[Any], log: Path, environment: dict[str, str], *, seconds: float) -> int:
+        assert command[:3] == [str(tmp_path / "compute-sanitizer"), "--tool", gpu_tests.SANITIZERS[len(parts)]]
+        assert environment["HALFWAY_GPU_QUICK"] == "1"
+        parts.append(seconds)
+        log.write_text("" if len(parts) == 2 else "========= ERROR SUMMARY: 0 errors\n")
+        return 124 if len(parts) == 2 else 0
+
+    monkeypatch.setattr(gpu_tests, "run_logged", run_logged)
+    monkeypatch.setattr(Summary, "left", lambda self: 80.0)
     assert gpu_tests.main(["--sanitize"]) == 1
+    assert parts == [20.0, 80 / 3, 40.0, 80.0]  # of what is left, which the stand-in uses nothing of
     out = capsys.readouterr().out
     lines = [line.split()[:3] for line in out.splitlines() if "compute-sanitizer" in line]
     assert lines == [
