@@ -62,7 +62,7 @@ struct Fused {
   // Step 0 also converts the elements before the first whole vector; what is behind the last one is of the last step.
   HALFWAY_HD static void convert(const Job& job, const Thread& thread, std::uint64_t step, unsigned char* /*shared*/,
                                  Registers& /*registers*/) noexcept {
-    const Span span = span_of(job, step);
+    const Span span = in_global_memory(span_of(job, step));
     const bool saturate = job.policy.saturate;
     const std::uint64_t head = job.head < span.count ? job.head : span.count;
     const std::uint64_t whole = (span.count - head) / elements * elements + head;  // the end of the vectors
@@ -102,7 +102,7 @@ struct CopyVectors {
   // Elements are bytes.
   HALFWAY_HD static void convert(const Job& job, const Thread& thread, std::uint64_t step, unsigned char* /*shared*/,
                                  Registers& /*registers*/) noexcept {
-    const Span span = span_of(job, step);
+    const Span span = in_global_memory(span_of(job, step));
     const std::uint64_t head = job.head < span.count ? job.head : span.count;
     const std::uint64_t whole = (span.count - head) / 16 * 16 + head;
     const std::uint64_t begin = head + span.step * elements_of_block;

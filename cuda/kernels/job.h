@@ -90,6 +90,16 @@ struct Span {
   std::uint64_t step;
 };
 
+// Memory of the device and mapped memory of the host are global memory: told so, compilers choose the instructions for
+// that instead of those for any.
+[[nodiscard]] HALFWAY_HD inline Span in_global_memory(const Span& span) noexcept {
+#if defined(__CUDA_ARCH__)
+  __builtin_assume(__isGlobal(span.source));
+  __builtin_assume(__isGlobal(span.destination));
+#endif
+  return span;
+}
+
 [[nodiscard]] HALFWAY_HD inline Span span_of(const Job& job, std::uint64_t step) noexcept {
   if (job.walk != Walk::several) return {job.source, job.destination, job.count, step};
   std::uint32_t low = 0;

@@ -85,16 +85,19 @@ class Engine {
   void send(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
             const MutableView& destination, const TransferOptions& options);
   void enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                         const CastOptions& options, const MutableView& destination);
+                         const CastOptions& options, const MutableView& destination, Tally* tally);
   void receive(Channel& channel, const TransferPlan& plan, const TensorView& source, const MutableView& destination,
                const TransferOptions& options);
   void drain_to_host(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                     const MutableView& destination, const CastOptions& options);
+                     const MutableView& destination, const CastOptions& options, Tally* tally);
   void enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const TensorView& source, void* memory,
-                       Stream stream);
+                       Stream stream, Tally* tally = nullptr);
   [[nodiscard]] Tensor allocate_there(const TensorView& source, DType to, int device, const TransferOptions& options);
   void launch_cast(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
                    const MutableView& destination, const TransferOptions& options);
+  void cast_counted(Channel& channel, const TransferPlan& plan, const TensorView& source,
+                    const MutableView& destination, const TransferOptions& options);
+  void take_counts(Channel& channel, const TransferPlan& plan, const CastOptions& options, Stream stream);
   void finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event done);
   void* mapped_address(const void* memory);
 

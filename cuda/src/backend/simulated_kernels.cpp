@@ -5,8 +5,6 @@
 #include <memory>
 #include <vector>
 
-#include "../../kernels/dispatch.h"
-
 namespace halfway {
 inline namespace v0 {
 namespace cuda {
@@ -47,13 +45,16 @@ void run_blocks(const Launch& launch) {
 
 }  // namespace
 
-void run_conversion(const Conversion& work) {
-  const auto launch = std::make_unique<Launch>(choose(work));  // too large for the stack of every thread
-  if (launch->kind == KernelKind::copy) return run_blocks<CopyVectors>(*launch);
-  if (launch->kind == KernelKind::general) {
-    return use_general(*launch, [&](auto body) { run_blocks<decltype(body)>(*launch); });
+void run_launch(const Launch& launch) {
+  if (launch.kind == KernelKind::copy) return run_blocks<CopyVectors>(launch);
+  if (launch.kind == KernelKind::general) {
+    return use_general(launch, [&](auto body) { run_blocks<decltype(body)>(launch); });
   }
-  use_fused(launch->from, launch->to, [&](auto body) { run_blocks<decltype(body)>(*launch); });
+  use_fused(launch.from, launch.to, [&](auto body) { run_blocks<decltype(body)>(launch); });
+}
+
+void run_conversion(const Conversion& work) {
+  run_launch(*std::make_unique<Launch>(choose(work)));  // too large for the stack of every thread
 }
 
 }  // namespace detail
