@@ -16,20 +16,6 @@ namespace halfway {
 inline namespace v0 {
 namespace cuda {
 namespace detail {
-namespace {
-
-// Each thread reads an element and writes its image: into the same place, or nowhere near any source.
-void require_apart(const TensorView& source, const MutableView& destination, const CastOptions& options) {
-  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  const halfway::detail::Permutation permutation(options, source.shape.size());
-  if (halfway::detail::has_same_places(permutation.arranged(source, geometry), destination)) return;
-  if (!may_overlap(source, destination)) return;
-  throw Error(Reason::overlap, "the destination shares memory with the source",
-              "cast into other memory, or into a view with the source's start, strides and item size");
-}
-
-}  // namespace
-
 TransferPlan Engine::plan_on_device(const TensorView& source, const TransferOptions& options,
                                     const MutableView* destination) {
   require_on_device(source, "source");
@@ -102,9 +88,10 @@ void Engine::launch_cast(Channel& channel, const TransferPlan& plan, const Tenso
 // Counts are waited for, and whatever is checked is known then: a destination that was there before is written by a
 // launch of its own, a fresh one at once, and thrown away.
 void Engine::cast_counted(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                          const MutableView& destination, const TransferOptions& options) {
+                          const MutableView& destination, const TransferOptions& options, Counted counted,
+                          const halfway::detail::SampleName* name) {
   Conversion work = launch_on_device(plan, source, destination, options.cast);
-  work.writes = plan.launches == 1;
+  work.writes = plan.launches == 1 && counted == Counted::and_cast;
   halfway::detail::Tally losses;
   std::array<std::byte, 16> element{};
   const std::lock_guard<std::mutex> lock(channel.mutex());
@@ -123,7 +110,7 @@ void Engine::cast_counted(Channel& channel, const TransferPlan& plan, const Tens
                                                               source.element_size(), options.stream);
       channel.await(options.stream);
       std::copy_n(arrived, source.element_size(), element.begin());
-    } else if (!work.writes) {
+    } else if (!work.writes && counted == Counted::and_cast) {
       work.writes = true;
       work.tally = nullptr;
       require(backend_, backend_.launch(work, options.stream), "launching a kernel");
@@ -143,7 +130,7 @@ void Engine::cast_counted(Channel& channel, const TransferPlan& plan, const Tens
   lost.strides = std::span<const std::int64_t>(nowhere).first(lost.shape.size());
   halfway::detail::refuse_loss(
       lost, halfway::detail::elements_of(source), destination.dtype, options.cast, losses,
-      [&](const std::vector<std::int64_t>& index) { return permutation.index_of_source(index); });
+      [&](const std::vector<std::int64_t>& index) { return permutation.index_of_source(index); }, name);
 }
 
 }  // namespace detail

@@ -130,8 +130,7 @@ Facts examine(const TensorView& source, const TransferWish& wish, const Machine&
   facts.checked = detail::watched_flags(facts.from, facts.to, options) != 0;
   facts.chance = facts.changes && options.rounding == Rounding::stochastic &&
                  (options.is_affine() || !is_exact(facts.from, facts.to));
-  facts.counted =
-      facts.checked || (options.report != nullptr && (facts.changes || detail::has_nan(facts.from)));
+  facts.counted = facts.checked || (options.report != nullptr && (facts.changes || detail::has_nan(facts.from)));
   const bool has_kernel = is_device_castable(facts.from, facts.to) && has_few_coefficients(options);
   facts.by_host = facts.changes ? !has_kernel : options.report != nullptr;
   // Towards the host, what the device does not narrow and the host cannot do chunk by chunk.
@@ -214,8 +213,7 @@ class Planner {
     const bool narrows = facts_.device_narrows();
     if (facts_.wish.deferred) {
       if (!narrows || facts_.whole) return direct(Caster::host, "nobody waits: into pinned memory of its own");
-      return reach(Caster::device,
-                   "nobody waits: a kernel writes the narrow elements into pinned memory of their own");
+      return reach(Caster::device, "nobody waits: a kernel writes the narrow elements into pinned memory of their own");
     }
     if (facts_.checked) {
       stage(Caster::host, "all elements are looked at before any is delivered");
@@ -253,11 +251,12 @@ class Planner {
       return direct(Caster::device, "both sides are within reach of a copy engine");
     }
     if (facts_.bytes_from() <= facts_.machine.small) return reach(Caster::device, small_words());
-    if (facts_.narrows() && !facts_.chance && host_beats_wire(facts_)) return stage(Caster::host, rates(" cores cast "));
+    if (facts_.narrows() && !facts_.chance && host_beats_wire(facts_))
+      return stage(Caster::host, rates(" cores cast "));
     ship(Caster::device);
     plan_.route = Route::device_cast;
     plan_.copy_engine = plan_.kernel = true;
-    plan_.because = facts_.chance    ? "the device rounds each element by its number"
+    plan_.because = facts_.chance      ? "the device rounds each element by its number"
                     : facts_.narrows() ? rates(" cores cast only ")
                     : facts_.changes
                         ? "the narrow elements cross, and become wide on the device"

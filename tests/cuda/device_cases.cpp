@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -375,6 +378,68 @@ BOOST_AUTO_TEST_CASE(what_kernels_do_not_do_is_said) {
   const CastOptions strict{.casting = halfway::Casting::same_value};
   BOOST_CHECK_NO_THROW(
       static_cast<void>(bench.engine.cast_on_device(there.view(), Tensor(), bench.to(halfway::float64, strict))));
+}
+
+BOOST_AUTO_TEST_CASE(several_tensors_share_launches) {
+  Bench bench;
+  arrays::Random random(17);
+  for (int round = 0; round < 30; ++round) {
+    const std::size_t count = random() % 90;
+    const DType to = random() % 2 == 0 ? halfway::bfloat16 : halfway::float32;
+    std::vector<std::unique_ptr<There>> theirs;
+    std::vector<TensorView> views;
+    std::vector<std::vector<std::byte>> expected;
+    halfway::Report wanted;
+    CastOptions cast = freely();
+    if (random() % 2 == 0) cast.scale = 0.5;
+    for (std::size_t i = 0; i < count; ++i) {
+      const DType from = random() % 3 == 0 ? halfway::uint8 : halfway::float32;
+      const auto shape = arrays::random_shape(random, 200);
+      arrays::Array source =
+          random() % 4 == 0 ? arrays::random_layout(random, from, shape, true) : arrays::contiguous(from, shape);
+      arrays::fill_random(random, source);
+      halfway::Report part;
+      CastOptions counting = cast;
+      counting.report = &part;
+      expected.push_back(bytes_of(halfway::cast(source.view(), to, counting).view()));
+      wanted += part;
+      theirs.push_back(std::make_unique<There>(bench, std::move(source)));
+      views.push_back(theirs.back()->view());
+    }
+    BOOST_TEST_INFO_SCOPE("round " << round << ", " << count << " tensors to " << to_string(to));
+    halfway::Report counted;
+    if (round % 3 == 0) cast.report = &counted;
+    const auto before = launches();
+    const std::vector<Tensor> cast_there = bench.engine.cast_many_on_device(views, bench.to(to, cast));
+    BOOST_REQUIRE(cast_there.size() == count);
+    for (std::size_t i = 0; i < count; ++i) BOOST_CHECK(fetch(bench, cast_there[i].view()) == expected[i]);
+    if (cast.report != nullptr) {
+      BOOST_TEST((counted == wanted));
+    } else if (before && count > 60) {
+      BOOST_TEST(*launches() - *before < count / 2);
+    }
+  }
+  // What is refused is refused before anything is written, and named.
+  arrays::Array fine = filled(random, arrays::contiguous(halfway::uint8, {9}));
+  arrays::Array wrong = arrays::contiguous(halfway::float32, {5});
+  const float large = 1e30F;
+  std::memcpy(wrong.memory.data() + 8, &large, sizeof(large));
+  There first(bench, fine);
+  There second(bench, wrong);
+  There first_out(bench, arrays::contiguous(halfway::float16, {9}));
+  There second_out(bench, arrays::contiguous(halfway::float16, {5}));
+  const std::vector<std::byte> before = first_out.now().memory;
+  const std::array<TensorView, 2> sources{first.view(), second.view()};
+  const std::array<MutableView, 2> destinations{first_out.view(), second_out.view()};
+  CastOptions strict = freely();
+  strict.overflow = halfway::Overflow::raise;
+  const std::string refusal = refusal_of(
+      [&] { bench.engine.cast_many_on_device_into(sources, destinations, bench.to(halfway::float16, strict)); });
+  BOOST_TEST(refusal.find("samples[1]") != std::string::npos, refusal);
+  BOOST_CHECK(first_out.now().memory == before);
+  BOOST_CHECK_EXCEPTION(
+      bench.engine.cast_many_on_device_into(sources, std::span(destinations).first(1), bench.to(halfway::float16)),
+      Error, [](const Error& error) { return error.reason() == Reason::out_mismatch; });
 }
 
 BOOST_AUTO_TEST_CASE(nothing_is_nothing) {

@@ -1,6 +1,7 @@
-// The kernels by themselves, on the host: which one is chosen for what, every head and tail of the vector kernels, tiles
-// of every plane, parts of tensors, several tensors at once, and that these tests see a kernel that is wrong. What all
-// policies do to all dtypes in random layouts is tested through the engine (device_cases.cpp), on real devices too.
+// The kernels by themselves, on the host: which one is chosen for what, every head and tail of the vector kernels,
+// tiles of every plane, parts of tensors, several tensors at once, and that these tests see a kernel that is wrong.
+// What all policies do to all dtypes in random layouts is tested through the engine (device_cases.cpp), on real devices
+// too.
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
@@ -179,8 +180,8 @@ Permuted permuted(std::mt19937_64& random, DType from, DType to) {
   for (std::size_t i = 0; i < ndim; ++i) shape.push_back(1 + static_cast<std::int64_t>(random() % (i < 2 ? 90 : 7)));
   std::shuffle(shape.begin(), shape.end(), random);
   arrays::Array source = arrays::random_layout(random, from, shape, random() % 4 == 0);
-  arrays::Array target = random() % 2 == 0 ? arrays::contiguous(to, shape)
-                                           : arrays::random_layout(random, to, shape, false);
+  arrays::Array target =
+      random() % 2 == 0 ? arrays::contiguous(to, shape) : arrays::random_layout(random, to, shape, false);
   arrays::fill_random(random, source);
   return {shape, std::move(source), std::move(target)};
 }
@@ -335,13 +336,16 @@ BOOST_AUTO_TEST_CASE(faults_in_kernels_are_seen) {
   };
   const CastOptions chance{.rounding = Rounding::stochastic, .seed = 3};
   BOOST_TEST(!differs(float32, bfloat16, by_chance, nothing, chance));
-  BOOST_TEST(differs(float32, bfloat16, by_chance, [](Launch& l) { ++l.job.first; }, chance));
-  BOOST_TEST(differs(float32, bfloat16, by_chance, [](Launch& l) { ++l.job.seed; }, chance));
+  BOOST_TEST(differs(
+      float32, bfloat16, by_chance, [](Launch& l) { ++l.job.first; }, chance));
+  BOOST_TEST(differs(
+      float32, bfloat16, by_chance, [](Launch& l) { ++l.job.seed; }, chance));
   const auto swapped = [](Conversion& w) { w.source_swapped = true; };
   BOOST_TEST(differs(float32, bfloat16, swapped, nothing));
   const auto odd = [](Launch& l) { l.job.odd = false; };
   std::vector<std::int64_t> ties;  // that rounding twice, by way of double, gets wrong
-  for (std::int64_t i = 0; i < 100; ++i) ties.push_back((std::int64_t{1} << 60) + (i << 37) + (std::int64_t{1} << 36) + 1);
+  for (std::int64_t i = 0; i < 100; ++i)
+    ties.push_back((std::int64_t{1} << 60) + (i << 37) + (std::int64_t{1} << 36) + 1);
   const auto into_float = [&](const std::function<void(Launch&)>& change) {
     std::vector<float> found(ties.size());
     Conversion work = dense(int64, float32, ties.data(), found.data(), ties.size());

@@ -549,7 +549,9 @@ Status Simulated::enqueue_conversion(const Conversion& conversion, SimulatedStre
   } else {
     work->segments.assign(conversion.segments, conversion.segments + conversion.segment_count);
     for (Segment& segment : work->segments) {
-      const auto extent = [&](std::uint64_t size) { return Extent{0, static_cast<std::int64_t>(segment.count * size)}; };
+      const auto extent = [&](std::uint64_t size) {
+        return Extent{0, static_cast<std::int64_t>(segment.count * size)};
+      };
       reached = reached && both(segment.source, segment.destination, extent(conversion.source_size()),
                                 extent(conversion.destination_size()));
     }

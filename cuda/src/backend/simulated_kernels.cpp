@@ -20,8 +20,8 @@ void add(Tally& total, const Sums& sums) noexcept {
   total.first_loss = std::min(total.first_loss, sums.first_loss);
 }
 
-// The same steps as run_block() of grid.h. Shared memory is a block of the heap, exact in size and with nothing in it, so
-// that what is beyond it, or read before it is written, shows.
+// The same steps as run_block() of grid.h. Shared memory is a block of the heap, exact in size and with nothing in it,
+// so that what is beyond it, or read before it is written, shows.
 template <class Body>
 void run_blocks(const Launch& launch) {
   const Job& job = launch.job;

@@ -52,7 +52,7 @@ struct Work {
   std::vector<std::byte> payload;  // of the caller's own writes
   std::vector<Touched> touched;
   std::vector<Segment> segments;  // of the conversion
-  bool late = false;  // the device is lost when this runs
+  bool late = false;              // the device is lost when this runs
   std::atomic<Work*> next{nullptr};
 };
 
