@@ -1,5 +1,5 @@
-// What a launch is told: the elements, where they lie, and what is done to them. Plain numbers, since they travel to the
-// device by value. Whoever asks for work knows these alone; dispatch.h chooses the kernel.
+// What a launch is told: the elements, where they lie, and what is done to them. Plain numbers, since they travel to
+// the device by value. Whoever asks for work knows these alone; dispatch.h chooses the kernel.
 #pragma once
 
 #include <cstddef>
@@ -62,16 +62,16 @@ struct Conversion {
   std::uint64_t first = 0;
   std::uint32_t from_scalars = 1;  // of an element. Where the numbers differ, a complex number becomes a real one or
   std::uint32_t to_scalars = 1;    // the reverse
-  std::uint32_t reversed = 1;      // the source's are in reversed order within so many: parts of larger scalars, swapped
+  std::uint32_t reversed = 1;  // the source's are in reversed order within so many: parts of larger scalars, swapped
   bool saturate = false;
   bool stochastic = false;
   bool source_swapped = false;  // scalars are in the other byte order than the device's
   bool destination_swapped = false;
   bool writes = true;  // else it counts alone, and the destination is not touched
   Reach reach = Reach::device;
-  std::uint64_t seed = 0;        // of `stochastic`
-  convert::Flags watched = 0;    // what makes an element a loss
-  Tally* tally = nullptr;        // none: nothing is counted
+  std::uint64_t seed = 0;      // of `stochastic`
+  convert::Flags watched = 0;  // what makes an element a loss
+  Tally* tally = nullptr;      // none: nothing is counted
   halfway::detail::Places source_places{};
   halfway::detail::Places destination_places{};
   Affine affine{};

@@ -1,5 +1,5 @@
-// Which kernel a conversion is for, and with how many blocks: a pure function of what is asked and of where it lies. The
-// CUDA backend launches the choice, the simulated device runs it.
+// Which kernel a conversion is for, and with how many blocks: a pure function of what is asked and of where it lies.
+// The CUDA backend launches the choice, the simulated device runs it.
 #pragma once
 
 #include <cstdint>

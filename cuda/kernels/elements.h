@@ -5,10 +5,10 @@
 // (`wide_type_of` of dispatch.cpp). Decoding is exact, or to odd where a narrower rounding follows (see `to_odd` of
 // convert.h):
 //
-//   float    16-bit floats and less, float32; and to floats, or scaled, bool and integers of 8 and 16 bits; to floats of
-//            16 bits and less, neither scaled nor rounded by chance, everything else, to odd
-//   double   float64; to other floats than float64, or scaled, integers of 32 bits, and of 64: scaled, these are rounded
-//            to it, else to odd
+//   float    floats of 16 bits and less, and float32; to floats, or scaled, bool and integers of 8 and 16 bits; and
+//            to odd all that is cast, neither scaled nor by chance, to floats of 16 bits and less
+//   double   float64; to other floats than float64, or scaled, integers of 32 and 64 bits: these are rounded to it
+//            where they are scaled, else to odd
 //   int64    other signed integers
 //   uint64   other unsigned integers, and bool
 #pragma once
@@ -48,16 +48,7 @@ template <class... Es>
   return index;
 }
 
-// Loops over a group are of two kinds. Those that are unrolled keep it in registers; those that are not, because their
-// body is long, reach its members by selection, since registers have no index.
-#if defined(__CUDA_ARCH__)
-#define HALFWAY_UNROLLED _Pragma("unroll")
-#define HALFWAY_ROLLED _Pragma("unroll 1")
-#else
-#define HALFWAY_UNROLLED
-#define HALFWAY_ROLLED
-#endif
-
+// Member `i` of a group.
 template <class T>
 [[nodiscard]] HALFWAY_HD inline T member(const T (&values)[group], int i) noexcept {
   T value = values[0];
@@ -116,9 +107,9 @@ HALFWAY_HD inline void store_aligned(unsigned char* place, const T& value) noexc
 
 // How the scalars of one side are accessed: the same for all of a launch.
 enum class Access : std::uint8_t {
-  bytes,     // they lie at any address
-  scalars,   // each is aligned
-  vectors,   // groups of them are dense, and aligned as a whole
+  bytes,    // they lie at any address
+  scalars,  // each is aligned
+  vectors,  // groups of them are dense, and aligned as a whole
 };
 
 struct Side {
@@ -378,7 +369,8 @@ template <class W>
   return ((lane < 4 ? low : high) >> (lane % 2 * 16)) & 0xFFFF;
 }
 
-// The lanes of a group, the first one lowest: of part `part` of elements with these numbers. Neighbours share a counter.
+// The lanes of a group, the first one lowest: of part `part` of elements with these numbers. Neighbours share a
+// counter.
 HALFWAY_HD inline std::uint64_t lanes_of(const std::uint64_t (&numbers)[group], int scalars, int part,
                                          std::uint64_t seed) noexcept {
   constexpr std::uint64_t some = convert::lanes_of_counter;

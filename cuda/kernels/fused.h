@@ -1,5 +1,5 @@
-// The hot pairs: a kernel each, of dense elements in the machine's byte order, that only converts. Both sides are accessed
-// in vectors of 16 bytes; whatever else a launch asks for is the general kernel's (general.h).
+// The hot pairs: a kernel each, of dense elements in the machine's byte order, that only converts. Both sides are
+// accessed in vectors of 16 bytes; whatever else a launch asks for is the general kernel's (general.h).
 #pragma once
 
 #include <cstddef>
@@ -37,15 +37,18 @@ struct Fused {
     using Number = decltype(From::decode_number(In{}));
     if constexpr (convert::is_float<To> && std::is_same_v<Number, float>) {
       float values[elements];
+      HALFWAY_UNROLLED
       for (int i = 0; i < elements; i += 2) {
         decode_pair<From>(in.bits[i], in.bits[i + 1], values[i], values[i + 1]);
       }
       encode_floats<To>(values, out.bits, saturate);
     } else if constexpr (convert::is_float<To> && sizeof(Out) < 4) {
       float values[elements];
+      HALFWAY_UNROLLED
       for (int i = 0; i < elements; ++i) values[i] = convert::detail::to_odd(From::decode_number(in.bits[i]));
       encode_floats<To>(values, out.bits, saturate);
     } else {
+      HALFWAY_UNROLLED
       for (int i = 0; i < elements; ++i) out.bits[i] = convert::convert<To, From>(in.bits[i], saturate).bits;
     }
   }
@@ -62,7 +65,7 @@ struct Fused {
   // Step 0 also converts the elements before the first whole vector; what is behind the last one is of the last step.
   HALFWAY_HD static void convert(const Job& job, const Thread& thread, std::uint64_t step, unsigned char* /*shared*/,
                                  Registers& /*registers*/) noexcept {
-    const Span span = span_of(job, step);
+    const Span span = in_global_memory(span_of(job, step));
     const bool saturate = job.policy.saturate;
     const std::uint64_t head = job.head < span.count ? job.head : span.count;
     const std::uint64_t whole = (span.count - head) / elements * elements + head;  // the end of the vectors
@@ -72,12 +75,16 @@ struct Fused {
       convert_one(span.source, span.destination, whole + thread.index, saturate);
     }
     InVectors in[ahead];
+    HALFWAY_UNROLLED
     for (int i = 0; i < ahead; ++i) {
-      const std::uint64_t at = begin + (std::uint64_t{thread.count} * static_cast<unsigned>(i) + thread.index) * elements;
+      const std::uint64_t at =
+          begin + (std::uint64_t{thread.count} * static_cast<unsigned>(i) + thread.index) * elements;
       if (at < whole) in[i] = load_aligned<InVectors>(span.source + at * sizeof(In));
     }
+    HALFWAY_UNROLLED
     for (int i = 0; i < ahead; ++i) {
-      const std::uint64_t at = begin + (std::uint64_t{thread.count} * static_cast<unsigned>(i) + thread.index) * elements;
+      const std::uint64_t at =
+          begin + (std::uint64_t{thread.count} * static_cast<unsigned>(i) + thread.index) * elements;
       if (at >= whole) continue;
       OutVectors out;
       convert_some(in[i], out, saturate);
@@ -102,7 +109,7 @@ struct CopyVectors {
   // Elements are bytes.
   HALFWAY_HD static void convert(const Job& job, const Thread& thread, std::uint64_t step, unsigned char* /*shared*/,
                                  Registers& /*registers*/) noexcept {
-    const Span span = span_of(job, step);
+    const Span span = in_global_memory(span_of(job, step));
     const std::uint64_t head = job.head < span.count ? job.head : span.count;
     const std::uint64_t whole = (span.count - head) / 16 * 16 + head;
     const std::uint64_t begin = head + span.step * elements_of_block;
@@ -111,10 +118,12 @@ struct CopyVectors {
       span.destination[whole + thread.index] = span.source[whole + thread.index];
     }
     Vector in[ahead];
+    HALFWAY_UNROLLED
     for (int i = 0; i < ahead; ++i) {
       const std::uint64_t at = begin + (std::uint64_t{thread.count} * static_cast<unsigned>(i) + thread.index) * 16;
       if (at < whole) in[i] = load_aligned<Vector>(span.source + at);
     }
+    HALFWAY_UNROLLED
     for (int i = 0; i < ahead; ++i) {
       const std::uint64_t at = begin + (std::uint64_t{thread.count} * static_cast<unsigned>(i) + thread.index) * 16;
       if (at < whole) store_aligned(span.destination + at, in[i]);
@@ -154,13 +163,14 @@ using Int64 = convert::Integer<std::int64_t>;
 using convert::Float32;
 using convert::Float64;
 
-using HotPairs = convert::List<
-    Pair<Float32, Float16>, Pair<Float32, BFloat16>, Pair<Float32, Float8E4M3FN>, Pair<Float32, Float8E5M2>,
-    Pair<Float32, Float64>, Pair<Float64, Float32>, Pair<Float64, Float16>, Pair<Float64, BFloat16>,
-    Pair<Float16, Float32>, Pair<Float16, BFloat16>, Pair<BFloat16, Float32>, Pair<BFloat16, Float16>,
-    Pair<UInt8, Float32>, Pair<UInt8, Float16>, Pair<UInt8, BFloat16>, Pair<Int64, Float32>, Pair<Int64, Float16>,
-    Pair<Int64, BFloat16>, Pair<Int64, Int32>, Pair<Int32, Int64>, Pair<convert::Boolean, Float32>,
-    Pair<Float8E4M3FN, Float32>, Pair<Float8E4M3FN, BFloat16>, Pair<Float8E5M2, Float32>, Pair<Float8E5M2, BFloat16>>;
+using HotPairs =
+    convert::List<Pair<Float32, Float16>, Pair<Float32, BFloat16>, Pair<Float32, Float8E4M3FN>,
+                  Pair<Float32, Float8E5M2>, Pair<Float32, Float64>, Pair<Float64, Float32>, Pair<Float64, Float16>,
+                  Pair<Float64, BFloat16>, Pair<Float16, Float32>, Pair<Float16, BFloat16>, Pair<BFloat16, Float32>,
+                  Pair<BFloat16, Float16>, Pair<UInt8, Float32>, Pair<UInt8, Float16>, Pair<UInt8, BFloat16>,
+                  Pair<Int64, Float32>, Pair<Int64, Float16>, Pair<Int64, BFloat16>, Pair<Int64, Int32>,
+                  Pair<Int32, Int64>, Pair<convert::Boolean, Float32>, Pair<Float8E4M3FN, Float32>,
+                  Pair<Float8E4M3FN, BFloat16>, Pair<Float8E5M2, Float32>, Pair<Float8E5M2, BFloat16>>;
 
 template <class Use>
 bool use_fused(DType from, DType to, Use use) {

@@ -1,5 +1,5 @@
-// The kernel of every pair, layout and policy: elements are taken in groups, decoded into W in registers, scaled, rounded
-// and counted as the launch says, encoded, and written. What is the same for a launch is decided once a group.
+// The kernel of every pair, layout and policy: elements are taken in groups, decoded into W in registers, scaled,
+// rounded and counted as the launch says, encoded, and written. What is the same for a launch is decided once a group.
 #pragma once
 
 #include <cstddef>
@@ -40,8 +40,8 @@ struct General {
     for (std::uint32_t i = thread.index; i < elements; i += thread.count) {
       const std::uint32_t along = i % place.extent[0];
       const std::uint32_t across = i / place.extent[0];
-      const unsigned char* from = job.source + place.source + along * tiles.plane_source_strides[0] +
-                                  across * tiles.plane_source_strides[1];
+      const unsigned char* from =
+          job.source + place.source + along * tiles.plane_source_strides[0] + across * tiles.plane_source_strides[1];
       unsigned char* to = shared + across * tiles.pitch + along * static_cast<std::uint32_t>(size * job.from_scalars);
       for (int scalar = 0; scalar < job.from_scalars; ++scalar, from += size, to += size) {
         copy_scalar(job.from_side, from, to);
@@ -168,8 +168,7 @@ struct General {
     return bytes + static_cast<std::int64_t>(rest) * places.strides[0];
   }
 
-  HALFWAY_HD static void take_strided(const Job& job, std::uint64_t begin, const Thread& thread,
-                                      Group& some) noexcept {
+  HALFWAY_HD static void take_strided(const Job& job, std::uint64_t begin, const Thread& thread, Group& some) noexcept {
     HALFWAY_ROLLED
     for (int i = 0; i < group; ++i) {
       const std::uint64_t at = begin + std::uint64_t{thread.count} * static_cast<unsigned>(i);

@@ -8,8 +8,8 @@
 //     static void convert(job, thread, step, shared, registers);  // second phase
 //   };
 //
-// Around the steps of a block its counts are gathered: each thread has its own, the block adds them up in shared memory,
-// and one thread adds those to the launch's `Tally`.
+// Around the steps of a block its counts are gathered: each thread has its own, the block adds them up in shared
+// memory, and one thread adds those to the launch's `Tally`.
 #pragma once
 
 #include <cstdint>

@@ -32,10 +32,10 @@ struct Tiles {
   std::int64_t plane_source_strides[2] = {};
   std::int64_t plane_destination_strides[2] = {};
   std::uint64_t plane_number_strides[2] = {};
-  std::uint32_t tile[2] = {};     // elements of a tile along them
-  std::uint64_t tiles[2] = {};    // tiles along them
-  std::uint32_t pitch = 0;        // bytes from one row of a tile to the next in shared memory
-  std::int64_t source_base = 0;   // bytes to the first element of all
+  std::uint32_t tile[2] = {};    // elements of a tile along them
+  std::uint64_t tiles[2] = {};   // tiles along them
+  std::uint32_t pitch = 0;       // bytes from one row of a tile to the next in shared memory
+  std::int64_t source_base = 0;  // bytes to the first element of all
   std::int64_t destination_base = 0;
 };
 
@@ -68,8 +68,8 @@ struct Job {
   bool keeps_bits = false;  // equal dtypes, not scaled: the source's bits are written whatever is counted
   bool odd = false;         // integers of 64 bits are decoded to odd, where they become double
   bool writes = true;
-  bool narrow = false;      // every number of an element fits 32 bits
-  std::uint32_t head = 0;   // fused kernels: elements before the first whole vector
+  bool narrow = false;     // every number of an element fits 32 bits
+  std::uint32_t head = 0;  // fused kernels: elements before the first whole vector
   halfway::detail::Places source_places{};
   halfway::detail::Places destination_places{};
   Affine affine{};
@@ -89,6 +89,16 @@ struct Span {
   std::uint64_t count;
   std::uint64_t step;
 };
+
+// Memory of the device and mapped memory of the host are global memory: told so, compilers choose the instructions for
+// that instead of those for any.
+[[nodiscard]] HALFWAY_HD inline Span in_global_memory(const Span& span) noexcept {
+#if defined(__CUDA_ARCH__)
+  __builtin_assume(__isGlobal(span.source));
+  __builtin_assume(__isGlobal(span.destination));
+#endif
+  return span;
+}
 
 [[nodiscard]] HALFWAY_HD inline Span span_of(const Job& job, std::uint64_t step) noexcept {
   if (job.walk != Walk::several) return {job.source, job.destination, job.count, step};

@@ -1,20 +1,30 @@
-// Conversions for which GPUs have instructions that give convert.h's bits, two elements at a time. Elsewhere, and in host
-// code, they are convert.h's functors; on a GPU both ways are compared over all patterns (tests/cuda/device_cases.cpp).
+// Conversions for which GPUs have instructions that give convert.h's bits, two elements at a time. Elsewhere, and in
+// host code, they are convert.h's functors; on a GPU both ways are compared over many patterns
+// (tests/cuda/device_cases.cpp).
 //
-//   sm_80   float32 -> float16, bfloat16      cvt.rn.{f16x2,bf16x2}.f32: rounds once, keeps subnormals, overflows to
-//                                             infinity, NaN becomes 7FFF
-//           float16 -> float32                cvt.f32.f16: exact; what it makes of NaN is left open, and is no matter
-//                                             where the target's encoding follows
-//   sm_89   float32 -> float8 e4m3fn, e5m2    cvt.rn.satfinite.{e4m3x2,e5m2x2}.f32: there is no other overflow than to the
-//                                             largest number, so that `Overflow::by_format` is put in by magnitude;
-//                                             and so is NaN
-//           float8 e4m3fn, e5m2 -> float16    cvt.rn.f16x2.{e4m3x2,e5m2x2}: exact
+//   sm_80   float32 -> float16, bfloat16     cvt.rn.{f16x2,bf16x2}.f32: rounds once, keeps subnormals, overflows to
+//                                            infinity, NaN becomes 7FFF
+//           float16 -> float32               cvt.f32.f16: exact; what it makes of NaN is left open, and is no matter
+//                                            where the target's encoding follows
+//   sm_89   float32 -> float8 e4m3fn, e5m2   cvt.rn.satfinite.{e4m3x2,e5m2x2}.f32: overflow saturates, always, so that
+//                                            `Overflow::by_format` is put in by magnitude, and so is NaN
+//           float8 e4m3fn, e5m2 -> float16   cvt.rn.f16x2.{e4m3x2,e5m2x2}: exact
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
 #include "halfway/convert.h"
+
+// Loops over elements in registers are of two kinds. Those that are unrolled keep them there; those that are not,
+// because their body is long, reach one by selection, since registers have no index.
+#if defined(__CUDA_ARCH__)
+#define HALFWAY_UNROLLED _Pragma("unroll")
+#define HALFWAY_ROLLED _Pragma("unroll 1")
+#else
+#define HALFWAY_UNROLLED
+#define HALFWAY_ROLLED
+#endif
 
 namespace halfway {
 inline namespace v0 {
@@ -112,10 +122,12 @@ __device__ inline std::uint32_t encode_packed(float first, float second, bool sa
 
 // `n` floats, an even number, into elements.
 template <class E, int n>
-HALFWAY_HD inline void encode_floats(const float (&values)[n], typename E::Bits (&elements)[n], bool saturate) noexcept {
+HALFWAY_HD inline void encode_floats(const float (&values)[n], typename E::Bits (&elements)[n],
+                                     bool saturate) noexcept {
   static_assert(n % 2 == 0);
   if constexpr (has_packed_encoding<E>) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    HALFWAY_UNROLLED
     for (int i = 0; i < n; i += 2) {
       const std::uint32_t both = encode_packed<E>(values[i], values[i + 1], saturate);
       elements[i] = static_cast<typename E::Bits>(both);
@@ -123,6 +135,7 @@ HALFWAY_HD inline void encode_floats(const float (&values)[n], typename E::Bits 
     }
 #endif
   } else {
+    HALFWAY_UNROLLED
     for (int i = 0; i < n; ++i) elements[i] = E::encode(values[i], saturate).bits;
   }
 }

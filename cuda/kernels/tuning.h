@@ -17,9 +17,9 @@ namespace tuning {
 inline constexpr unsigned threads = 256;
 
 // Bytes of the source that a thread of a fused kernel asks for before it uses any. 32 are two vectors of 16: with 2048
-// threads that is 64 KiB under way in each multiprocessor, more than the 40 KiB or so that 3.35 TB/s (H100 SXM) at 700 ns
-// and 132 multiprocessors need (Little's law: 2.3 MB in all, 18 KB each, doubled for the writes).
-// Experiment: uint8 -> float32, bfloat16 -> float32 and float16 -> bfloat16 with 16, 32, 64.
+// threads that is 64 KiB under way in each multiprocessor, more than the 40 KiB or so that 3.35 TB/s (H100 SXM) at 700
+// ns and 132 multiprocessors need (Little's law: 2.3 MB in all, 18 KB each, doubled for the writes). Experiment: uint8
+// -> float32, bfloat16 -> float32 and float16 -> bfloat16 with 16, 32, 64.
 inline constexpr int fused_bytes = 32;
 
 // Elements of a thread of the general kernel at a time. 4: vectors of 16 bytes where elements have four, and four
@@ -39,10 +39,9 @@ inline constexpr std::uint64_t most_blocks = std::uint64_t{132} * 16;
 inline constexpr std::uint64_t most_blocks_reading_host = 32;
 inline constexpr std::uint64_t most_blocks_writing_host = 16;
 
-// The side of a tile, in elements: of one byte, and of more. 64 bytes are two sectors of a cache line, 32 elements of two
-// bytes as much. A tile of 8-byte elements then is 8 KiB, and six blocks fill 48 KiB.
-// Experiment: permuted uint8 NHWC -> bfloat16 NCHW (64 x 224 x 224 x 3) and a transposed 8192 x 8192 of 1, 2, 4, 8 bytes,
-// with 16, 32, 64.
+// The side of a tile, in elements: of one byte, and of more. 64 bytes are two sectors of a cache line, 32 elements of
+// two bytes as much. A tile of 8-byte elements then is 8 KiB, and six blocks fill 48 KiB. Experiment: permuted uint8
+// NHWC -> bfloat16 NCHW (64 x 224 x 224 x 3) and a transposed 8192 x 8192 of 1, 2, 4, 8 bytes, with 16, 32, 64.
 inline constexpr std::uint32_t tile_side_of_bytes = 64;
 inline constexpr std::uint32_t tile_side = 32;
 

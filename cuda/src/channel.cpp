@@ -10,7 +10,7 @@ namespace cuda {
 namespace detail {
 
 Channel::Channel(Backend& backend, int device, StagingSizes sizes)
-    : backend_(backend), device_(device), ring_(backend, sizes) {}
+    : backend_(backend), device_(device), ring_(backend, sizes), counting_(backend) {}
 
 Channel::~Channel() = default;
 
@@ -58,6 +58,13 @@ Event Channel::mark(Stream stream) {
     fail(backend_, status, "recording an event");
   }
   return done;
+}
+
+void Channel::await(Stream stream) {
+  Event done = mark(stream);
+  const Status status = backend_.synchronize(done);
+  give_back(done);
+  require(backend_, status, "waiting for a stream");
 }
 
 Event Channel::lead(Stream last, Stream caller) {
@@ -115,6 +122,7 @@ KeptList Channel::release() noexcept {
     give_back(kept.event);
   }
   ring_.release();
+  counting_.release();
   for (Event event : spare_) static_cast<void>(backend_.destroy_event(event));
   events_ -= spare_.size();
   spare_.clear();

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "counting.h"
 #include "device.h"
 #include "halfway/tensor.h"
 #include "staging.h"
@@ -50,6 +51,7 @@ class Channel {
   [[nodiscard]] Stream copies() const noexcept { return copies_; }
   [[nodiscard]] Stream kernels() const noexcept { return kernels_; }
   [[nodiscard]] Ring& ring() noexcept { return ring_; }
+  [[nodiscard]] Counting& counting() noexcept { return counting_; }
 
   // Both streams begin behind what the caller's stream has been given so far. throws: Error
   void follow(Stream caller);
@@ -59,6 +61,9 @@ class Channel {
   // An event that says when what a stream has been given so far is done; to be given back. throws: Error
   [[nodiscard]] Event mark(Stream stream);
   void give_back(Event event) noexcept { spare_.push_back(event); }  // room was made when it was made
+
+  // Waits for what a stream has been given so far. throws: Error
+  void await(Stream stream);
 
   // Waits for everything that was enqueued on the two streams, so that nothing uses any memory any more. If the device
   // does not even answer that, it is lost: nothing runs on it then.
@@ -89,6 +94,7 @@ class Channel {
   const int device_;
   std::mutex mutex_;  // guards everything below
   Ring ring_;
+  Counting counting_;
   Stream copies_ = nullptr;
   Stream kernels_ = nullptr;
   bool has_traits_ = false;

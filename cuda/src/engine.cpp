@@ -225,7 +225,9 @@ void Engine::send(Channel& channel, const TransferPlan& plan, const TensorView& 
   try {
     channel.prepare();
     channel.follow(options.stream);
-    enqueue_to_device(channel, plan, plan.whole ? cast_first.view() : source, options.cast, destination);
+    Tally* const tally = plan.counts ? channel.counting().begin(channel.kernels()) : nullptr;
+    enqueue_to_device(channel, plan, plan.whole ? cast_first.view() : source, options.cast, destination, tally);
+    if (plan.counts) take_counts(channel, plan, options.cast, channel.kernels());
     done = channel.lead(plan.kernel ? channel.kernels() : channel.copies(), options.stream);
   } catch (...) {
     channel.settle();
@@ -238,6 +240,16 @@ void Engine::send(Channel& channel, const TransferPlan& plan, const TensorView& 
   }
   if (options.non_blocking && !reads_source) return channel.give_back(done);
   finish(channel, lock, done);
+}
+
+// Waits for what the kernels counted. The tally is the channel's: the lock is held meanwhile.
+void Engine::take_counts(Channel& channel, const TransferPlan& plan, const CastOptions& options, Stream stream) {
+  Counting& counting = channel.counting();
+  counting.fetch(stream);
+  if (!has_bug(Bug::drop_count_wait)) channel.await(stream);
+  if (options.report == nullptr) return;
+  const Tally& tally = counting.result();
+  *options.report = {plan.elements, tally.nan, tally.overflow, tally.underflow, tally.inexact};
 }
 
 // Waits without the lock: the next transfer may begin.
@@ -253,9 +265,10 @@ void Engine::finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event 
 }
 
 void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                               const CastOptions& options, const MutableView& destination) {
+                               const CastOptions& options, const MutableView& destination, Tally* tally) {
   Ring& ring = channel.ring();
-  const Launches launches(plan, destination, options);
+  Launches launches(plan, destination, options);
+  launches.count(tally);
   HostPass pass(plan, halfway::detail::writable(source), options);
   const std::uint64_t unit = unit_of(plan.wire);
   void* const mapped = plan.staged || plan.copy_engine ? nullptr : mapped_address(source.data);
@@ -372,13 +385,17 @@ void Engine::receive(Channel& channel, const TransferPlan& plan, const TensorVie
   try {
     channel.prepare();
     channel.follow(options.stream);
+    Tally* const tally = plan.counts ? channel.counting().begin(channel.kernels()) : nullptr;
     if (plan.staged) {
       // All of it has been waited for at the end: the caller's stream need not be.
-      return drain_to_host(channel, plan, source, destination, options.cast);
+      drain_to_host(channel, plan, source, destination, options.cast, tally);
+      if (plan.counts) take_counts(channel, plan, options.cast, channel.kernels());
+      return;
     }
     Stream stream = plan.kernel ? channel.kernels() : channel.copies();
     void* const memory = plan.kernel ? mapped_address(destination.data) : destination.data;
-    enqueue_to_host(plan, options.cast, source, memory, stream);
+    enqueue_to_host(plan, options.cast, source, memory, stream, tally);
+    if (plan.counts) take_counts(channel, plan, options.cast, stream);
     done = channel.lead(stream, options.stream);
   } catch (...) {
     channel.settle();
@@ -389,22 +406,24 @@ void Engine::receive(Channel& channel, const TransferPlan& plan, const TensorVie
 
 // Everything at once, into memory that the device reaches.
 void Engine::enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const TensorView& source,
-                             void* memory, Stream stream) {
+                             void* memory, Stream stream, Tally* tally) {
   if (plan.copy_engine) {
     require(backend_, backend_.copy(memory, source.data, plan.bytes_wire, CopyKind::to_host, stream),
             "copying to the host");
     return;
   }
-  const Launches launches(plan, source, options);
+  Launches launches(plan, source, options);
+  launches.count(tally);
   require(backend_, backend_.launch(launches.into(memory, 0, plan.elements), stream), "launching a kernel");
 }
 
 // As many chunks are under way as there are slots: the oldest is emptied before the next one begins.
 void Engine::drain_to_host(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                           const MutableView& destination, const CastOptions& options) {
+                           const MutableView& destination, const CastOptions& options, Tally* tally) {
   Ring& ring = channel.ring();
   HostPass pass(plan, destination, options);
-  const Launches launches(plan, source, options);
+  Launches launches(plan, source, options);
+  launches.count(tally);
   Stream stream = plan.kernel ? channel.kernels() : channel.copies();
   const std::uint64_t unit = unit_of(plan.wire);
   const std::uint64_t depth = std::max<std::uint64_t>(ring.slots(), 1);

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "channel.h"
@@ -22,6 +23,9 @@
 
 namespace halfway {
 inline namespace v0 {
+namespace detail {
+struct SampleName;
+}
 namespace cuda {
 namespace detail {
 
@@ -51,6 +55,12 @@ class Engine {
   void cast_on_device_into(const TensorView& source, Tensor owner, const MutableView& destination,
                            const TransferOptions& options);
 
+  // Of several tensors, on the caller's stream: one launch for as many as are dense and of one pair of dtypes.
+  [[nodiscard]] std::vector<Tensor> cast_many_on_device(std::span<const TensorView> sources,
+                                                        const TransferOptions& options);
+  void cast_many_on_device_into(std::span<const TensorView> sources, std::span<const MutableView> destinations,
+                                const TransferOptions& options);
+
   [[nodiscard]] TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options,
                                             const MutableView* destination = nullptr);
   [[nodiscard]] TransferPlan plan_to_host(const TensorView& source, const TransferOptions& options,
@@ -77,6 +87,8 @@ class Engine {
  private:
   friend struct Deferred;
 
+  enum class Counted : std::uint8_t { and_cast, alone };
+
   Channel& channel(int device);
   void take_from_all(KeptList (Channel::*take)() noexcept);
   Channel& begin(int device, void* stream);  // after the checks that every transfer makes
@@ -85,16 +97,23 @@ class Engine {
   void send(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
             const MutableView& destination, const TransferOptions& options);
   void enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                         const CastOptions& options, const MutableView& destination);
+                         const CastOptions& options, const MutableView& destination, Tally* tally);
   void receive(Channel& channel, const TransferPlan& plan, const TensorView& source, const MutableView& destination,
                const TransferOptions& options);
   void drain_to_host(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                     const MutableView& destination, const CastOptions& options);
+                     const MutableView& destination, const CastOptions& options, Tally* tally);
   void enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const TensorView& source, void* memory,
-                       Stream stream);
+                       Stream stream, Tally* tally = nullptr);
   [[nodiscard]] Tensor allocate_there(const TensorView& source, DType to, int device, const TransferOptions& options);
   void launch_cast(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
                    const MutableView& destination, const TransferOptions& options);
+  void cast_counted(Channel& channel, const TransferPlan& plan, const TensorView& source,
+                    const MutableView& destination, const TransferOptions& options, Counted counted = Counted::and_cast,
+                    const halfway::detail::SampleName* name = nullptr);
+  std::vector<TransferPlan> plan_many_on_device(std::span<const TensorView> sources,
+                                                std::span<const MutableView> destinations,
+                                                const TransferOptions& options);
+  void take_counts(Channel& channel, const TransferPlan& plan, const CastOptions& options, Stream stream);
   void finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event done);
   void* mapped_address(const void* memory);
 

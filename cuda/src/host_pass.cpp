@@ -17,10 +17,7 @@ using halfway::detail::Slices;
 
 namespace {
 
-bool options_apply(const TransferPlan& plan) noexcept {
-  if (plan.whole) return false;
-  return plan.direction == Direction::to_device ? plan.wire == plan.to : plan.wire == plan.from;
-}
+bool options_apply(const TransferPlan& plan) noexcept { return !plan.whole && !plan.device_casts; }
 
 }  // namespace
 

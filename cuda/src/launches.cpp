@@ -9,6 +9,7 @@
 #include "cast/route.h"
 #include "cast/transform.h"
 #include "places_of.h"
+#include "planted.h"
 #include "views.h"
 
 namespace halfway {
@@ -62,6 +63,7 @@ Places places_there(const TensorView& view) noexcept {
   return halfway::detail::places_of(view).value_or(Places());
 }
 
+// `shape` is the result's.
 Affine affine_of(DType from, std::span<const std::int64_t> shape, const Permutation& permutation,
                  const CastOptions& options) {
   Affine affine;
@@ -79,11 +81,12 @@ Affine affine_of(DType from, std::span<const std::int64_t> shape, const Permutat
     return number;
   };
   affine.count = 1;
-  if (const auto axis = halfway::detail::require_axis(shape, options)) {
-    affine.count = static_cast<std::uint64_t>(shape[*axis]);
-    for (std::size_t i = permutation.result_axis(*axis) + 1; i < shape.size(); ++i) {
-      affine.inner *= static_cast<std::uint64_t>(shape[permutation.source_axis(i)]);
-    }
+  if (options.axis) {
+    const std::int64_t named = *options.axis;
+    const auto axis = static_cast<std::size_t>(named < 0 ? named + static_cast<std::int64_t>(shape.size()) : named);
+    const std::size_t along = permutation.result_axis(axis);
+    affine.count = static_cast<std::uint64_t>(shape[along]);
+    for (std::size_t i = along + 1; i < shape.size(); ++i) affine.inner *= static_cast<std::uint64_t>(shape[i]);
   }
   for (std::size_t i = 0; i < affine.count; ++i) {
     affine.scales[i] = value(transform.scale(), i);
@@ -92,32 +95,48 @@ Affine affine_of(DType from, std::span<const std::int64_t> shape, const Permutat
   return affine;
 }
 
+// What the options ask of a kernel that casts.
+void set_policies(Conversion& work, DType from, DType to, std::span<const std::int64_t> shape,
+                  const Permutation& permutation, const CastOptions& options) {
+  work.saturate = options.overflow == Overflow::saturate;
+  work.stochastic = options.rounding == Rounding::stochastic;
+  work.seed = options.seed.value_or(0);
+  work.watched = halfway::detail::watched_flags(from, to, options);
+  work.affine = affine_of(from, shape, permutation, options);
+}
+
 }  // namespace
 
 Launches::Launches(const TransferPlan& plan, const TensorView& there, const CastOptions& options) {
-  work_.saturate = options.overflow == Overflow::saturate;
   void* const data = halfway::detail::writable(there).data;
+  const bool casts = plan.device_casts;
+  Geometry geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init): as far as used
+  const Permutation permutation = plan.whole ? Permutation() : Permutation(options, there.shape.size());
   if (plan.direction == Direction::to_device) {
     work_.destination = data;
     work_.destination_swapped = there.swapped;
     work_.destination_places = places_there(there);
-    set_scalars(work_, plan.wire, plan.to, plan.wire == plan.to);
+    set_scalars(work_, plan.wire, plan.to, !casts);
     work_.source_places = Places::dense(static_cast<std::int64_t>(work_.source_size()));
+    work_.reach = plan.copy_engine ? Reach::device : Reach::reads_host;
+    if (casts) set_policies(work_, plan.from, plan.to, there.shape, permutation, options);
     return;
   }
-  Geometry geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init): as far as used
-  const Permutation permutation = plan.whole ? Permutation() : Permutation(options, there.shape.size());
+  const TensorView arranged = permutation.arranged(there, geometry);
   work_.source = data;
   work_.source_swapped = there.swapped;
-  work_.source_places = places_there(permutation.arranged(there, geometry));
-  set_scalars(work_, plan.from, plan.wire, plan.from == plan.wire);
+  work_.source_places = places_there(arranged);
+  set_scalars(work_, plan.from, plan.wire, !casts);
   work_.destination_places = Places::dense(static_cast<std::int64_t>(work_.destination_size()));
+  work_.reach = Reach::writes_host;
+  if (casts) set_policies(work_, plan.from, plan.to, arranged.shape, permutation, options);
 }
 
 Conversion Launches::from(const void* memory, std::uint64_t first, std::uint64_t count) const noexcept {
   Conversion work = work_;
   work.source = memory;
-  work.destination_places.first = work.first = first;
+  work.destination_places.first = first;
+  work.first = has_bug(Bug::misnumber_elements) ? 0 : first;
   work.count = count;
   return work;
 }
@@ -125,7 +144,8 @@ Conversion Launches::from(const void* memory, std::uint64_t first, std::uint64_t
 Conversion Launches::into(void* memory, std::uint64_t first, std::uint64_t count) const noexcept {
   Conversion work = work_;
   work.destination = memory;
-  work.source_places.first = work.first = first;
+  work.source_places.first = first;
+  work.first = has_bug(Bug::misnumber_elements) ? 0 : first;
   work.count = count;
   return work;
 }
@@ -138,13 +158,12 @@ Conversion launch_on_device(const TransferPlan& plan, const TensorView& source, 
   work.source = source.data;
   work.destination = destination.data;
   work.count = plan.elements;
-  work.saturate = options.overflow == Overflow::saturate;
   work.source_swapped = source.swapped;
   work.destination_swapped = destination.swapped;
   work.source_places = places_there(permutation.arranged(source, geometry));
   work.destination_places = places_there(destination);
-  work.affine = affine_of(plan.from, source.shape, permutation, options);
-  set_scalars(work, plan.from, plan.to, plan.from == plan.to && !options.is_affine());
+  set_scalars(work, plan.from, plan.to, !plan.device_casts && !plan.counts);
+  if (plan.device_casts) set_policies(work, plan.from, plan.to, destination.shape, permutation, options);
   return work;
 }
 

@@ -24,6 +24,9 @@ class Launches {
   [[nodiscard]] Conversion from(const void* memory, std::uint64_t first, std::uint64_t count) const noexcept;
   [[nodiscard]] Conversion into(void* memory, std::uint64_t first, std::uint64_t count) const noexcept;
 
+  // Where they count from now on.
+  void count(Tally* tally) noexcept { work_.tally = tally; }
+
  private:
   Conversion work_;
 };

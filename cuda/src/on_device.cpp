@@ -1,7 +1,9 @@
 // Casts from a device's memory into the same device's memory: one launch on the caller's stream, and nothing else.
+#include <algorithm>
 #include <array>
 #include <utility>
 
+#include "cast/loss.h"
 #include "cast/operands.h"
 #include "cast/permutation.h"
 #include "engine.h"
@@ -14,20 +16,6 @@ namespace halfway {
 inline namespace v0 {
 namespace cuda {
 namespace detail {
-namespace {
-
-// Each thread reads an element and writes its image: into the same place, or nowhere near any source.
-void require_apart(const TensorView& source, const MutableView& destination, const CastOptions& options) {
-  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  const halfway::detail::Permutation permutation(options, source.shape.size());
-  if (halfway::detail::has_same_places(permutation.arranged(source, geometry), destination)) return;
-  if (!may_overlap(source, destination)) return;
-  throw Error(Reason::overlap, "the destination shares memory with the source",
-              "cast into other memory, or into a view with the source's start, strides and item size");
-}
-
-}  // namespace
-
 TransferPlan Engine::plan_on_device(const TensorView& source, const TransferOptions& options,
                                     const MutableView* destination) {
   require_on_device(source, "source");
@@ -54,7 +42,7 @@ Tensor Engine::cast_on_device(const TensorView& source, Tensor owner, const Tran
   require_at_home();
   const int device = source.device.id;
   const DeviceScope scope(backend_, device);
-  Channel& there = owner ? begin(device, options.stream) : channel(device);
+  Channel& there = owner || plan.counts ? begin(device, options.stream) : channel(device);
   Tensor result = allocate_there(source, plan.to, device, options);
   launch_cast(there, plan, source, std::move(owner), result.mutable_view(), options);
   return result;
@@ -69,14 +57,16 @@ void Engine::cast_on_device_into(const TensorView& source, Tensor owner, const M
   require_at_home();
   const int device = source.device.id;
   const DeviceScope scope(backend_, device);
-  Channel& there = owner ? begin(device, options.stream) : channel(device);
+  Channel& there = owner || plan.counts ? begin(device, options.stream) : channel(device);
   launch_cast(there, plan, source, std::move(owner), destination, options);
 }
 
 // Where nothing is to be kept no event is touched, so that the launch may be part of a graph.
 void Engine::launch_cast(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
                          const MutableView& destination, const TransferOptions& options) {
+  if (options.cast.report != nullptr) *options.cast.report = {.count = plan.elements};
   if (plan.chunks == 0) return;
+  if (plan.counts) return cast_counted(channel, plan, source, destination, options);
   const Conversion work = launch_on_device(plan, source, destination, options.cast);
   if (!owner) return require(backend_, backend_.launch(work, options.stream), "launching a kernel");
   KeptList node;
@@ -93,6 +83,54 @@ void Engine::launch_cast(Channel& channel, const TransferPlan& plan, const Tenso
   if (has_bug(Bug::release_early)) owner.reset();
   node.front() = {done, std::move(owner), Tensor()};
   channel.keep(node);
+}
+
+// Counts are waited for, and whatever is checked is known then: a destination that was there before is written by a
+// launch of its own, a fresh one at once, and thrown away.
+void Engine::cast_counted(Channel& channel, const TransferPlan& plan, const TensorView& source,
+                          const MutableView& destination, const TransferOptions& options, Counted counted,
+                          const halfway::detail::SampleName* name) {
+  Conversion work = launch_on_device(plan, source, destination, options.cast);
+  work.writes = plan.launches == 1 && counted == Counted::and_cast;
+  halfway::detail::Tally losses;
+  std::array<std::byte, 16> element{};
+  const std::lock_guard<std::mutex> lock(channel.mutex());
+  try {
+    Counting& counting = channel.counting();
+    work.tally = counting.begin(options.stream);
+    require(backend_, backend_.launch(work, options.stream), "launching a kernel");
+    take_counts(channel, plan, options.cast, options.stream);
+    const Tally& tally = counting.result();
+    losses.report = {plan.elements, tally.nan, tally.overflow, tally.underflow, tally.inexact};
+    losses.losses = tally.losses;
+    losses.first_loss = static_cast<std::int64_t>(tally.first_loss);
+    if (tally.losses > 0) {
+      const auto place = work.source_places.offset(tally.first_loss);
+      const std::byte* const arrived = counting.fetch_element(static_cast<const std::byte*>(work.source) + place,
+                                                              source.element_size(), options.stream);
+      channel.await(options.stream);
+      std::copy_n(arrived, source.element_size(), element.begin());
+    } else if (!work.writes && counted == Counted::and_cast) {
+      work.writes = true;
+      work.tally = nullptr;
+      require(backend_, backend_.launch(work, options.stream), "launching a kernel");
+      channel.await(options.stream);
+    }
+  } catch (...) {
+    channel.settle(options.stream);
+    throw;
+  }
+  if (losses.losses == 0) return;
+  const halfway::detail::Permutation permutation(options.cast, source.shape.size());
+  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  // Every index of this view is the element that was found.
+  const std::array<std::int64_t, max_ndim> nowhere{};
+  TensorView lost = permutation.arranged(source, geometry);
+  lost.data = element.data();
+  lost.strides = std::span<const std::int64_t>(nowhere).first(lost.shape.size());
+  halfway::detail::refuse_loss(
+      lost, halfway::detail::elements_of(source), destination.dtype, options.cast, losses,
+      [&](const std::vector<std::int64_t>& index) { return permutation.index_of_source(index); }, name);
 }
 
 }  // namespace detail

@@ -22,8 +22,11 @@ enum class Bug : std::uint8_t {
   forget_to_settle,      // after an error nobody waits for what is enqueued
   mark_early,            // the event that a cast's source is kept for is recorded before the cast
   drop_kept_wait,        // what is kept is let go without waiting for its event
+  keep_counts,           // a tally does not start from zero
+  drop_count_wait,       // counts are looked at before the kernels are done
+  misnumber_elements,    // every chunk's elements are numbered from zero
 };
-inline constexpr int bug_count = static_cast<int>(Bug::drop_kept_wait) + 1;
+inline constexpr int bug_count = static_cast<int>(Bug::misnumber_elements) + 1;
 
 #if defined(HALFWAY_PLANTED_BUGS)
 inline Bug planted_bug = Bug::none;

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "cast/operands.h"
+#include "cast/permutation.h"
 #include "device.h"
 #include "halfway/error.h"
 #include "halfway/layout.h"
@@ -56,6 +59,16 @@ inline void require_disjoint_elements(const MutableView& destination) {
   if (!may_self_overlap(destination)) return;
   throw Error(Reason::overlap, "elements of the destination share memory with each other",
               "write into a contiguous tensor");
+}
+
+// Each thread reads an element and writes its image: into the same place, or nowhere near any source.
+inline void require_apart(const TensorView& source, const MutableView& destination, const CastOptions& options) {
+  std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  const halfway::detail::Permutation permutation(options, source.shape.size());
+  if (halfway::detail::has_same_places(permutation.arranged(source, geometry), destination)) return;
+  if (!may_overlap(source, destination)) return;
+  throw Error(Reason::overlap, "the destination shares memory with the source",
+              "cast into other memory, or into a view with the source's start, strides and item size");
 }
 
 }  // namespace detail

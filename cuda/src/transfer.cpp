@@ -73,6 +73,15 @@ void cast_on_device_into(Tensor source, const MutableView& destination, const Tr
   shipped_engine().cast_on_device_into(view, std::move(source), destination, options);
 }
 
+std::vector<Tensor> cast_many_on_device(std::span<const TensorView> sources, const TransferOptions& options) {
+  return shipped_engine().cast_many_on_device(sources, options);
+}
+
+void cast_many_on_device_into(std::span<const TensorView> sources, std::span<const MutableView> destinations,
+                              const TransferOptions& options) {
+  shipped_engine().cast_many_on_device_into(sources, destinations, options);
+}
+
 TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options) {
   return shipped_engine().plan_to_device(source, options);
 }

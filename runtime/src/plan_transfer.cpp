@@ -22,8 +22,6 @@ namespace halfway {
 inline namespace v0 {
 namespace {
 
-using detail::is_complex;
-
 // A side of a transfer: its shape and strides in the order in which elements cross, and how they lie.
 struct Side {
   std::array<std::int64_t, max_ndim> shape{};
@@ -51,14 +49,21 @@ struct Facts {
   std::uint64_t count = 0;
   Side host{};
   Side device{};
-  bool checked = false;  // all elements have to be seen before any is delivered, or by their number
+  bool changes = false;  // elements are more than moved
+  bool checked = false;  // all elements have to be seen before any is delivered
+  bool chance = false;   // elements are rounded by their number, which a part of the host's pass does not know
   bool by_host = false;  // what is asked for needs the host
+  bool counted = false;  // what is lost is asked for
   bool whole = false;    // the host casts all of it by itself, and permutes it then
 
   [[nodiscard]] bool converts() const noexcept { return from != to; }
   [[nodiscard]] std::uint64_t bytes_from() const noexcept { return count * std::max<std::size_t>(item_size(from), 1); }
   [[nodiscard]] std::uint64_t bytes_to() const noexcept { return count * std::max<std::size_t>(item_size(to), 1); }
   [[nodiscard]] bool narrows() const noexcept { return bytes_to() < bytes_from(); }
+  // Towards the host: the device casts, since fewer bytes cross then, or no more where it is the better place.
+  [[nodiscard]] bool device_narrows() const noexcept {
+    return changes && !by_host && !checked && (narrows() || (chance && bytes_to() == bytes_from()));
+  }
 };
 
 std::int64_t require_shape(const TensorView& view) {
@@ -89,9 +94,12 @@ void require_unpadded(const TensorView& view) {
               "pack them, or view them as bytes");
 }
 
+bool has_few_coefficients(const CastOptions& options) noexcept {
+  return std::max(options.scale.values().size(), options.shift.values().size()) <= max_device_coefficients;
+}
+
 // What no kernel does, where nothing but a kernel is there to do it.
 void require_kernel(const Facts& facts) {
-  const CastOptions& options = facts.wish.options;
   const auto refuse = [](const std::string& what) {
     throw Error(Reason::unavailable, "a cast on the device " + what,
                 "transfer to the host, cast there, and transfer the result back");
@@ -99,14 +107,7 @@ void require_kernel(const Facts& facts) {
   if (facts.converts() && !is_device_castable(facts.from, facts.to)) {
     refuse("goes not from " + to_string(facts.from) + " to " + to_string(facts.to));
   }
-  if (options.report != nullptr) refuse("takes no report");
-  if (facts.checked) {
-    refuse(options.rounding == Rounding::stochastic ? "takes no stochastic rounding"
-           : options.casting == Casting::same_value ? "takes no same_value"
-                                                    : "takes no overflow check");
-  }
-  const std::size_t numbers = std::max(options.scale.values().size(), options.shift.values().size());
-  if (numbers > max_device_coefficients) {
+  if (!has_few_coefficients(facts.wish.options)) {
     refuse("takes at most " + std::to_string(max_device_coefficients) + " numbers of scale or shift along an axis");
   }
 }
@@ -125,19 +126,24 @@ Facts examine(const TensorView& source, const TransferWish& wish, const Machine&
   }
   require_unpadded(source);
   if (wish.destination != nullptr) require_unpadded(*wish.destination);
-  const bool converts = detail::converts(facts.from, facts.to, options);
-  facts.checked = detail::watched_flags(facts.from, facts.to, options) != 0 ||
-                  (converts && options.rounding == Rounding::stochastic);
-  facts.by_host = options.is_affine() || options.report != nullptr ||
-                  (facts.converts() && !is_device_castable(facts.from, facts.to));
-
-  facts.whole = facts.checked || (wish.deferred && (facts.by_host || (facts.converts() && !facts.narrows())));
+  facts.changes = detail::converts(facts.from, facts.to, options);
+  facts.checked = detail::watched_flags(facts.from, facts.to, options) != 0;
+  facts.chance = facts.changes && options.rounding == Rounding::stochastic &&
+                 (options.is_affine() || !is_exact(facts.from, facts.to));
+  facts.counted = facts.checked || (options.report != nullptr && (facts.changes || detail::has_nan(facts.from)));
+  const bool has_kernel = is_device_castable(facts.from, facts.to) && has_few_coefficients(options);
+  facts.by_host = facts.changes ? !has_kernel : options.report != nullptr;
+  // Towards the host, what the device does not narrow and the host cannot do chunk by chunk.
+  const bool at_the_end = facts.changes && !facts.device_narrows() && (facts.chance || wish.deferred);
+  const bool crosses = wish.direction != Direction::on_device;
+  facts.whole =
+      crosses && (facts.checked || (!to_device && at_the_end) || (wish.deferred && options.report != nullptr));
 
   // The source's axes as they cross: in the order of the result's, unless the host permutes all of it at the end.
   const detail::Permutation permutation(options, source.shape.size());
   std::array<std::int64_t, std::size_t{2} * max_ndim> geometry;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  const bool at_the_end = wish.direction == Direction::to_host && facts.whole;
-  const TensorView crossing = at_the_end ? source : permutation.arranged(source, geometry);
+  const bool permutes_at_the_end = wish.direction == Direction::to_host && facts.whole;
+  const TensorView crossing = permutes_at_the_end ? source : permutation.arranged(source, geometry);
   Side from;
   Side to;
   from.take(crossing);
@@ -186,67 +192,73 @@ class Planner {
   void to_device() {
     const HostMemory memory = facts_.wish.host;
     if (facts_.checked) {
-      stage(facts_.to, "all elements are looked at before any is sent");
+      stage(Caster::host, "all elements are looked at before any is sent");
     } else if (facts_.by_host) {
-      stage(facts_.to, "only the host does what is asked for");
+      stage(Caster::host, "only the host does what is asked for");
     } else if (memory == HostMemory::coherent && facts_.host.dense) {
-      reach(facts_.from, "the device reads this memory through the host's page tables");
+      reach(Caster::device, "the device reads this memory through the host's page tables");
     } else if (memory == HostMemory::pinned && facts_.host.dense) {
       from_pinned();
-    } else if (facts_.narrows() || !facts_.converts() || facts_.bytes_to() == facts_.bytes_from()) {
-      stage(facts_.to, facts_.host.dense ? "the host has to copy pageable memory, and casts on the way"
-                                         : "the host has to bring the elements into order, and casts on the way");
+    } else if (facts_.bytes_to() <= facts_.bytes_from()) {
+      stage(Caster::host, facts_.host.dense ? "the host has to copy pageable memory, and casts on the way"
+                                            : "the host has to bring the elements into order, and casts on the way");
     } else {
-      stage(facts_.from, "the narrow elements cross, and become wide on the device");
+      stage(Caster::device, "the narrow elements cross, and become wide on the device");
     }
   }
 
   void to_host() {
     const HostMemory memory = facts_.wish.host;
     const bool dense = facts_.host.dense;
-    const bool narrows = facts_.narrows() && !facts_.by_host && !facts_.checked;
+    const bool narrows = facts_.device_narrows();
     if (facts_.wish.deferred) {
-      const DType wire = narrows || !facts_.converts() ? facts_.to : facts_.from;
-      if (wire == facts_.from) return direct(wire, "nobody waits: into pinned memory of its own");
-      return reach(wire, "nobody waits: a kernel writes the narrow elements into pinned memory of their own");
+      if (!narrows || facts_.whole) return direct(Caster::host, "nobody waits: into pinned memory of its own");
+      return reach(Caster::device, "nobody waits: a kernel writes the narrow elements into pinned memory of their own");
     }
     if (facts_.checked) {
-      stage(facts_.from, "all elements are looked at before any is delivered");
-    } else if (facts_.by_host) {
-      stage(facts_.from, "only the host does what is asked for");
+      stage(Caster::host, "all elements are looked at before any is delivered");
+    } else if (facts_.by_host || (facts_.whole && !narrows)) {
+      stage(Caster::host, "only the host does what is asked for");
     } else if (memory == HostMemory::coherent && dense) {
-      reach(facts_.to, "the device writes this memory through the host's page tables");
-    } else if (memory == HostMemory::pinned && dense && !facts_.converts()) {
-      direct(facts_.from, "both sides are within reach of a copy engine");
+      reach(Caster::device, "the device writes this memory through the host's page tables");
+    } else if (memory == HostMemory::pinned && dense && !facts_.changes) {
+      direct(Caster::host, "both sides are within reach of a copy engine");
     } else if (memory == HostMemory::pinned && dense && facts_.bytes_to() <= facts_.bytes_from()) {
-      reach(facts_.to, "a kernel writes the pinned memory itself");
+      reach(Caster::device, "a kernel writes the pinned memory itself");
     } else if (narrows) {
-      stage(facts_.to, "a kernel narrows before the wire");
+      stage(Caster::device, "a kernel narrows before the wire");
     } else {
-      stage(facts_.from, facts_.converts() ? "the host has to copy out of pinned slots, and casts on the way"
-                                           : "the host has to copy out of pinned slots");
+      stage(Caster::host, facts_.changes ? "the host has to copy out of pinned slots, and casts on the way"
+                                         : "the host has to copy out of pinned slots");
     }
   }
 
   void on_device() {
     plan_.kernel = true;
-    at_once(Route::on_device, facts_.to, "both are in the memory of one device: nothing crosses");
+    at_once(Route::on_device, Caster::device, "both are in the memory of one device: nothing crosses");
+    plan_.wire = facts_.to;
     plan_.bytes_wire = 0;
+    // What is there already is not touched before the check is over.
+    if (facts_.checked && facts_.wish.destination != nullptr) plan_.launches = 2;
   }
 
  private:
+  // Who does what the options say.
+  enum class Caster : std::uint8_t { host, device };
+
   void from_pinned() {
-    if (!facts_.converts() && facts_.device.dense)
-      return direct(facts_.from, "both sides are within reach of a copy engine");
-    if (facts_.bytes_from() <= facts_.machine.small) return reach(facts_.from, small_words());
-    if (facts_.narrows() && host_beats_wire(facts_)) {
-      return stage(facts_.to, rates(" cores cast "));
+    if (!facts_.changes && facts_.device.dense) {
+      return direct(Caster::device, "both sides are within reach of a copy engine");
     }
-    wire(facts_.from);
+    if (facts_.bytes_from() <= facts_.machine.small) return reach(Caster::device, small_words());
+    if (facts_.narrows() && !facts_.chance && host_beats_wire(facts_))
+      return stage(Caster::host, rates(" cores cast "));
+    ship(Caster::device);
     plan_.route = Route::device_cast;
     plan_.copy_engine = plan_.kernel = true;
-    plan_.because = facts_.narrows() ? rates(" cores cast only ")
-                    : facts_.converts()
+    plan_.because = facts_.chance      ? "the device rounds each element by its number"
+                    : facts_.narrows() ? rates(" cores cast only ")
+                    : facts_.changes
                         ? "the narrow elements cross, and become wide on the device"
                         : "a copy engine reads this memory, and a kernel puts the elements in their places";
     cut(false);
@@ -261,22 +273,28 @@ class Planner {
     return "at most " + std::to_string(facts_.machine.small) + " B: a kernel is there sooner than a copy engine";
   }
 
+  // What crosses where one of them casts.
+  [[nodiscard]] DType wire_of(Caster caster) const noexcept {
+    const bool to_device = facts_.wish.direction == Direction::to_device;
+    return (caster == Caster::host) == to_device ? facts_.to : facts_.from;
+  }
+
   // One copy, of everything; small and scattered ones by a kernel.
-  void direct(DType dtype, std::string because) {
-    if (!facts_.device.dense) return reach(dtype, std::move(because));
-    if (bytes(dtype) <= facts_.machine.small) return reach(dtype, small_words());
+  void direct(Caster caster, std::string because) {
+    if (!facts_.device.dense) return reach(caster, std::move(because));
+    if (bytes(wire_of(caster)) <= facts_.machine.small) return reach(caster, small_words());
     plan_.copy_engine = true;
-    at_once(Route::direct, dtype, std::move(because));
+    at_once(Route::direct, caster, std::move(because));
   }
 
   // A kernel, over the wire.
-  void reach(DType dtype, std::string because) {
+  void reach(Caster caster, std::string because) {
     plan_.kernel = true;
-    at_once(Route::mapped, dtype, std::move(because));
+    at_once(Route::mapped, caster, std::move(because));
   }
 
-  void at_once(Route route, DType dtype, std::string because) {
-    wire(dtype);
+  void at_once(Route route, Caster caster, std::string because) {
+    ship(caster);
     plan_.route = route;
     plan_.because = std::move(because);
     plan_.chunk = plan_.elements;
@@ -284,13 +302,14 @@ class Planner {
     count();
   }
 
-  // Through pinned slots.
-  void stage(DType dtype, std::string because) {
-    wire(dtype);
+  // Through pinned slots. The host's own pass goes chunk by chunk, unless it has to know an element's number.
+  void stage(Caster caster, std::string because) {
+    ship(caster);
     plan_.staged = true;
+    if (caster == Caster::host && facts_.chance) plan_.whole = true;
     const bool to_device = facts_.wish.direction == Direction::to_device;
     const bool small = plan_.bytes_wire <= facts_.machine.small;
-    const bool works = dtype != (to_device ? facts_.to : facts_.from) || !facts_.device.dense;
+    const bool works = plan_.device_casts || !facts_.device.dense;
     // Towards the host a kernel that has work writes the slots itself; towards the device it reads what was shipped.
     plan_.copy_engine = !small && (to_device || !works);
     plan_.kernel = small || works;
@@ -301,11 +320,13 @@ class Planner {
   }
 
   // What crosses.
-  void wire(DType dtype) {
-    plan_.wire = dtype;
+  void ship(Caster caster) {
+    plan_.wire = wire_of(caster);
+    plan_.device_casts = caster == Caster::device && facts_.changes;
+    plan_.counts = facts_.counted && caster == Caster::device;
     plan_.elements = facts_.count;
-    plan_.bytes_wire = bytes(dtype);
-    if (item_size(dtype) == 0) plan_.elements = plan_.bytes_wire;
+    plan_.bytes_wire = bytes(plan_.wire);
+    if (item_size(plan_.wire) == 0) plan_.elements = plan_.bytes_wire;
   }
 
   std::uint64_t bytes(DType dtype) const noexcept {
@@ -321,7 +342,8 @@ class Planner {
     }
     plan_.chunk = std::min(facts_.machine.chunk / size, plan_.elements);
     // Coefficients along an axis are found by an element's place on it.
-    plan_.flat = !by_shape || plan_.whole || (facts_.host.dense && !facts_.wish.options.axis);
+    const bool has_axis = facts_.wish.options.axis.has_value() && !plan_.device_casts;
+    plan_.flat = !by_shape || plan_.whole || (facts_.host.dense && !has_axis);
     const auto most = static_cast<std::int64_t>(plan_.chunk);
     plan_.chunks = plan_.flat ? (plan_.elements + plan_.chunk - 1) / plan_.chunk
                               : static_cast<std::uint64_t>(detail::Slices(facts_.host.dims(), most).size());
@@ -352,7 +374,7 @@ std::vector<Step> steps_of(const TransferPlan& plan) {
         std::to_string(plan.copies) + (plan.copies == 1 ? " copy" : " copies") + " by a copy engine";
     steps.push_back({StepKind::ship, plan.wire, plan.wire, plan.bytes_wire, plan.bytes_wire, how});
   };
-  const std::string strided = plan.strided ? ", strided" : "";
+  const std::string strided = std::string(plan.strided ? ", strided" : "") + (plan.counts ? ", counted" : "");
   switch (plan.direction) {
     case Direction::to_device:
       if (plan.whole) pass(plan.from, plan.to, "on the host, all of it first");
@@ -411,8 +433,7 @@ std::string_view to_string(Route route) noexcept {
 bool is_device_castable(DType from, DType to) noexcept {
   const DTypeInfo* const source = find(from);
   const DTypeInfo* const target = find(to);
-  return source != nullptr && target != nullptr && source->castable && target->castable &&
-         is_complex(from) == is_complex(to);
+  return source != nullptr && target != nullptr && source->castable && target->castable;
 }
 
 TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, const Machine& machine) {

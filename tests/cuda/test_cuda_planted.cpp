@@ -39,6 +39,9 @@ constexpr std::array planted{
     Planted{Bug::forget_to_settle, "forget_to_settle"},
     Planted{Bug::mark_early, "mark_early"},
     Planted{Bug::drop_kept_wait, "drop_kept_wait"},
+    Planted{Bug::keep_counts, "keep_counts"},
+    Planted{Bug::drop_count_wait, "drop_count_wait"},
+    Planted{Bug::misnumber_elements, "misnumber_elements"},
 };
 static_assert(planted.size() == halfway::cuda::detail::bug_count);
 

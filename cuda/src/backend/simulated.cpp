@@ -471,8 +471,8 @@ Status Simulated::copy(void* destination, const void* source, std::size_t bytes,
   work->destination = to.memory;
   work->source = from.memory;
   work->bytes = bytes;
-  work->touched[0] = {&from.block->generation, from.generation};
-  work->touched[1] = {&to.block->generation, to.generation};
+  work->touched.push_back({&from.block->generation, from.generation});
+  work->touched.push_back({&to.block->generation, to.generation});
   work->late = late;
   found->enqueue(std::move(work));
   counters_[to_device ? 0 : 1].fetch_add(1, std::memory_order_relaxed);
@@ -513,29 +513,63 @@ bool Simulated::resolve_reach(const void* memory, Extent reach, Place& place) no
 }
 
 Status Simulated::enqueue_conversion(const Conversion& conversion, SimulatedStream& stream, bool late) noexcept {
-  Place from;
-  Place to;
-  const Extent read = reach_of(conversion.source_places, conversion.count, conversion.source_size());
-  const Extent written = reach_of(conversion.destination_places, conversion.count, conversion.destination_size());
-  if (!resolve_reach(conversion.source, read, from) || !resolve_reach(conversion.destination, written, to)) {
-    violate("a kernel was given memory that the device cannot reach");
-    return Status::illegal_address;
-  }
   auto work = std::make_unique<Work>();
   work->kind = Work::Kind::convert;
   work->engine = EngineKind::kernels;
   work->conversion = conversion;
-  work->conversion.source = from.memory;
-  work->conversion.destination = to.memory;
-  if (from.block != nullptr) work->touched[0] = {&from.block->generation, from.generation};
-  if (to.block != nullptr) work->touched[1] = {&to.block->generation, to.generation};
   work->late = late;
+  std::uint64_t read_mapped = 0;
+  std::uint64_t written_mapped = 0;
+  const auto reach = [&](const void* memory, Extent extent, std::byte*& place, std::uint64_t* mapped) {
+    Place found;
+    if (!resolve_reach(memory, extent, found)) return false;
+    place = found.memory;
+    if (found.block != nullptr) work->touched.push_back({&found.block->generation, found.generation});
+    const bool is_host = found.block == nullptr || found.block->owner != Owner::device;
+    if (mapped != nullptr && is_host) *mapped += static_cast<std::uint64_t>(extent.high - extent.low);
+    return true;
+  };
+  const auto both = [&](const void*& source, void*& destination, Extent read, Extent written) {
+    std::byte* from = nullptr;
+    std::byte* to = nullptr;
+    if (!reach(source, read, from, &read_mapped) || !reach(destination, written, to, &written_mapped)) return false;
+    source = from;
+    destination = to;
+    return true;
+  };
+  bool reached = true;
+  if (conversion.segment_count == 0) {
+    const std::uint64_t count = conversion.count;
+    reached = both(work->conversion.source, work->conversion.destination,
+                   reach_of(conversion.source_places, count, conversion.source_size()),
+                   reach_of(conversion.destination_places, count, conversion.destination_size()));
+    // A launch reads and writes each element, and not what is between them.
+    if (read_mapped != 0) read_mapped = count * conversion.source_size();
+    if (written_mapped != 0) written_mapped = conversion.writes ? count * conversion.destination_size() : 0;
+  } else {
+    work->segments.assign(conversion.segments, conversion.segments + conversion.segment_count);
+    for (Segment& segment : work->segments) {
+      const auto extent = [&](std::uint64_t size) {
+        return Extent{0, static_cast<std::int64_t>(segment.count * size)};
+      };
+      reached = reached && both(segment.source, segment.destination, extent(conversion.source_size()),
+                                extent(conversion.destination_size()));
+    }
+    work->conversion.segments = work->segments.data();
+  }
+  if (conversion.tally != nullptr && reached) {
+    std::byte* tally = nullptr;
+    reached = reach(conversion.tally, {0, sizeof(Tally)}, tally, nullptr);
+    work->conversion.tally = reinterpret_cast<Tally*>(tally);
+  }
+  if (!reached) {
+    violate("a kernel was given memory that the device cannot reach");
+    return Status::illegal_address;
+  }
   stream.enqueue(std::move(work));
-  const auto is_host = [](const Place& place) { return place.block == nullptr || place.block->owner != Owner::device; };
   counters_[2].fetch_add(1, std::memory_order_relaxed);
-  const std::uint64_t count = conversion.count;
-  if (is_host(from)) counters_[5].fetch_add(count * conversion.source_size(), std::memory_order_relaxed);
-  if (is_host(to)) counters_[6].fetch_add(count * conversion.destination_size(), std::memory_order_relaxed);
+  counters_[5].fetch_add(read_mapped, std::memory_order_relaxed);
+  counters_[6].fetch_add(written_mapped, std::memory_order_relaxed);
   return Status::ok;
 }
 

@@ -5,8 +5,6 @@
 #include <memory>
 #include <vector>
 
-#include "../../kernels/dispatch.h"
-
 namespace halfway {
 inline namespace v0 {
 namespace cuda {
@@ -22,8 +20,8 @@ void add(Tally& total, const Sums& sums) noexcept {
   total.first_loss = std::min(total.first_loss, sums.first_loss);
 }
 
-// The same steps as run_block() of grid.h. Shared memory is a block of the heap, exact in size and with nothing in it, so
-// that what is beyond it, or read before it is written, shows.
+// The same steps as run_block() of grid.h. Shared memory is a block of the heap, exact in size and with nothing in it,
+// so that what is beyond it, or read before it is written, shows.
 template <class Body>
 void run_blocks(const Launch& launch) {
   const Job& job = launch.job;
@@ -47,13 +45,16 @@ void run_blocks(const Launch& launch) {
 
 }  // namespace
 
-void run_conversion(const Conversion& work) {
-  const auto launch = std::make_unique<Launch>(choose(work));  // too large for the stack of every thread
-  if (launch->kind == KernelKind::copy) return run_blocks<CopyVectors>(*launch);
-  if (launch->kind == KernelKind::general) {
-    return use_general(*launch, [&](auto body) { run_blocks<decltype(body)>(*launch); });
+void run_launch(const Launch& launch) {
+  if (launch.kind == KernelKind::copy) return run_blocks<CopyVectors>(launch);
+  if (launch.kind == KernelKind::general) {
+    return use_general(launch, [&](auto body) { run_blocks<decltype(body)>(launch); });
   }
-  use_fused(launch->from, launch->to, [&](auto body) { run_blocks<decltype(body)>(*launch); });
+  use_fused(launch.from, launch.to, [&](auto body) { run_blocks<decltype(body)>(launch); });
+}
+
+void run_conversion(const Conversion& work) {
+  run_launch(*std::make_unique<Launch>(choose(work)));  // too large for the stack of every thread
 }
 
 }  // namespace detail

@@ -1,16 +1,19 @@
 // Kernels on the simulated device.
 #pragma once
 
-#include "../../kernels/conversion.h"
+#include "../../kernels/dispatch.h"
 
 namespace halfway {
 inline namespace v0 {
 namespace cuda {
 namespace detail {
 
-// What a device would do: the kernel that is chosen for it, block by block, and in each block phase by phase, one thread
-// after the other. Addresses are those that the host can use.
+// What a device would do: the kernel that is chosen for it, block by block, and in each block phase by phase, one
+// thread after the other. Addresses are those that the host can use.
 void run_conversion(const Conversion& work);
+
+// The same of a choice that was made before.
+void run_launch(const Launch& launch);
 
 }  // namespace detail
 }  // namespace cuda

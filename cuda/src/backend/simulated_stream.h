@@ -50,8 +50,9 @@ struct Work {
   Conversion conversion{};
   unsigned char value = 0;
   std::vector<std::byte> payload;  // of the caller's own writes
-  Touched touched[2];
-  bool late = false;  // the device is lost when this runs
+  std::vector<Touched> touched;
+  std::vector<Segment> segments;  // of the conversion
+  bool late = false;              // the device is lost when this runs
   std::atomic<Work*> next{nullptr};
 };
 

@@ -169,7 +169,7 @@ enum class Route : std::uint8_t {
 // The most numbers along an axis that a scale or shift on the device may have: they travel with the launch.
 inline constexpr std::size_t max_device_coefficients = 32;
 
-// Whether kernels convert this pair: every pair of castable dtypes, but complex ones to or from real ones.
+// Whether kernels convert this pair: every pair of castable dtypes.
 [[nodiscard]] bool is_device_castable(DType from, DType to) noexcept;
 
 struct TransferPlan {
@@ -181,9 +181,13 @@ struct TransferPlan {
   // The host casts all of it in a pass of its own, before the transfer (to_host: after it), since only all of it can
   // be checked.
   bool whole = false;
-  bool staged = false;         // the host copies or casts through pinned slots
-  bool copy_engine = false;    // else a kernel reaches over the wire
-  bool kernel = false;         // on the device, casting or copying
+  bool staged = false;        // the host copies or casts through pinned slots
+  bool copy_engine = false;   // else a kernel reaches over the wire
+  bool kernel = false;        // on the device, casting or copying
+  bool device_casts = false;  // the cast is the kernel's, with all of its options; else the host's, if there is one
+  // The kernel counts, for a report or a check: the call waits for it. What it counted are a few bytes more on the
+  // wire, in copies of their own: `bytes_wire` and `copies` are about elements.
+  bool counts = false;
   bool strided = false;        // the device's side is not row-major: the kernel gathers or scatters its elements
   bool flat = true;            // the host's side is cut as one row; else along its axes (`Slices`)
   std::uint64_t elements = 0;  // bytes, where nothing is cast and elements are no whole bytes

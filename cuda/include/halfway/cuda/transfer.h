@@ -39,6 +39,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "halfway/cast.h"
 #include "halfway/plan.h"
@@ -70,7 +71,7 @@ struct TransferOptions {
   std::optional<DType> dtype{};  // of the result; none: the source's
   void* stream = nullptr;
   bool non_blocking = false;
-  CastOptions cast{};  // `report`, `same_value`, `raise` and stochastic rounding make the host cast all of it
+  CastOptions cast{};  // `report`, `same_value` and `raise` make the call wait, whatever `non_blocking` says
   DeviceAllocator* allocator = nullptr;  // none: cudaMalloc
 };
 
@@ -122,18 +123,35 @@ class Pending {
 // A copy of device memory of any layout in the same device's memory, row-major, cast: one launch on `options.stream`,
 // no memory but the result's, and no waiting, whatever `non_blocking` says. Failures of the device while it runs are
 // the errors of later calls. The source is read in the order of the stream: a `Tensor` that is handed over is kept
-// until that is done, a mere view is the caller's to keep until then. `overflow` (raise aside), `scale`, `shift` (up to
-// 32 of each along an axis), `permute` and byte order are those of cast(), with its bits. throws: as above, and Error
-// (unavailable: what kernels do not do, which are `report`, `same_value`, `raise`, stochastic
-//         rounding, complex dtypes to or from real ones)
+// until that is done, a mere view is the caller's to keep until then. All options are those of cast(), with its bits,
+// counts and errors. A `report`, and `same_value` or `raise` where something can be lost, are waited for; such a call
+// is refused while a graph is captured from the stream. throws: as above, and Error (unavailable: scale or shift with
+// more than 32 numbers along an axis)
 [[nodiscard]] Tensor cast_on_device(const TensorView& source, const TransferOptions& options = {});
 [[nodiscard]] Tensor cast_on_device(Tensor source, const TransferOptions& options = {});
 
 // Into memory of the result's shape on the source's device, any layout in which elements share no memory. It may be the
 // source's own where every element becomes its image in its own place: start, strides and item size are the same.
+// What is checked is checked by a launch of its own, before another one writes.
 // throws: Error (device: another device; overlap; out_mismatch; readonly), before anything is enqueued
 void cast_on_device_into(const TensorView& source, const MutableView& destination, const TransferOptions& options = {});
 void cast_on_device_into(Tensor source, const MutableView& destination, const TransferOptions& options = {});
+
+// Several tensors of one device at once, in the order of `options.stream`: those that are row-major and of one dtype
+// share launches, 40 at a time, which is what small tensors are worth. The options are for each of them; elements are
+// numbered, for stochastic rounding, in each tensor by itself. A report is of all together, and a check is over for all
+// of them before anything is written; what it refuses is said to be of `samples[i]`. No destination may share memory
+// with any other tensor but its own source.
+//
+//   std::vector<halfway::Tensor> narrow =
+//       halfway::cuda::cast_many_on_device(views, {.dtype = halfway::bfloat16, .stream = stream});
+//
+// throws: as cast_on_device() and cast_on_device_into(), and Error (out_mismatch: not as many destinations as sources;
+//         device: several devices), before anything is enqueued
+[[nodiscard]] std::vector<Tensor> cast_many_on_device(std::span<const TensorView> sources,
+                                                      const TransferOptions& options = {});
+void cast_many_on_device_into(std::span<const TensorView> sources, std::span<const MutableView> destinations,
+                              const TransferOptions& options = {});
 
 // What the calls of the same names will do. Nothing is enqueued.
 [[nodiscard]] TransferPlan plan_to_device(const TensorView& source, const TransferOptions& options = {});

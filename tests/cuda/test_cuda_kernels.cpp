@@ -1,0 +1,388 @@
+// The kernels by themselves, on the host: which one is chosen for what, every head and tail of the vector kernels,
+// tiles of every plane, parts of tensors, several tensors at once, and that these tests see a kernel that is wrong.
+// What all policies do to all dtypes in random layouts is tested through the engine (device_cases.cpp), on real devices
+// too.
+#include <boost/test/unit_test.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend/simulated_kernels.h"
+#include "halfway/cast.h"
+#include "halfway/layout.h"
+#include "places_of.h"
+#include "runtime/arrays.h"
+#include "runtime/rounds.h"
+
+namespace {
+
+using namespace halfway;
+using cuda::detail::choose;
+using cuda::detail::Conversion;
+using cuda::detail::KernelKind;
+using cuda::detail::Launch;
+using cuda::detail::run_launch;
+using cuda::detail::Segment;
+using cuda::detail::Walk;
+using halfway::detail::Places;
+namespace tuning = cuda::detail::tuning;
+
+// Memory that begins at a multiple of 16 and an offset from there, with nothing around it: what is beyond is the
+// sanitizer's to find.
+class Memory {
+ public:
+  Memory(std::size_t offset, std::size_t size) : size_(size), block_(new unsigned char[offset + size + 16]) {
+    const auto address = reinterpret_cast<std::uintptr_t>(block_.get());
+    begin_ = block_.get() + (16 - address % 16) % 16 + offset;
+    std::memset(begin_, 0x5A, size);
+  }
+  [[nodiscard]] unsigned char* data() const { return begin_; }
+  [[nodiscard]] std::vector<unsigned char> bytes() const { return {begin_, begin_ + size_}; }
+
+ private:
+  std::size_t size_;
+  std::unique_ptr<unsigned char[]> block_;
+  unsigned char* begin_ = nullptr;
+};
+
+void fill(std::mt19937_64& random, const Memory& memory, std::size_t size) {
+  for (std::size_t i = 0; i < size; ++i) memory.data()[i] = static_cast<unsigned char>(random());
+}
+
+std::vector<unsigned char> expected_of(const unsigned char* source, DType from, DType to, std::int64_t count,
+                                       CastOptions options = {}) {
+  options.casting = Casting::unsafe;
+  const std::array<std::int64_t, 1> shape{count};
+  const std::array<std::int64_t, 1> strides{1};
+  const Tensor cast = halfway::cast({.data = source, .dtype = from, .shape = shape, .strides = strides}, to, options);
+  const auto* const first = static_cast<const unsigned char*>(cast.view().data);
+  return {first, first + static_cast<std::size_t>(count) * item_size(to)};
+}
+
+Conversion dense(DType from, DType to, const void* source, void* destination, std::uint64_t count) {
+  Conversion work;
+  work.source = source;
+  work.destination = destination;
+  work.from = from;
+  work.to = to;
+  work.count = count;
+  work.source_places = Places::dense(static_cast<std::int64_t>(item_size(from)));
+  work.destination_places = Places::dense(static_cast<std::int64_t>(item_size(to)));
+  return work;
+}
+
+BOOST_AUTO_TEST_SUITE(cuda_kernels)
+
+BOOST_AUTO_TEST_CASE(every_kind_of_launch_gets_its_kernel) {
+  const Memory memory(0, 1 << 16);
+  unsigned char* const base = memory.data();
+  const auto kind = [&](DType from, DType to, std::size_t source, std::size_t destination,
+                        const std::function<void(Conversion&)>& change = {}) {
+    Conversion work = dense(from, to, base + source, base + destination, 1000);
+    if (change) change(work);
+    const Launch launch = choose(work);
+    constexpr std::array kinds{"copy", "fused", "general"};
+    constexpr std::array walks{"dense", "strided", "tiled", "several"};
+    return std::string(kinds[static_cast<std::size_t>(launch.kind)]) + " " +
+           walks[static_cast<std::size_t>(launch.job.walk)] + ", head " + std::to_string(launch.job.head);
+  };
+  BOOST_TEST(kind(float32, bfloat16, 0, 0) == "fused dense, head 0");
+  // 4 elements of 4 bytes further the source is aligned again, 8 of 2 bytes the destination: both from 4 + 16k and
+  // 4 + 16k on when they begin 16 - 4 * 4 = 0 and 16 - 2 * 4 = 8 bytes behind a multiple of 16.
+  BOOST_TEST(kind(float32, bfloat16, 0, 8) == "fused dense, head 4");
+  BOOST_TEST(kind(float32, bfloat16, 4, 2) == "fused dense, head 7");
+  BOOST_TEST(kind(float32, bfloat16, 4, 0) == "general dense, head 0");  // never both
+  BOOST_TEST(kind(uint8, float32, 3, 12) == "fused dense, head 13");
+  BOOST_TEST(kind(uint8, uint8, 5, 5) == "copy dense, head 11");
+  BOOST_TEST(kind(float32, float32, 4, 8) == "general dense, head 0");
+  BOOST_TEST(kind(int32, float16, 0, 0) == "general dense, head 0");  // not hot
+  BOOST_TEST(kind(float32, bfloat16, 0, 0, [](Conversion& w) { w.saturate = true; }) == "fused dense, head 0");
+  BOOST_TEST(kind(float32, bfloat16, 0, 0, [](Conversion& w) { w.stochastic = true; }) == "general dense, head 0");
+  BOOST_TEST(kind(float32, bfloat16, 0, 0, [](Conversion& w) { w.affine.count = 1; }) == "general dense, head 0");
+  BOOST_TEST(kind(float32, bfloat16, 0, 0, [](Conversion& w) { w.source_swapped = true; }) == "general dense, head 0");
+  cuda::detail::Tally tally;
+  BOOST_TEST(kind(float32, bfloat16, 0, 0, [&](Conversion& w) { w.tally = &tally; }) == "general dense, head 0");
+  const auto transposed = [](std::int64_t rows, std::int64_t columns) {
+    return [rows, columns](Conversion& w) {
+      w.source_places = Places{.axes = 2, .dims = {rows, columns}, .strides = {4, rows * 4}};
+    };
+  };
+  BOOST_TEST(kind(float32, bfloat16, 0, 0, transposed(25, 40)) == "general tiled, head 0");
+  const auto every_other = [](Conversion& w) { w.source_places.strides[0] = 8; };
+  BOOST_TEST(kind(float32, bfloat16, 0, 0, every_other) == "general strided, head 0");
+  BOOST_TEST(choose(dense(float32, bfloat16, base, base, 0)).blocks == 0U);
+}
+
+// Where the wire is what is waited for, few blocks do; a launch has no more than it has work for.
+BOOST_AUTO_TEST_CASE(blocks_follow_the_work_and_the_wire) {
+  const Memory memory(0, 16);
+  Conversion work = dense(float32, bfloat16, memory.data(), memory.data(), std::uint64_t{1} << 30);
+  BOOST_TEST(choose(work).blocks == tuning::most_blocks);
+  work.reach = cuda::detail::Reach::reads_host;
+  BOOST_TEST(choose(work).blocks == tuning::most_blocks_reading_host);
+  work.reach = cuda::detail::Reach::writes_host;
+  BOOST_TEST(choose(work).blocks == tuning::most_blocks_writing_host);
+  work.count = 3 * 256 * 8;
+  BOOST_TEST(choose(work).blocks == 3U);
+  work.count += 1;
+  BOOST_TEST(choose(work).blocks == 4U);
+}
+
+// All alignments of both sides with tails of every length, around what a block takes at a time.
+BOOST_AUTO_TEST_CASE(heads_and_tails_of_the_hot_pairs) {
+  std::mt19937_64 random(1);
+  for (const auto& [from, to] : std::vector<std::pair<DType, DType>>{{float32, bfloat16},
+                                                                     {float32, float8_e4m3fn},
+                                                                     {float64, float16},
+                                                                     {uint8, float32},
+                                                                     {bfloat16, float16},
+                                                                     {int64, int32},
+                                                                     {float8_e5m2, bfloat16},
+                                                                     {float32, float32}}) {
+    for (std::size_t a = 0; a < 16; ++a) {
+      for (std::size_t b = 0; b < 16; b += 1 + random() % 3) {
+        const bool small = random() % 4 != 0;
+        const auto count = static_cast<std::int64_t>(small ? random() % 70 : 2000 + random() % 100);
+        const auto elements = static_cast<std::size_t>(count);
+        const Memory source(a, elements * item_size(from));
+        const Memory destination(b, elements * item_size(to));
+        fill(random, source, elements * item_size(from));
+        const CastOptions options{.overflow = random() % 2 == 0 ? Overflow::saturate : Overflow::by_format};
+        Conversion work = dense(from, to, source.data(), destination.data(), elements);
+        work.saturate = options.overflow == Overflow::saturate;
+        run_launch(choose(work));
+        BOOST_TEST_INFO_SCOPE(to_string(from) << " -> " << to_string(to) << ", " << a << " and " << b << " bytes off, "
+                                              << count << " elements");
+        BOOST_CHECK(destination.bytes() == expected_of(source.data(), from, to, count, options));
+      }
+    }
+  }
+}
+
+// A tensor of random axes with a random order on either side, as planes or parts of it are transferred.
+struct Permuted {
+  std::vector<std::int64_t> shape;
+  arrays::Array source;
+  arrays::Array target;
+};
+
+Permuted permuted(std::mt19937_64& random, DType from, DType to) {
+  const std::size_t ndim = 2 + random() % 3;
+  std::vector<std::int64_t> shape;
+  for (std::size_t i = 0; i < ndim; ++i) shape.push_back(1 + static_cast<std::int64_t>(random() % (i < 2 ? 90 : 7)));
+  std::shuffle(shape.begin(), shape.end(), random);
+  arrays::Array source = arrays::random_layout(random, from, shape, random() % 4 == 0);
+  arrays::Array target =
+      random() % 2 == 0 ? arrays::contiguous(to, shape) : arrays::random_layout(random, to, shape, false);
+  arrays::fill_random(random, source);
+  return {shape, std::move(source), std::move(target)};
+}
+
+Conversion between(const Permuted& tensors, arrays::Array& target) {
+  const TensorView from = tensors.source.view();
+  const MutableView to = target.mutable_view();
+  Conversion work;
+  work.source = from.data;
+  work.destination = to.data;
+  work.from = from.dtype;
+  work.to = to.dtype;
+  work.source_swapped = from.swapped;
+  work.destination_swapped = to.swapped;
+  work.count = static_cast<std::uint64_t>(element_count(from.shape).value());
+  work.source_places = halfway::detail::places_of(from).value();
+  work.destination_places = halfway::detail::places_of(to).value();
+  return work;
+}
+
+BOOST_AUTO_TEST_CASE(tiles_of_any_plane_and_part) {
+  std::mt19937_64 random(2);
+  const std::array<DType, 6> dtypes{uint8, float16, float32, int64, bfloat16, boolean};
+  int tiled = 0;
+  int parts_tiled = 0;
+  for (int i = 0; i < rounds::of(300); ++i) {
+    const DType from = dtypes[random() % dtypes.size()];
+    const DType to = random() % 3 == 0 ? from : dtypes[random() % dtypes.size()];
+    const Permuted tensors = permuted(random, from, to);
+    arrays::Array expected = tensors.target;
+    cast_into(tensors.source.view(), expected.mutable_view(), {.casting = Casting::unsafe});
+    BOOST_TEST_INFO_SCOPE("case " << i << ": " << arrays::to_string(tensors.source) << " -> "
+                                  << arrays::to_string(tensors.target));
+    arrays::Array whole = tensors.target;
+    const Conversion work = between(tensors, whole);
+    const Launch launch = choose(work);
+    tiled += launch.job.walk == Walk::tiled ? 1 : 0;
+    run_launch(launch);
+    BOOST_CHECK(whole.memory == expected.memory);
+
+    // In parts, as transfers do: whole rows of the first axis, and whatever comes.
+    arrays::Array parted = tensors.target;
+    Conversion part = between(tensors, parted);
+    const std::uint64_t all = work.count;
+    const std::uint64_t rows = std::max<std::uint64_t>(static_cast<std::uint64_t>(tensors.shape[0]), 1);
+    for (std::uint64_t first = 0; first < all;) {
+      const bool by_rows = random() % 4 != 0;
+      const std::uint64_t wanted = by_rows ? (1 + random() % 3) * (all / rows) : 1 + random() % 500;
+      part.count = std::min(all - first, wanted);
+      part.first = part.source_places.first = part.destination_places.first = first;
+      const Launch chosen = choose(part);
+      parts_tiled += chosen.job.walk == Walk::tiled ? 1 : 0;
+      run_launch(chosen);
+      first += part.count;
+    }
+    BOOST_CHECK(parted.memory == expected.memory);
+  }
+  BOOST_TEST(tiled > rounds::of(300) / 4);
+  BOOST_TEST(parts_tiled > rounds::of(300) / 4);
+}
+
+BOOST_AUTO_TEST_CASE(several_tensors_in_one_launch) {
+  std::mt19937_64 random(3);
+  for (int i = 0; i < rounds::of(60); ++i) {
+    const std::array<std::pair<DType, DType>, 5> pairs{
+        {{float32, bfloat16}, {uint8, float16}, {int32, float32}, {float64, float64}, {complex64, complex64}}};
+    const auto [from, to] = pairs[random() % pairs.size()];
+    const bool aligned = random() % 2 == 0;
+    const std::size_t tensors = 1 + random() % Conversion::most_segments;
+    std::vector<Memory> sources;
+    std::vector<Memory> destinations;
+    std::vector<Segment> segments;
+    for (std::size_t k = 0; k < tensors; ++k) {
+      const std::size_t count = random() % 5 == 0 ? 0 : random() % (k % 7 == 0 ? 5000 : 300);
+      sources.emplace_back(aligned ? 0 : random() % 16, count * item_size(from));
+      destinations.emplace_back(aligned ? 0 : random() % 16, count * item_size(to));
+      fill(random, sources.back(), count * item_size(from));
+      segments.push_back({sources.back().data(), destinations.back().data(), count});
+    }
+    const bool is_complex = from == complex64;
+    Conversion work = dense(is_complex ? float32 : from, is_complex ? float32 : to, nullptr, nullptr, 0);
+    if (is_complex) work.from_scalars = work.to_scalars = 2;
+    work.segments = segments.data();
+    work.segment_count = static_cast<std::uint32_t>(segments.size());
+    // Elements are numbered in each tensor by itself.
+    CastOptions options;
+    if (from == float32 && random() % 2 == 0) {
+      options.rounding = Rounding::stochastic;
+      options.seed = work.seed = random();
+      work.stochastic = true;
+    }
+    run_launch(choose(work));
+    for (std::size_t k = 0; k < tensors; ++k) {
+      BOOST_TEST_INFO_SCOPE("case " << i << ", tensor " << k << " of " << tensors << ", " << to_string(from));
+      const auto count = static_cast<std::int64_t>(segments[k].count);
+      BOOST_CHECK(destinations[k].bytes() == expected_of(sources[k].data(), from, to, count, options));
+    }
+  }
+}
+
+// Numbers of elements beyond 32 bits: in memory that is one row, again and again.
+BOOST_AUTO_TEST_CASE(numbers_of_more_than_32_bits) {
+  std::mt19937_64 random(4);
+  const std::int64_t row = 24;
+  const std::array<std::int64_t, 3> shape{std::int64_t{1} << 31, 4, row};
+  const std::array<std::int64_t, 3> strides{0, 0, 1};
+  std::vector<float> values(static_cast<std::size_t>(row));
+  for (float& value : values) value = static_cast<float>(static_cast<double>(random() % 1000) / 7);
+  const TensorView view{.data = values.data(), .dtype = float32, .shape = shape, .strides = strides};
+  const std::uint64_t first = (std::uint64_t{1} << 33) + 5 * static_cast<std::uint64_t>(row) * 4;
+  const std::uint64_t count = 4 * static_cast<std::uint64_t>(row);
+  std::vector<std::uint16_t> found(count);
+  Conversion work = dense(float32, bfloat16, values.data(), found.data(), count);
+  work.source_places = halfway::detail::places_of(view).value();
+  work.first = work.source_places.first = first;
+  work.stochastic = true;
+  work.seed = 11;
+  run_launch(choose(work));
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const std::uint64_t number = first + i;
+    const auto lane = convert::lane_of(convert::philox(number / 8, 11), number % 8);
+    const float value = values[number % static_cast<std::uint64_t>(row)];
+    BOOST_TEST(found[i] == convert::encode_stochastic<convert::BFloat16>(value, lane, false).bits);
+  }
+}
+
+// A launch that is changed in one of its numbers is a kernel with a fault: it must not pass for a right one.
+BOOST_AUTO_TEST_CASE(faults_in_kernels_are_seen) {
+  std::mt19937_64 random(5);
+  const std::int64_t count = 5000;
+  const Memory source(4, static_cast<std::size_t>(count) * 4);
+  fill(random, source, static_cast<std::size_t>(count) * 4);
+  const auto differs = [&](DType from, DType to, const std::function<void(Conversion&)>& ask,
+                           const std::function<void(Launch&)>& change, CastOptions options = {}) {
+    const auto elements = static_cast<std::int64_t>(static_cast<std::size_t>(count) * 4 / item_size(from));
+    const Memory destination(2, static_cast<std::size_t>(elements) * item_size(to));
+    Conversion work = dense(from, to, source.data(), destination.data(), static_cast<std::uint64_t>(elements));
+    if (ask) ask(work);
+    Launch launch = choose(work);
+    change(launch);
+    run_launch(launch);
+    return destination.bytes() != expected_of(source.data(), from, to, elements, options);
+  };
+  const auto nothing = [](Launch& /*launch*/) {};
+  BOOST_TEST(!differs(float32, bfloat16, {}, nothing));
+  BOOST_TEST(differs(float32, bfloat16, {}, [](Launch& l) { --l.job.count; }));
+  BOOST_TEST(differs(float32, bfloat16, {}, [](Launch& l) { --l.job.steps; }));
+  BOOST_TEST(differs(float32, float16, {}, [](Launch& l) { l.job.policy.saturate = true; }));
+  const auto by_chance = [](Conversion& w) {
+    w.stochastic = true;
+    w.seed = 3;
+  };
+  const CastOptions chance{.rounding = Rounding::stochastic, .seed = 3};
+  BOOST_TEST(!differs(float32, bfloat16, by_chance, nothing, chance));
+  BOOST_TEST(differs(
+      float32, bfloat16, by_chance, [](Launch& l) { ++l.job.first; }, chance));
+  BOOST_TEST(differs(
+      float32, bfloat16, by_chance, [](Launch& l) { ++l.job.seed; }, chance));
+  const auto swapped = [](Conversion& w) { w.source_swapped = true; };
+  BOOST_TEST(differs(float32, bfloat16, swapped, nothing));
+  const auto odd = [](Launch& l) { l.job.odd = false; };
+  std::vector<std::int64_t> ties;  // that rounding twice, by way of double, gets wrong
+  for (std::int64_t i = 0; i < 100; ++i)
+    ties.push_back((std::int64_t{1} << 60) + (i << 37) + (std::int64_t{1} << 36) + 1);
+  const auto into_float = [&](const std::function<void(Launch&)>& change) {
+    std::vector<float> found(ties.size());
+    Conversion work = dense(int64, float32, ties.data(), found.data(), ties.size());
+    work.destination_places.strides[0] = 4;
+    work.source_places = Places{.axes = 2, .dims = {10, 10}, .strides = {80, 8}};  // not dense, so not the fused kernel
+    Launch launch = choose(work);
+    change(launch);
+    run_launch(launch);
+    std::vector<unsigned char> bytes(found.size() * 4);
+    std::memcpy(bytes.data(), found.data(), bytes.size());
+    return bytes != expected_of(reinterpret_cast<const unsigned char*>(ties.data()), int64, float32, 100);
+  };
+  BOOST_TEST(!into_float(nothing));
+  BOOST_TEST(into_float(odd));
+
+  // Tiles.
+  std::mt19937_64 layouts(6);
+  const auto tile_differs = [&](const std::function<void(Launch&)>& change) {
+    for (int i = 0; i < 60; ++i) {
+      const Permuted tensors = permuted(layouts, float16, float32);
+      arrays::Array expected = tensors.target;
+      cast_into(tensors.source.view(), expected.mutable_view(), {.casting = Casting::unsafe});
+      arrays::Array found = tensors.target;
+      Launch launch = choose(between(tensors, found));
+      if (launch.job.walk != Walk::tiled) continue;
+      change(launch);
+      run_launch(launch);
+      if (found.memory != expected.memory) return true;
+    }
+    return false;
+  };
+  BOOST_TEST(!tile_differs(nothing));
+  BOOST_TEST(tile_differs([](Launch& l) { l.job.tiles.pitch = l.job.tiles.pitch / 8 * 4; }));
+  BOOST_TEST(tile_differs([](Launch& l) { l.job.tiles.tile[1] -= 1; }));
+  BOOST_TEST(tile_differs([](Launch& l) { l.job.steps -= 1; }));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
