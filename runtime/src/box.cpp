@@ -15,7 +15,10 @@ static_assert(std::is_standard_layout_v<Box> && offsetof(Box, managed) == 0, "a 
 static_assert(std::is_trivially_destructible_v<Box> && alignof(Box) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
 static_assert(sizeof(Box) % alignof(std::int64_t) == 0, "shape and strides follow the box");
 
-extern "C" void halfway_drop_box(DLManagedTensorVersioned* self) { static_cast<Box*>(self->manager_ctx)->drop(); }
+// Static: a C name is one name for the whole program, whatever namespace it is in.
+extern "C" {
+static void halfway_drop_box(DLManagedTensorVersioned* self) { static_cast<Box*>(self->manager_ctx)->drop(); }
+}
 
 }  // namespace
 
