@@ -2,6 +2,7 @@
 #
 #   PYTHON=python3.12 make setup    another interpreter for .venv (default: python3)
 #   BENCH=cast make bench           one of the benchmarks (default: exchange cast onepass)
+#   MATRIX="--only oldest" make matrix   (tools/matrix.py has the options)
 #   JOBS=4 make test                more compile and lint jobs (default: the processors there are)
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ CHOSEN_PYTHON := $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build install demo test lint cpp asan tsan stress python package-test exhaustive exhaustive-share \
-  gpu-bundle gpu-test gpu-sanitize bench clean distclean
+  matrix gpu-bundle gpu-test gpu-sanitize gpu-bench gpu-tune bench clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -33,6 +34,8 @@ install: setup ## the Python package into .venv
 
 demo: install ## NumPy data in torch and back, explained and timed
 	@$(VENV_PYTHON) -m halfway demo
+	@echo && echo "The same digits in C++ with libtorch (examples/train_digits.cpp):"
+	@$(VENV_PYTHON) tools/train_digits.py
 
 test: setup ## everything: lint, C++, sanitizers, package, Python, a share of all casts
 	@MAKE="$(MAKE)" $(VENV_PYTHON) tools/run_lanes.py lint cpp asan tsan package-test install python exhaustive-share
@@ -59,6 +62,9 @@ python: build install ## Python tests against the installed package
 package-test: setup ## consumers of the C++ install: find_package, add_subdirectory, pkg-config
 	@tools/package_test.sh
 
+matrix: setup ## C++ and Python tests with the oldest supported and the newest torch; needs 5 GB and network
+	@$(VENV_PYTHON) tools/matrix.py $(MATRIX)
+
 exhaustive: install ## every cast test there is, with every instruction set: hours
 	@tools/cmake_build.sh exhaustive halfway_exhaustive
 	@$(VENV_PYTHON) tools/exhaustive.py build/exhaustive --junit build/exhaustive.xml
@@ -69,7 +75,7 @@ exhaustive-share: install ## a part of it that changes every day, in less than a
 
 # The tests that need a GPU. On a machine with one nothing else is needed but the bundle, and no setup is done; without
 # one the script says what it looked for and exits with 77 (which make reports as its error 77).
-gpu-bundle: setup ## the tests that need a GPU, in one archive for any machine (build/gpu-bundle.tar.gz); needs nvcc
+gpu-bundle: setup ## what needs a GPU, in one archive for any machine (build/gpu-bundle.tar.gz); needs nvcc
 	@$(VENV_PYTHON) tools/gpu_bundle.py
 
 gpu-test: ## the tests that need a GPU, on this machine, offline from that archive (made first where it is missing)
@@ -77,6 +83,12 @@ gpu-test: ## the tests that need a GPU, on this machine, offline from that archi
 
 gpu-sanitize: ## the C++ ones of them under compute-sanitizer
 	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --sanitize
+
+gpu-bench: ## transfers against torch, CuPy and the copy engines; the result goes to bench/results/
+	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --bench
+
+gpu-tune: ## the experiments behind the transfer engine's constants; the result goes to bench/results/
+	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --tune
 
 bench: install ## benchmarks; results go to bench/results/
 	@tools/bench.sh $(BENCH)

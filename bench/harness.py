@@ -46,7 +46,8 @@ class Effort:
     A length of 0 is one call, and no call is made to find that out.
     After `seconds` no further round begins, unless there are fewer than `least`. With `threads`,
     contenders keep threads of their own: a turn begins when those of the one before have come to
-    rest (see `settle`), and with a call that does not count, which wakes its own.
+    rest (see `settle`), and with a call that does not count, which wakes its own. `screening` is
+    how many rounds decide who runs on (see `run`); None: two with `threads`, else none.
     """
 
     round_ns: int
@@ -54,6 +55,7 @@ class Effort:
     seconds: float = math.inf
     least: int = 3
     threads: bool = False
+    screening: int | None = None
 
 
 FULL = Effort(round_ns=200_000, rounds=1000)
@@ -188,14 +190,15 @@ def fastest(entrants: Sequence[Contender], times: Times) -> Contender:
 def run(entrants: Sequence[Contender], loops: Mapping[str, Loop], effort: Effort) -> tuple[list[Contender], Times]:
     """A race, and who took part to the end.
 
-    Where rounds are dear, two are run first, after which ours goes on with the fastest only: those
+    Where rounds are dear, few are run first, after which ours goes on with the fastest only: those
     who took more than `SCREENED` times as long as the fastest of their role and door keep the times
-    of these two rounds.
+    of these rounds.
     """
     staying = list(entrants)
     early = Times()
-    if effort.threads:
-        early = race(loops, Effort(effort.round_ns, rounds=2, threads=True))
+    screening = effort.screening if effort.screening is not None else 2 * effort.threads
+    if screening:
+        early = race(loops, Effort(effort.round_ns, rounds=screening, threads=effort.threads))
         best: dict[tuple[str, str | None], float] = {}
         for contender in entrants:
             key = (contender.role, contender.door)

@@ -21,8 +21,12 @@ function(halfway_install_component component headers)
 endfunction()
 
 halfway_install_component(runtime "${PROJECT_SOURCE_DIR}/runtime/include")
-halfway_install_component(pybind11 "${PROJECT_SOURCE_DIR}/bindings/cpp/include")
-set(halfway_components runtime pybind11)
+set(halfway_components runtime)
+# Headers, compiled by their users against a libtorch and a pybind11 of their own.
+foreach(adapter IN ITEMS torch pybind11)
+  halfway_install_component(${adapter} "${PROJECT_SOURCE_DIR}/bindings/cpp/include")
+  list(APPEND halfway_components ${adapter})
+endforeach()
 # The component cuda is there where its backend is.
 if(HALFWAY_HAS_CUDA)
   halfway_install_component(cuda "${PROJECT_SOURCE_DIR}/cuda/include")

@@ -1,4 +1,4 @@
-"""Makes build/gpu-bundle.tar.gz: the tests that need a GPU, for a machine that may have nothing else.
+"""Makes build/gpu-bundle.tar.gz: the tests and the benchmark that need a GPU, for a machine that may have nothing else.
 
 In it, under halfway-gpu/:
 
@@ -8,7 +8,7 @@ In it, under halfway-gpu/:
   python/             the package, with the extension for the Python that made the bundle
   third_party/        headers to build all of it anew: Boost.Test's, DLPack's, pybind11; pytest and ml_dtypes for
                       the Python that made the bundle, with what they need except NumPy
-  source/             the sources
+  source/             the sources, bench/transfer.py among them
   manifest.json       every file with its size and SHA-256, the version, what the executables need, and a
                       fingerprint of the sources, by which `make gpu-test` knows a bundle of another tree
 
@@ -43,7 +43,7 @@ ARCHIVE = ROOT / "build" / "gpu-bundle.tar.gz"
 NAME = "halfway-gpu"
 MOST_BYTES = 40 << 20
 SOURCES = ["CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "pyproject.toml"]
-SOURCES += ["bindings", "cmake", "cuda", "runtime", "tests", "tools"]
+SOURCES += ["bench", "bindings", "cmake", "cuda", "runtime", "tests", "tools"]
 EXECUTABLES = gpu_tests.EXECUTABLES
 # What must be in it, whatever else is.
 NEEDED = (
@@ -53,7 +53,8 @@ NEEDED = (
     "bin/halfway_probe.so",
     "python/halfway/__init__.py",
     "source/CMakeLists.txt",
-    "source/cuda/kernels/convert.cu",
+    "source/bench/transfer.py",
+    "source/cuda/kernels/general.cu",
     "source/tests/cuda/device_cases.cpp",
     "source/tests/python/conftest.py",
     "third_party/include/boost/test/included/unit_test.hpp",
@@ -63,7 +64,7 @@ NEEDED = (
     *(f"third_party/python/{name}/__init__.py" for name in gpu_tests.PACKAGES),
 )
 RUN = """#!/bin/sh
-# Runs the GPU tests of this folder: ./run --help
+# Runs the GPU tests or the benchmark of this folder: ./run --help
 exec "${PYTHON:-python3}" "$(dirname "$0")/gpu_tests.py" "$@"
 """
 

@@ -1,4 +1,7 @@
-"""Runs the tests that need a GPU, C++ and Python, from a bundle that tools/gpu_bundle.py made.
+"""Runs what needs a GPU, from a bundle that tools/gpu_bundle.py made, in less than 8 minutes.
+
+That is the tests, C++ and Python; with --sanitize the C++ ones under compute-sanitizer; with --bench or --tune the
+benchmark of the transfers.
 
 Needs no network, no setup and nothing but Python 3.8: the bundle has the executables. What does not
 run or load here (an older C library, another Python) is built here from the bundle's own sources,
@@ -11,29 +14,33 @@ is no GPU or what was asked for cannot run here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 SKIPPED = 77
 HERE = Path(__file__).resolve().parent
-SECONDS = 420  # of one executable
+SECONDS = 450.0  # of all that one call runs, what is built here aside
 NVCC = Path("/usr/local/cuda/bin/nvcc")  # where it is when it is not in PATH
-EXECUTABLES = ("halfway_test_gpu_cases", "halfway_test_gpu_streams")
+EXECUTABLES = ("halfway_test_gpu_cases", "halfway_test_gpu_streams", "halfway_test_gpu_exhaustive")
+EXHAUSTIVE = EXECUTABLES[-1]  # takes the time that the others leave
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 PACKAGES = ("pytest", "ml_dtypes")  # what the Python tests import beside NumPy and torch
 # What the tests and what they test are made of.
 SOURCES = [
     *("CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "bindings", "cmake", "cuda", "runtime"),
-    *("tests/CMakeLists.txt", "tests/main.cpp", "tests/cuda", "tests/python"),
+    *("bench", "tests/CMakeLists.txt", "tests/main.cpp", "tests/cuda", "tests/exhaustive", "tests/python"),
     *("tools/gpu_bundle.py", "tools/gpu_tests.py"),
 ]
 
@@ -53,6 +60,12 @@ print(json.dumps(answer))
 # The bundle's own packages come last: what is installed wins.
 IMPORT = "import importlib, sys; sys.path.append(sys.argv[1]); importlib.import_module(sys.argv[2])"
 PYTEST = "import sys; sys.path.append(sys.argv.pop(1)); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+SCRIPT = """
+import runpy, sys
+sys.path.append(sys.argv.pop(1))
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def missing_device(library: str = "libcuda.so.1") -> str | None:
@@ -88,8 +101,8 @@ def architecture(library: str = "libcuda.so.1") -> str:
 
 
 def is_source(relative: Path) -> bool:
-    """Whether a file of a source folder is a source, rather than what a build or Python left there."""
-    return "__pycache__" not in relative.parts and relative.suffix not in (".pyc", ".so")
+    """Whether a file of a source folder is a source, rather than what a build, Python or a benchmark left there."""
+    return not {"__pycache__", "results"} & set(relative.parts) and relative.suffix not in (".pyc", ".so")
 
 
 def fingerprint(tree: Path) -> str:
@@ -208,11 +221,20 @@ class Bundle:
 
 
 class Summary:
-    """What ran, in lines for people and as an exit status."""
+    """What ran, in lines for people and as an exit status; and the time that is left to run more."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = SECONDS) -> None:
         self.total = [0, 0, 0]
         self.begin = time.monotonic()
+        self.deadline = self.begin + seconds
+
+    def left(self) -> float:
+        """Seconds; a little of them even when all is used up, so that what comes next ends by itself or is ended."""
+        return max(self.deadline - time.monotonic(), 1.0)
+
+    def pause(self, since: float) -> None:
+        """What was done since then is not counted."""
+        self.deadline += time.monotonic() - since
 
     def add(self, name: str, found: tuple[int, int, int], seconds: float) -> None:
         self.total = [a + b for a, b in zip(self.total, found)]  # noqa: B905 (Python 3.8 has no strict)
@@ -238,23 +260,59 @@ class Summary:
         return SKIPPED
 
 
-def run_logged(command: list[str | Path], log: Path, environment: dict[str, str], directory: Path | None = None) -> int:
-    """Runs a command with its output in a file, which is shown if it fails."""
-    with log.open("w") as stream:
-        try:
-            done = subprocess.run(
+def run_logged(
+    command: list[str | Path],
+    log: Path,
+    environment: dict[str, str],
+    directory: Path | None = None,
+    seconds: float = SECONDS,
+    shown: bool = False,
+) -> int:
+    """Runs a command with its output in a file, whose end is shown if it fails; with `shown` all of it, as it comes.
+
+    Its status is 124 where it was ended because the seconds were over.
+    """
+    late = False
+
+    def end() -> None:  # and what it started: a sanitizer starts the tests
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+
+    def be_late() -> None:
+        nonlocal late
+        late = True
+        end()
+
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(log.open("w"))
+        running = stack.enter_context(
+            subprocess.Popen(
                 command,
-                stdout=stream,
+                stdout=subprocess.PIPE if shown else stream,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 cwd=directory,
-                timeout=SECONDS,
-                check=False,
+                text=True,
+                errors="replace",
+                start_new_session=True,
             )
-            status = done.returncode
-        except subprocess.TimeoutExpired:
-            status = 124
-    if status != 0:
+        )
+        timer = threading.Timer(seconds, be_late)
+        timer.start()
+        try:
+            for line in running.stdout or ():
+                stream.write(line)
+                print(line, end="", flush=True)
+            status = running.wait()
+        except BaseException:
+            end()
+            raise
+        finally:
+            timer.cancel()
+    if late:
+        status = 124
+        print(f"ended after {seconds:.0f} s", flush=True)
+    if status != 0 and not shown:
         print("\n".join(log.read_text(errors="replace").splitlines()[-60:]), flush=True)
     return status
 
@@ -270,7 +328,7 @@ def run_suite(
     """Runs tests that report to a JUnit file; their output goes beside it."""
     junit.unlink(missing_ok=True)
     start = time.monotonic()
-    status = run_logged(command, junit.with_suffix(".log"), environment, directory)
+    status = run_logged(command, junit.with_suffix(".log"), environment, directory, summary.left())
     passed, failed, skipped = counts(junit)
     if status != 0:  # perhaps it ended before it could say what failed
         failed = max(failed, 1)
@@ -279,21 +337,53 @@ def run_suite(
     summary.add(name, (passed, failed, skipped), time.monotonic() - start)
 
 
-def run_cpp(bundle: Bundle, summary: Summary, build: bool) -> None:
+def built(bundle: Bundle, summary: Summary, build: bool) -> list[Path]:
+    """The C++ tests; none where they could not be built, which has been said then."""
+    start = time.monotonic()
     executables = bundle.executables(build)
+    summary.pause(start)
     if isinstance(executables, str):
-        return summary.fail("C++ tests", executables)
+        summary.fail("C++ tests", executables)
+        return []
+    return executables
+
+
+def run_cpp(bundle: Bundle, summary: Summary, executables: list[Path]) -> None:
     for executable in executables:
         junit = bundle.results / f"{executable.name}.xml"
+        environment = dict(os.environ)
+        if executable.name == EXHAUSTIVE:
+            # Once the time is up it begins nothing, and ends within seconds.
+            environment.setdefault("HALFWAY_GPU_SECONDS", str(max(int(summary.left()) - 30, 1)))
+            environment.setdefault("HALFWAY_SEED", time.strftime("%Y%m%d", time.gmtime()))
+            print(f"     HALFWAY_SEED={environment['HALFWAY_SEED']} repeats what follows", flush=True)
         command: list[str | Path] = [executable, "--color_output=no", f"--logger=HRF,error:JUNIT,error,{junit}"]
-        run_suite(summary, executable.name, command, junit, dict(os.environ))
-    return None
+        run_suite(summary, executable.name, command, junit, environment)
+        if executable.name == EXHAUSTIVE:
+            said = junit.with_suffix(".log").read_text(errors="replace").splitlines()
+            print("".join(f"     {line}\n" for line in said if line.startswith("swept ")), end="", flush=True)
 
 
-def run_python(bundle: Bundle, summary: Summary, pythons: list[str], build: bool) -> None:
-    tests = sorted((bundle.root / "source" / "tests" / "python").glob("test_gpu*.py"))
-    if not tests:
-        return summary.skip("Python tests", "this bundle has none for a GPU (tests/python/test_gpu*.py)")
+class Interpreter:
+    """A Python whose torch sees the GPU, the package for it, and what it is told of both."""
+
+    def __init__(self, bundle: Bundle, python: str, device: str, package: Path) -> None:
+        self.python = python
+        self.device = device
+        self.modules = bundle.root / "third_party" / "python"
+        self.source = bundle.root / "source"
+        prebuilt = bundle.root / "bin" / "halfway_probe.so"
+        here = bundle.build / "probe" / "halfway_probe.so"
+        self.environment = dict(os.environ)
+        path = [str(package), str(self.source), self.environment.get("PYTHONPATH", "")]
+        self.environment["PYTHONPATH"] = os.pathsep.join(path)
+        self.environment["HALFWAY_PROBE"] = str(here if here.exists() else prebuilt)
+
+
+def interpreter(
+    bundle: Bundle, summary: Summary, what: str, pythons: list[str], packages: tuple[str, ...], build: bool
+) -> Interpreter | None:
+    """The first Python that will do, with these packages installed or in the bundle; else why `what` does not run."""
     seen = []
     for python in pythons:
         done = subprocess.run([python, "-c", QUESTION], capture_output=True, text=True, check=False)
@@ -302,54 +392,77 @@ def run_python(bundle: Bundle, summary: Summary, pythons: list[str], build: bool
             break
         seen.append(f"{python}: {answer['torch']}")
     else:
-        return summary.skip("Python tests", "no Python here has a torch that sees the GPU (" + "; ".join(seen) + ")")
+        summary.skip(what, "no Python here has a torch that sees the GPU (" + "; ".join(seen) + ")")
+        return None
     modules = bundle.root / "third_party" / "python"
-    for name in PACKAGES:
+    for name in packages:
         done = subprocess.run([python, "-c", IMPORT, modules, name], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = done.stderr.strip().rpartition("\n")[2]
-            return summary.skip("Python tests", f"no {name} for {python}, nor does the bundle's load there ({said})")
+            summary.skip(what, f"no {name} for {python}, nor does the bundle's load there ({said})")
+            return None
+    start = time.monotonic()
     package = bundle.package(python, answer["suffix"], build)
+    summary.pause(start)
     if isinstance(package, str):
-        return summary.fail("Python tests", package)
-    source = bundle.root / "source"
-    prebuilt = bundle.root / "bin" / "halfway_probe.so"
-    built = bundle.build / "probe" / "halfway_probe.so"
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join([str(package), str(source), environment.get("PYTHONPATH", "")])
-    environment["HALFWAY_PROBE"] = str(built if built.exists() else prebuilt)
+        summary.fail(what, package)
+        return None
+    return Interpreter(bundle, python, answer["device"], package)
+
+
+def run_python(bundle: Bundle, summary: Summary, pythons: list[str], build: bool) -> None:
+    tests = sorted((bundle.root / "source" / "tests" / "python").glob("test_gpu*.py"))
+    if not tests:
+        return summary.skip("Python tests", "this bundle has none for a GPU (tests/python/test_gpu*.py)")
+    there = interpreter(bundle, summary, "Python tests", pythons, PACKAGES, build)
+    if there is None:
+        return None
     junit = bundle.results / "python.xml"
-    command: list[str | Path] = [python, "-c", PYTEST, modules]
+    command: list[str | Path] = [there.python, "-c", PYTEST, there.modules]
     command += ["--quiet", "-p", "no:cacheprovider", f"--junitxml={junit}", *tests]
-    return run_suite(summary, f"Python tests ({answer['device']})", command, junit, environment, source)
+    return run_suite(summary, f"Python tests ({there.device})", command, junit, there.environment, there.source)
 
 
-def run_sanitizers(bundle: Bundle, summary: Summary, build: bool) -> None:
-    """The C++ tests, shortened, under each tool of compute-sanitizer."""
+def run_bench(
+    bundle: Bundle, summary: Summary, pythons: list[str], build: bool, folder: Path, options: list[str]
+) -> None:
+    """bench/transfer.py; a result goes to `folder`, whatever became of the steps."""
+    there = interpreter(bundle, summary, "bench/transfer.py", pythons, (), build)
+    if there is None:
+        return None
+    start = time.monotonic()
+    command: list[str | Path] = [there.python, "-c", SCRIPT, there.modules, there.source / "bench" / "transfer.py"]
+    command += ["--folder", folder.resolve(), "--seconds", str(max(int(summary.left()) - 60, 1)), *options]
+    log = bundle.results / "bench.log"
+    status = run_logged(command, log, there.environment, there.source, summary.left(), shown=True)
+    if status == SKIPPED:
+        return summary.skip("bench/transfer.py", "it says why above")
+    return summary.add(
+        f"bench/transfer.py ({there.device})", (int(status == 0), int(status != 0), 0), time.monotonic() - start
+    )
+
+
+def run_sanitizers(bundle: Bundle, summary: Summary, executables: list[Path]) -> None:
+    """The C++ tests, shortened, under each tool of compute-sanitizer, which have equal parts of the time."""
     tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if tool is None:
         return summary.skip("compute-sanitizer", "looked for it in PATH and /usr/local/cuda/bin, and it is not there")
-    executables = bundle.executables(build)
-    if isinstance(executables, str):
-        return summary.fail("C++ tests", executables)
     environment = {**os.environ, "HALFWAY_GPU_QUICK": "1"}
-    for check in SANITIZERS:
+    for number, check in enumerate(SANITIZERS):
         start = time.monotonic()
-        command: list[str | Path] = [
-            tool,
-            "--tool",
-            check,
-            "--error-exitcode",
-            "1",
-            executables[0],
-            "--color_output=no",
-        ]
-        status = run_logged(command, bundle.results / f"{check}.log", environment)
-        log = (bundle.results / f"{check}.log").read_text(errors="replace")
-        if "Device not supported" in log:
+        command: list[str | Path] = [tool, "--tool", check, "--error-exitcode", "1"]
+        command += [executables[0], "--color_output=no"]
+        log = bundle.results / f"{check}.log"
+        status = run_logged(command, log, environment, seconds=summary.left() / (len(SANITIZERS) - number))
+        said = log.read_text(errors="replace")
+        if "Device not supported" in said:
             summary.skip(check, "compute-sanitizer does not support this device here")
             continue
-        summary.add(f"compute-sanitizer {check}", (int(status == 0), int(status != 0), 0), time.monotonic() - start)
+        name = f"compute-sanitizer {check}"
+        summary.add(name, (int(status == 0), int(status != 0), 0), time.monotonic() - start)
+        for line in said.splitlines():
+            if "ERROR SUMMARY" in line or "RACECHECK SUMMARY" in line:
+                print(f"     {line.strip('= ')}", flush=True)
     return None
 
 
@@ -416,28 +529,44 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, help="where logs and JUnit files go")
     parser.add_argument("--python", action="append", default=[], help="an interpreter to try first, for Python tests")
     parser.add_argument("--build", action="store_true", help="build from the bundle's sources in any case")
-    parser.add_argument("--sanitize", action="store_true", help="run the C++ tests under compute-sanitizer instead")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--sanitize", action="store_true", help="run the C++ tests under compute-sanitizer instead")
+    instead.add_argument("--bench", action="store_true", help="run bench/transfer.py instead")
+    instead.add_argument(
+        "--tune", action="store_true", help="run the experiments behind the engine's constants instead"
+    )
     options = parser.parse_args(arguments)
-    name = "gpu-sanitize" if options.sanitize else "gpu-test"
+    benches = options.bench or options.tune
+    names = {"gpu-sanitize": options.sanitize, "gpu-bench": options.bench, "gpu-tune": options.tune}
+    name = next((name for name, chosen in names.items() if chosen), "gpu-test")
 
     why = missing_device()
     if why is not None:
         print(f"{name}: nothing was run: {why}")
         return SKIPPED
     root: Path | None = HERE
+    tree = HERE.parent if (HERE.parent / "CMakeLists.txt").exists() else None
     if options.archive is not None:
-        tree = HERE.parent if (HERE.parent / "CMakeLists.txt").exists() else None
         root, why = current(options.archive, tree)
     if root is None:
         print(f"{name}: {why}")
         return 1
     bundle = Bundle(root, options.results or root / "results")
     summary = Summary()
-    if options.sanitize:
-        run_sanitizers(bundle, summary, options.build)
+    pythons = [*options.python, sys.executable]
+    if benches:
+        folder = options.results or (tree / "bench" / "results" if tree is not None else bundle.results)
+        run_bench(bundle, summary, pythons, options.build, folder, ["--tune"] if options.tune else [])
         return summary.finish()
-    run_cpp(bundle, summary, options.build)
-    run_python(bundle, summary, [*options.python, sys.executable], options.build)
+    executables = built(bundle, summary, options.build)
+    if options.sanitize:
+        if executables:
+            run_sanitizers(bundle, summary, executables)
+        return summary.finish()
+    last = [path for path in executables if path.name == EXHAUSTIVE]
+    run_cpp(bundle, summary, [path for path in executables if path not in last])
+    run_python(bundle, summary, pythons, options.build)
+    run_cpp(bundle, summary, last)
     return summary.finish()
 
 

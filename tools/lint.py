@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -156,7 +157,22 @@ def clang_format() -> Finding:
 
 def foreign_headers() -> list[str]:
     """What the adapters in bindings/cpp adapt to, and their users bring."""
-    return [sysconfig.get_path("include"), importlib.import_module("pybind11").get_include()]
+    found = [sysconfig.get_path("include"), importlib.import_module("pybind11").get_include()]
+    torch = importlib.util.find_spec("torch")  # not imported, which takes seconds
+    if torch is not None and torch.origin is not None:
+        found.append(str(Path(torch.origin).parent / "include"))
+    nvcc = shutil.which("nvcc")
+    if nvcc is not None:
+        found.append(str(Path(nvcc).resolve().parents[1] / "include"))
+    return found
+
+
+def lacks(header: Path) -> str:
+    """The library that an adapter's header is about, if its headers are not here."""
+    needed = {"torch.h": ("ATen/core/Tensor.h", "libtorch"), "torch_cuda.h": ("cuda_runtime_api.h", "CUDA")}
+    file, library = needed.get(header.name, ("", ""))
+    here = any((Path(directory) / file).exists() for directory in foreign_headers())
+    return "" if here else library
 
 
 def headers() -> Finding:
@@ -166,6 +182,9 @@ def headers() -> Finding:
     include += [word for directory in foreign_headers() for word in ("-isystem", directory)]
     jobs: list[tuple[Path, list[str | Path]]] = []
     for header in (path for path in cpp_files() if any(path.is_relative_to(root) for root in roots)):
+        if lacks(header):
+            print(f"  note: {header.name} is not compiled, {lacks(header)} is not here")
+            continue
         for compiler in ("g++", "clang++"):
             command = [
                 compiler,

@@ -4,7 +4,8 @@ usage: readme_tables.py [--check]    with --check nothing is written, and stale 
 
 Tables stand between <!-- table: NAME --> and <!-- end -->. The table `measured` takes the name of a
 file in bench/results/; `cast times` and `cast claims` are of the newest result of bench/cast.py there, `onepass times`
-and `onepass claims` of bench/onepass.py.
+and `onepass claims` of bench/onepass.py, `transfer times` and `transfer claims` of bench/transfer.py. That needs a GPU:
+without a result its targets stand there as not measured.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 import halfway
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))  # to be run as a script, from any folder
+from bench import transfer_claims  # noqa: E402
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -99,8 +102,9 @@ def not_measured(benchmark: str) -> str:
 
 def newest(benchmark: str, folder: Path = RESULTS) -> Found | None:
     """The newest result of a benchmark, by the date in it."""
-    results = [(path.name, json.loads(path.read_text())) for path in sorted(folder.glob(f"{benchmark}-*.json"))]
-    return max(results, key=lambda found: found[1]["date"]) if results else None
+    results = [(path.name, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+    found = [(name, result) for name, result in results if result.get("benchmark") == benchmark]
+    return max(found, key=lambda entry: entry[1]["date"]) if found else None
 
 
 def where(result: Result) -> str:
@@ -116,14 +120,17 @@ def picture(what: str, path: str) -> str:
     return f"\n![{what}]({path})\n" if (ROOT / path).exists() else ""
 
 
+VERDICTS = {"ok": "met", "short": "**not met**", "not measured": ""}
+
+
 def claims(result: Result) -> str:
     """Targets and what was measured, those that were not met included."""
     rows = [
         [
             entry["name"].replace("|", "\\|"),
-            f"{entry['value']:.2f}",
+            f"{entry['value']:.2f}" if "value" in entry else "not measured",
             f"{entry['bound']} {entry['target']:g}",
-            "met" if entry["verdict"] == "ok" else "**not met**",
+            VERDICTS[entry["verdict"]],
         ]
         for entry in result["claims"]
     ]
@@ -196,9 +203,48 @@ def onepass_claims(found: Found | None) -> str:
     return claims(found[1]) if found else not_measured("onepass")
 
 
+# --- transfers
+
+
+def transfer_times(found: Found | None) -> str:
+    """Per pair and kind of memory, at the largest size: our times, and those over torch's faster mode."""
+    if found is None:
+        return "Not measured: no GPU was at hand. `make gpu-bench` measures on a machine that has one.\n"
+    name, result = found
+    machine = result["machine"]
+    largest: dict[tuple[str, str, str], Result] = {}
+    for row in result.get("transfers", []):
+        key = row["source"], row["target"], row["memory"]
+        if key not in largest or row["size"] > largest[key]["size"]:
+            largest[key] = row
+    rows = []
+    for row in largest.values():
+        ns = {entry["statement"]: entry["ns"]["median"] for entry in row["contenders"]}
+        cells = []
+        for cell in row["modes"].values():
+            cells.append(f"{ns[cell['ours']] / 1e6:.2f} ms, {cell['against_torch']['median']:.2f}")
+        share = max(cell["floor"]["median"] for cell in row["modes"].values())
+        rows.append([row["name"], *cells, code(row["modes"]["blocking"]["torch"]), f"{share:.2f}"])
+    header = ["row", "blocking", "non-blocking", "torch's fastest idiom", "share of the copy engine's speed"]
+    return (
+        f"{machine['gpu']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}, {machine['python']}, "
+        f"torch {machine['torch']} (CUDA {machine['cuda_of_torch']}), {result['date']}. Time of halfway, and that over "
+        "the time of torch's fastest idiom in either mode; below 1 halfway is faster. The copy engine moves the bytes "
+        f"of the narrower side alone. All of it: [{name}](bench/results/{name}).\n\n"
+        + table(header, rows)
+        + picture("transfers against torch", "docs/transfer.svg")
+    )
+
+
+def transfer_targets(found: Found | None) -> str:
+    result = found[1] if found else {}
+    return claims(result if "claims" in result else {"claims": transfer_claims.judge(result)})
+
+
 BENCHMARKS = {
     "cast": {"times": cast_times, "claims": cast_claims},
     "onepass": {"times": onepass_times, "claims": onepass_claims},
+    "transfer": {"times": transfer_times, "claims": transfer_targets},
 }
 MAKERS = {"dtypes": dtypes, "carried": carried, "refused": refused, "reasons": reasons}
 BLOCK = re.compile(r"(<!-- table: (\w+)(?: (\S+))? -->\n).*?(<!-- end -->\n)", re.DOTALL)

@@ -3,15 +3,22 @@
 
 #include <cuda_runtime_api.h>
 
-#include "convert.h"
+#include "dispatch.h"
 
 namespace halfway {
 inline namespace v0 {
 namespace cuda {
 namespace detail {
 
-// Enqueues it on a stream of the current device.
-[[nodiscard]] cudaError_t launch(const Conversion& work, cudaStream_t stream) noexcept;
+// Enqueue what was chosen on a stream of the current device: each the kernels of its source.
+[[nodiscard]] cudaError_t launch_fused(const Launch& launch, cudaStream_t stream) noexcept;
+[[nodiscard]] cudaError_t launch_general(const Launch& launch, cudaStream_t stream) noexcept;
+
+[[nodiscard]] inline cudaError_t launch(const Conversion& work, cudaStream_t stream) noexcept {
+  const Launch chosen = choose(work);
+  if (chosen.blocks == 0) return cudaSuccess;
+  return chosen.kind == KernelKind::general ? launch_general(chosen, stream) : launch_fused(chosen, stream);
+}
 
 }  // namespace detail
 }  // namespace cuda

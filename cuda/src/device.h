@@ -23,7 +23,7 @@
 #include <string>
 #include <string_view>
 
-#include "../kernels/convert.h"
+#include "../kernels/conversion.h"
 #include "halfway/tensor.h"
 
 namespace halfway {

@@ -23,13 +23,15 @@ using halfway::detail::Places;
 using Geometry = std::array<std::int64_t, std::size_t{2} * max_ndim>;
 
 // Elements whose bits are kept, as scalars that can be moved whole: as large as they divide the element, or as those
-// whose bytes change their order.
-DType scalar_of_bits(DType dtype, bool swaps) noexcept {
+// whose bytes change their order. Of these the largest are moved in parts, which change theirs.
+void set_bits(Conversion& work, DType dtype, bool swaps) noexcept {
   const std::size_t size = item_size(dtype);
+  const std::size_t unit = swaps ? halfway::detail::scalar_size(dtype) : size;
   std::size_t scalar = 8;
-  while (size % scalar != 0) scalar /= 2;
-  if (swaps) scalar = halfway::detail::scalar_size(dtype);
-  return {TypeCode::uint, static_cast<int>(scalar * 8)};
+  while (unit % scalar != 0) scalar /= 2;
+  if (swaps) work.reversed = static_cast<std::uint32_t>(unit / scalar);
+  work.from = work.to = DType(TypeCode::uint, static_cast<int>(scalar * 8));
+  work.from_scalars = work.to_scalars = static_cast<std::uint32_t>(size / scalar);
 }
 
 // What elements are made of. Those of no whole bytes cross as bytes.
@@ -38,13 +40,20 @@ void set_scalars(Conversion& work, DType from, DType to, bool copies) noexcept {
   work.to = to;
   if (copies) {
     const bool swaps = work.source_swapped != work.destination_swapped;
-    work.from = work.to = item_size(from) == 0 ? uint8 : scalar_of_bits(from, swaps);
-    if (item_size(from) != 0) work.scalars = static_cast<std::uint32_t>(item_size(from) * 8 / work.from.bits);
-  } else if (is_complex(from)) {
-    work.scalars = 2;
-    work.from = DType(TypeCode::float_, from.bits / 2);
-    work.to = DType(TypeCode::float_, to.bits / 2);
+    if (item_size(from) == 0) {
+      work.from = work.to = uint8;
+    } else {
+      set_bits(work, from, swaps);
+    }
+    return;
   }
+  const auto split = [](DType& dtype, std::uint32_t& scalars) {
+    if (!is_complex(dtype)) return;
+    scalars = 2;
+    dtype = DType(TypeCode::float_, dtype.bits / 2);
+  };
+  split(work.from, work.from_scalars);
+  split(work.to, work.to_scalars);
 }
 
 // Requires: the plan was made of the view.
@@ -108,7 +117,7 @@ Launches::Launches(const TransferPlan& plan, const TensorView& there, const Cast
 Conversion Launches::from(const void* memory, std::uint64_t first, std::uint64_t count) const noexcept {
   Conversion work = work_;
   work.source = memory;
-  work.destination_places.first = first;
+  work.destination_places.first = work.first = first;
   work.count = count;
   return work;
 }
@@ -116,7 +125,7 @@ Conversion Launches::from(const void* memory, std::uint64_t first, std::uint64_t
 Conversion Launches::into(void* memory, std::uint64_t first, std::uint64_t count) const noexcept {
   Conversion work = work_;
   work.destination = memory;
-  work.source_places.first = first;
+  work.source_places.first = work.first = first;
   work.count = count;
   return work;
 }

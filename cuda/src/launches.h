@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "../kernels/convert.h"
+#include "../kernels/conversion.h"
 #include "halfway/cast.h"
 #include "halfway/plan.h"
 

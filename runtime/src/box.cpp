@@ -1,7 +1,6 @@
 #include "box.h"
 
 #include <cstddef>
-#include <new>
 #include <type_traits>
 
 #include "halfway/layout.h"
@@ -15,50 +14,9 @@ static_assert(std::is_standard_layout_v<Box> && offsetof(Box, managed) == 0, "a 
 static_assert(std::is_trivially_destructible_v<Box> && alignof(Box) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
 static_assert(sizeof(Box) % alignof(std::int64_t) == 0, "shape and strides follow the box");
 
-// Static: a C name is one name for the whole program, whatever namespace it is in.
-extern "C" {
-static void halfway_drop_box(DLManagedTensorVersioned* self) { static_cast<Box*>(self->manager_ctx)->drop(); }
-}
-
 }  // namespace
 
-Box* Box::make(int ndim, void (*release)(Box*) noexcept, void* context, void* context2) {
-  const auto dims = static_cast<std::size_t>(ndim);
-  void* const memory = ::operator new(sizeof(Box) + 2 * dims * sizeof(std::int64_t));
-  auto* const shape = reinterpret_cast<std::int64_t*>(static_cast<std::byte*>(memory) + sizeof(Box));
-  // Field by field: an initializer list makes the compiler clear all of the box first, which takes longer than the
-  // rest.
-  Box* const box = new (memory) Box;
-  box->managed.version = {1, 3};
-  box->managed.manager_ctx = memory;
-  box->managed.deleter = halfway_drop_box;
-  box->managed.flags = 0;
-  DLTensor& tensor = box->tensor();
-  tensor.data = nullptr;
-  tensor.device = {kDLCPU, 0};
-  tensor.ndim = ndim;
-  tensor.dtype = {};
-  tensor.shape = shape;
-  tensor.strides = shape + dims;
-  tensor.byte_offset = 0;
-  box->references.store(1, std::memory_order_relaxed);
-  box->release = release;
-  box->context = context;
-  box->context2 = context2;
-  box->size = 0;
-  box->next = nullptr;
-  box->swapped = false;
-  return box;
-}
-
-void Box::free(Box* box) noexcept { ::operator delete(box); }
-
-void Box::drop() noexcept {
-  // The only reference cannot be shared by anyone else meanwhile, so seeing 1 saves the locked instruction.
-  if (references.load(std::memory_order_acquire) == 1 || references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    release(this);
-  }
-}
+void drop_struct(DLManagedTensorVersioned* self) noexcept { static_cast<Box*>(self->manager_ctx)->drop(); }
 
 std::uint64_t kept_flags(std::uint64_t flags, const DLDataType& dtype) noexcept {
   constexpr std::uint64_t padded = DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 
 #include "halfway/tensor.h"
 #include "halfway/validate.h"
@@ -43,6 +44,48 @@ struct Box {
 
   [[nodiscard]] DLTensor& tensor() noexcept { return managed.dl_tensor; }
 };
+
+// The deleter of the struct in a box. Of no C linkage: a C name is one name for the whole program, whatever version's.
+void drop_struct(DLManagedTensorVersioned* self) noexcept;
+
+// Inline, since most of an exchange is what happens to its box.
+inline Box* Box::make(int ndim, void (*release)(Box*) noexcept, void* context, void* context2) {
+  const auto dims = static_cast<std::size_t>(ndim);
+  void* const memory = ::operator new(sizeof(Box) + 2 * dims * sizeof(std::int64_t));
+  auto* const shape = reinterpret_cast<std::int64_t*>(static_cast<std::byte*>(memory) + sizeof(Box));
+  // Field by field: an initializer list makes the compiler clear all of the box first, which takes longer than the
+  // rest.
+  Box* const box = new (memory) Box;
+  box->managed.version = {1, 3};
+  box->managed.manager_ctx = memory;
+  box->managed.deleter = drop_struct;
+  box->managed.flags = 0;
+  DLTensor& tensor = box->tensor();
+  tensor.data = nullptr;
+  tensor.device = {kDLCPU, 0};
+  tensor.ndim = ndim;
+  tensor.dtype = {};
+  tensor.shape = shape;
+  tensor.strides = shape + dims;
+  tensor.byte_offset = 0;
+  box->references.store(1, std::memory_order_relaxed);
+  box->release = release;
+  box->context = context;
+  box->context2 = context2;
+  box->size = 0;
+  box->next = nullptr;
+  box->swapped = false;
+  return box;
+}
+
+inline void Box::free(Box* box) noexcept { ::operator delete(box); }
+
+inline void Box::drop() noexcept {
+  // The only reference cannot be shared by anyone else meanwhile, so seeing 1 saves the locked instruction.
+  if (references.load(std::memory_order_acquire) == 1 || references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    release(this);
+  }
+}
 
 // Whether the data pointer of such a device is an address that offsets can be added to. On other devices it may be a
 // handle (OpenCL, Vulkan, Metal, WebGPU), or we cannot know.

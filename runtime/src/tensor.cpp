@@ -176,6 +176,25 @@ Tensor Tensor::adopt(const MutableView& view, void* context, void (*release)(voi
   return Tensor(box);
 }
 
+void* detail::adopt_valid(void* data, DType dtype, Device device, std::span<const std::int64_t> shape,
+                          const std::int64_t* strides, void* context, void (*release)(void* context)) {
+  AdoptionClaim claim(context, release);
+  Box* const box =
+      Box::make(static_cast<int>(shape.size()), release_adopted, context, reinterpret_cast<void*>(release));
+  claim.dismiss();
+  DLTensor& tensor = box->tensor();
+  tensor.data = data;
+  tensor.device = {static_cast<DLDeviceType>(device.type), device.id};
+  tensor.dtype = {dtype.code, dtype.bits, dtype.lanes};
+  std::int64_t* const own_shape = tensor.shape;
+  std::int64_t* const own_strides = tensor.strides;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    own_shape[i] = shape[i];
+    own_strides[i] = strides[i];
+  }
+  return box;
+}
+
 TensorView Tensor::view() const noexcept { return view_of<const void>(*box_); }
 
 MutableView Tensor::mutable_view() noexcept { return view_of<void>(*box_); }

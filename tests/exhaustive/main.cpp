@@ -2,26 +2,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
-#include <mutex>
-#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <thread>
 
+#include "runner.h"
 #include "sweep.h"
 #include "threads.h"
 #include "tiers.h"
 
 namespace {
 
-using sweep::Checker;
-using sweep::Findings;
 using sweep::Sweep;
 using Clock = std::chrono::steady_clock;
 
@@ -38,9 +34,7 @@ constexpr const char* usage = R"(usage: halfway_exhaustive [option...]
 )";
 
 struct Options {
-  std::uint64_t share = 1;
-  std::uint64_t shares = 1;
-  std::uint64_t seed = 0;
+  sweep::Share share;
   double seconds = 0;
   std::string only;
   std::optional<std::string> tier;
@@ -72,13 +66,13 @@ Options parse(const std::vector<std::string>& arguments) {
       const std::string& text = value();
       const std::size_t slash = text.find('/');
       if (slash == std::string::npos) throw std::invalid_argument("--share is K/N, not '" + text + "'");
-      options.share = number<std::uint64_t>(std::string_view(text).substr(0, slash));
-      options.shares = number<std::uint64_t>(std::string_view(text).substr(slash + 1));
-      if (options.share < 1 || options.share > options.shares) {
+      options.share.number = number<std::uint64_t>(std::string_view(text).substr(0, slash));
+      options.share.shares = number<std::uint64_t>(std::string_view(text).substr(slash + 1));
+      if (options.share.number < 1 || options.share.number > options.share.shares) {
         throw std::invalid_argument("there is no share " + text);
       }
     } else if (name == "--seed") {
-      options.seed = number<std::uint64_t>(value());
+      options.share.seed = number<std::uint64_t>(value());
     } else if (name == "--seconds") {
       options.seconds = static_cast<double>(number<unsigned>(value()));
     } else if (name == "--only") {
@@ -114,72 +108,6 @@ std::vector<Sweep> all_sweeps(const Options& options) {
   return sweeps;
 }
 
-// The chunks of a share: every N-th in an order that the seed chooses, at least one.
-class Picked {
- public:
-  Picked(const Options& options, const Sweep& sweep) : chunks_(sweep.chunks) {
-    std::uint64_t seed = options.seed;
-    for (const char c : sweep.name) seed = sweep::mix(seed, static_cast<unsigned char>(c));
-    offset_ = seed % chunks_;
-    factor_ = chunks_ == 1 ? 1 : 1 + sweep::mix(seed, 1) % (chunks_ - 1);
-    while (std::gcd(factor_, chunks_) != 1) ++factor_;
-    if (sweep.whole) return;
-    first_ = (options.share - 1) % chunks_;
-    step_ = options.shares;
-  }
-  [[nodiscard]] std::uint64_t count() const { return (chunks_ - first_ + step_ - 1) / step_; }
-  [[nodiscard]] std::uint64_t operator[](std::uint64_t i) const {
-    return ((first_ + i * step_) * factor_ + offset_) % chunks_;
-  }
-
- private:
-  std::uint64_t chunks_;
-  std::uint64_t offset_;
-  std::uint64_t factor_;
-  std::uint64_t first_ = 0;
-  std::uint64_t step_ = 1;
-};
-
-struct Result {
-  Findings findings;
-  std::uint64_t done = 0;
-  std::uint64_t picked = 0;
-};
-
-Result run(const Sweep& sweep, const Options& options, std::optional<Clock::time_point> deadline) {
-  const Picked picked(options, sweep);
-  Result result;
-  result.picked = picked.count();
-  std::atomic<std::uint64_t> next{0};
-  std::mutex mutex;
-  const auto work = [&] {
-    Findings findings;
-    Checker checker(findings);
-    std::uint64_t done = 0;
-    for (;;) {
-      const std::uint64_t i = next++;
-      const bool late = deadline && !sweep.whole && i > 0 && Clock::now() > *deadline;
-      if (i >= picked.count() || late) break;
-      try {
-        sweep.run(picked[i], options.seed, checker);
-      } catch (const std::exception& error) {
-        findings.add_mismatches(1);
-        findings.describe("chunk " + std::to_string(picked[i]) + ": " + error.what());
-      }
-      ++done;
-    }
-    const std::lock_guard lock(mutex);
-    result.findings.merge(findings);
-    result.done += done;
-  };
-  std::vector<std::thread> threads;
-  const auto wanted = static_cast<unsigned>(std::min<std::uint64_t>(options.threads, picked.count()));
-  for (unsigned i = 1; i < wanted; ++i) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
-  return result;
-}
-
 struct Totals {
   std::uint64_t passed = 0;
   std::uint64_t failed = 0;
@@ -213,11 +141,9 @@ int run_here(const Options& options) {
     if (options.seconds > 0) {
       deadline = begin + std::max(start + limit - begin, Clock::duration(0)) / static_cast<long>(sweeps.size() - i);
     }
-    const Result result = run(sweep, options, deadline);
+    const sweep::Result result = sweep::run(sweep, options.share, options.threads, deadline);
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    // Single chunks may be empty (there are no ties between the smallest integers), a whole sweep may not.
-    const bool vacuous = result.findings.checked() == 0 && (result.done == sweep.chunks || result.done == 0);
-    const bool failed = result.findings.mismatches() > 0 || vacuous;
+    const bool failed = result.findings.mismatches() > 0 || result.vacuous(sweep);
     ++(failed ? totals.failed : totals.passed);
     std::printf("%s %-34s %13llu checked, %llu wrong, %llu of %llu chunks, %.1f s\n", failed ? "FAIL" : "ok  ",
                 name.c_str(), static_cast<unsigned long long>(result.findings.checked()),

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "halfway/cast.h"
@@ -44,26 +45,38 @@ class Findings {
   std::vector<std::string> lines_;
 };
 
-// Casts arrays with the library and compares the results with what is wanted. One for each thread.
+// What is under test: the cast of one contiguous array into another.
+struct Subject {
+  std::function<void(const halfway::TensorView&, const halfway::MutableView&, const halfway::CastOptions&)> cast;
+  bool counts = true;  // whether it takes a report
+};
+
+// The library's own, on the host.
+[[nodiscard]] Subject host_cast();
+
+// Casts arrays and compares the results with what is wanted. One for each thread.
 class Checker {
  public:
-  explicit Checker(Findings& findings) : findings_(findings) {}
+  explicit Checker(Findings& findings, Subject subject = host_cast())
+      : findings_(findings), subject_(std::move(subject)) {}
 
   [[nodiscard]] Findings& findings() const { return findings_; }
 
-  // `n` elements of `from`, cast with and without a report; `wanted` holds `n` elements of `to`.
+  // `n` elements of `from`, cast without a report and, where the subject takes one, with; `wanted` holds `n` elements
+  // of `to`.
   void check(const Format& from, const void* source, std::size_t n, DType to, bool saturate, const void* wanted,
              const oracle::Counts& counts, std::string_view oracle);
 
   // The same elements, given as patterns, against oracle::convert in both overflow modes.
   void check_patterns(const Format& from, const std::vector<std::uint64_t>& patterns, const Format& to);
 
-  // The library's results for `n` elements, valid until the next call.
+  // The subject's results for `n` elements, valid until the next call.
   const std::byte* cast(const Format& from, const void* source, std::size_t n, DType to, bool saturate,
                         halfway::Report* report);
 
  private:
   Findings& findings_;
+  Subject subject_;
   std::vector<std::byte> result_;
   std::vector<std::byte> packed_;
   std::vector<std::byte> wanted_;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def load(name: str) -> Any:
 
 gpu_bundle = load("gpu_bundle")
 gpu_tests = load("gpu_tests")
+Summary = gpu_tests.Summary
 
 JUNIT = """<testsuite tests="3">
 <testcase name="a"/><testcase name="b"><failure/></testcase><testcase name="c"><skipped/></testcase>
@@ -159,8 +161,9 @@ def test_without_a_driver_it_says_what_was_looked_for(monkeypatch, capsys):
     monkeypatch.setattr(gpu_tests, "missing_device", lambda: why)
     assert gpu_tests.main([]) == gpu_tests.SKIPPED == 77
     assert capsys.readouterr().out == f"gpu-test: nothing was run: {why}\n"
-    assert gpu_tests.main(["--sanitize"]) == 77
-    assert capsys.readouterr().out == f"gpu-sanitize: nothing was run: {why}\n"
+    for option in ("sanitize", "bench", "tune"):
+        assert gpu_tests.main([f"--{option}"]) == 77
+        assert capsys.readouterr().out == f"gpu-{option}: nothing was run: {why}\n"
 
 
 def test_a_driver_without_a_device(driver, monkeypatch):
@@ -199,11 +202,11 @@ def bundle_of(tmp_path: Path, script: str) -> Path:
 @pytest.mark.parametrize(
     ("script", "status", "words"),
     [
-        ("echo '<s><testcase/><testcase/></s>' >$junit", 0, "4 passed, 0 failed, 1 skipped"),
-        (f"echo '{JUNIT}' >$junit; echo what failed; exit 201", 1, "2 passed, 2 failed, 3 skipped"),
-        ("echo '<s><testcase/></s>' >$junit; exit 139", 1, "2 passed, 2 failed, 1 skipped"),  # a crash afterwards
-        ("kill -9 $$", 1, "0 passed, 2 failed, 1 skipped"),
-        ("echo '<s/>' >$junit", 1, "0 passed, 2 failed, 1 skipped"),  # it found no test
+        ("echo '<s><testcase/><testcase/></s>' >$junit", 0, "6 passed, 0 failed, 1 skipped"),
+        (f"echo '{JUNIT}' >$junit; echo what failed; exit 201", 1, "3 passed, 3 failed, 4 skipped"),
+        ("echo '<s><testcase/></s>' >$junit; exit 139", 1, "3 passed, 3 failed, 1 skipped"),  # a crash afterwards
+        ("kill -9 $$", 1, "0 passed, 3 failed, 1 skipped"),
+        ("echo '<s/>' >$junit", 1, "0 passed, 3 failed, 1 skipped"),  # it found no test
     ],
 )
 def test_executables_are_run_and_counted(tmp_path, monkeypatch, capsys, script, status, words):
@@ -216,6 +219,39 @@ def test_executables_are_run_and_counted(tmp_path, monkeypatch, capsys, script, 
     assert ("reports a failure or no test at all" in out) == ("<s/>" in script)
     assert "Python tests" in out
     assert "this bundle has none for a GPU" in out
+
+
+def test_the_exhaustive_tests_come_last_and_have_the_time_that_is_left(tmp_path, monkeypatch, capsys):
+    script = "echo '<s><testcase/></s>' >$junit; echo ${0##*/} $HALFWAY_GPU_SECONDS $HALFWAY_SEED >>$0.said"
+    root = bundle_of(tmp_path, script + '; echo "swept float32-by-the-host 256 of 256 chunks"')
+    (root / "source" / "tests" / "python" / "test_gpu_x.py").touch()
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
+    monkeypatch.setattr(gpu_tests, "HERE", root)
+    monkeypatch.setattr(gpu_tests, "QUESTION", 'print(\'{"torch": "torch 0"}\')')
+    for name in ("HALFWAY_GPU_SECONDS", "HALFWAY_SEED"):
+        monkeypatch.delenv(name, raising=False)
+    assert gpu_tests.main([]) == 0
+    said = {path.name.partition(".")[0]: path.read_text().split() for path in (root / "bin").glob("*.said")}
+    assert set(said) == set(gpu_tests.EXECUTABLES)
+    name, seconds, seed = said.pop(gpu_tests.EXHAUSTIVE)
+    assert 0 < int(seconds) <= gpu_tests.SECONDS - 30
+    assert len(seed) == 8
+    assert all(len(words) == 1 for words in said.values())
+    out = capsys.readouterr().out
+    assert out.index("Python tests") < out.index(f"HALFWAY_SEED={seed} repeats") < out.index(f"ok   {name}")
+    assert out.count("swept float32-by-the-host 256 of 256 chunks") == 1
+
+
+def test_what_takes_too_long_is_ended_and_has_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
+    monkeypatch.setattr(gpu_tests, "Summary", lambda: Summary(1.0))
+    monkeypatch.setattr(gpu_tests, "EXECUTABLES", gpu_tests.EXECUTABLES[:1])
+    root = bundle_of(tmp_path, "echo '<s><testcase/></s>' >$junit; echo begun; exec sleep 600")
+    monkeypatch.setattr(gpu_tests, "HERE", root)
+    assert gpu_tests.main([]) == 1
+    out = capsys.readouterr().out
+    assert "ended after 1 s" in out
+    assert f"FAIL {gpu_tests.EXECUTABLES[0]}" in out
 
 
 def test_what_does_not_run_here_is_built_or_says_what_that_takes(tmp_path, monkeypatch, capsys):
@@ -254,7 +290,7 @@ def test_a_python_that_cannot_load_what_the_tests_need_is_said(tmp_path, monkeyp
     out = capsys.readouterr().out
     assert f"not run: no {package.name} for {sys.executable}" in out
     assert "No module named 'halfway_missing_extension'" in out
-    assert "2 passed, 0 failed, 1 skipped" in out
+    assert "3 passed, 0 failed, 1 skipped" in out
 
 
 def test_the_bundle_has_what_its_python_tests_import(tmp_path):
@@ -410,3 +446,91 @@ def test_an_archive_elsewhere_is_compared_and_not_made(checkout, tmp_path, monke
     assert root is None
     assert "was made of other sources than" in why
     assert gpu_tests.current(elsewhere, None)[0] == tmp_path / "gpu-test" / "halfway-gpu"
+
+
+# --- the benchmark
+
+
+def bench_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """A bundle whose benchmark is a script, with a package that loads and a torch that sees a GPU."""
+    root = bundle_of(tmp_path, "exit 1")
+    (root / "source" / "bench").mkdir()
+    (root / "source" / "bench" / "transfer.py").write_text(script)
+    package = root / "python" / "halfway"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("WHERE = __file__\n")
+    (package / "_core.so").touch()
+    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
+    monkeypatch.setattr(gpu_tests, "HERE", root)
+    answer = '{"torch": "torch 0", "device": "GPU of 1", "suffix": ".so"}'
+    monkeypatch.setattr(gpu_tests, "QUESTION", f"print({answer!r})")
+    return root
+
+
+def test_the_benchmark_runs_with_the_bundles_package_within_the_time(tmp_path, monkeypatch, capsys):
+    script = "import sys, halfway; print(sys.argv[1:], halfway.WHERE, flush=True)"
+    root = bench_of(tmp_path, monkeypatch, script)
+    assert gpu_tests.main(["--bench"]) == 0
+    out = capsys.readouterr().out
+    given = re.search(rf"\['--folder', '{root}/results', '--seconds', '(\d+)'\]", out)
+    assert given is not None
+    assert 0 < int(given[1]) <= gpu_tests.SECONDS - 60
+    assert f"{root}/python/halfway/__init__.py" in out
+    assert "ok   bench/transfer.py (GPU of 1)" in out
+    assert (root / "results" / "bench.log").read_text() in out
+    assert gpu_tests.main(["--tune", "--results", str(tmp_path / "there")]) == 0
+    out = capsys.readouterr().out
+    assert f"['--folder', '{tmp_path}/there'" in out
+    assert "'--tune']" in out
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "words"),
+    [
+        ("raise SystemExit(1)", 1, "0 passed, 1 failed, 0 skipped"),
+        ("raise RuntimeError('no luck')", 1, "0 passed, 1 failed, 0 skipped"),
+        ("print('why not'); raise SystemExit(77)", 77, "nothing was run"),
+    ],
+)
+def test_how_the_benchmark_ended_is_told(tmp_path, monkeypatch, capsys, script, status, words):
+    bench_of(tmp_path, monkeypatch, script)
+    assert gpu_tests.main(["--bench"]) == status
+    assert words in capsys.readouterr().out
+
+
+def test_a_benchmark_that_does_not_end_is_ended(tmp_path, monkeypatch, capsys):
+    bench_of(tmp_path, monkeypatch, "import time; print('step one', flush=True); time.sleep(600)")
+    monkeypatch.setattr(gpu_tests, "Summary", lambda: Summary(2.0))
+    assert gpu_tests.main(["--bench"]) == 1
+    assert "ended after" in capsys.readouterr().out
+
+
+def test_without_a_torch_that_sees_the_gpu_nothing_is_measured(tmp_path, monkeypatch, capsys):
+    bench_of(tmp_path, monkeypatch, "")
+    monkeypatch.setattr(gpu_tests, "QUESTION", 'print(\'{"torch": "no torch (none here)"}\')')
+    assert gpu_tests.main(["--bench"]) == 77
+    assert "no Python here has a torch that sees the GPU" in capsys.readouterr().out
+
+
+def test_sanitizers_have_equal_parts_of_the_time_and_a_verdict_each(tmp_path, monkeypatch, capsys):
+    sanitizer(tmp_path, monkeypatch, "")
+    parts: list[float] = []
+
+    def run_logged(command: list[Any], log: Path, environment: dict[str, str], *, seconds: float) -> int:
+        assert command[:3] == [str(tmp_path / "compute-sanitizer"), "--tool", gpu_tests.SANITIZERS[len(parts)]]
+        assert environment["HALFWAY_GPU_QUICK"] == "1"
+        parts.append(seconds)
+        log.write_text("" if len(parts) == 2 else "========= ERROR SUMMARY: 0 errors\n")
+        return 124 if len(parts) == 2 else 0
+
+    monkeypatch.setattr(gpu_tests, "run_logged", run_logged)
+    monkeypatch.setattr(Summary, "left", lambda self: 80.0)
+    assert gpu_tests.main(["--sanitize"]) == 1
+    assert parts == [20.0, 80 / 3, 40.0, 80.0]  # of what is left, which the stand-in uses nothing of
+    out = capsys.readouterr().out
+    lines = [line.split()[:3] for line in out.splitlines() if "compute-sanitizer" in line]
+    assert lines == [
+        [verdict, "compute-sanitizer", check]
+        for check, verdict in zip(gpu_tests.SANITIZERS, ("ok", "FAIL", "ok", "ok"), strict=True)
+    ]
+    assert out.count("ERROR SUMMARY: 0 errors") == 3

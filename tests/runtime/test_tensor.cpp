@@ -372,6 +372,26 @@ BOOST_AUTO_TEST_CASE(an_export_that_fails_keeps_the_reference) {
   BOOST_TEST(tensor.view().data == other.view().data);
 }
 
+BOOST_AUTO_TEST_CASE(a_reference_given_away_as_a_pointer_is_taken_back) {
+  Versioned producer;
+  Tensor tensor = from_dlpack(&producer.managed);
+  Tensor other = tensor.share();
+  const std::int64_t made = total_allocations;
+  void* const released = std::move(tensor).release();
+  const std::int64_t allocated = total_allocations - made;
+  BOOST_TEST(allocated == 0);
+  BOOST_TEST(!tensor);  // NOLINT(bugprone-use-after-move): as documented
+  {
+    const Tensor again = Tensor::reclaim(released);
+    BOOST_TEST(again.view().data == other.view().data);
+    BOOST_TEST(producer.releases == 0);
+  }
+  other.reset();
+  BOOST_TEST(producer.releases == 1);
+  BOOST_TEST(std::move(tensor).release() == static_cast<void*>(nullptr));
+  BOOST_TEST(!Tensor::reclaim(nullptr));
+}
+
 BOOST_AUTO_TEST_CASE(byte_order_is_a_property_of_the_view) {
   Versioned producer;
   const Tensor tensor = from_dlpack(&producer.managed);

@@ -1,9 +1,12 @@
 #include "devices.h"
 
 #include <array>
+#include <cmath>
 #include <cstdlib>
 #include <exception>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "arguments.h"
@@ -32,7 +35,16 @@ std::shared_ptr<Engine>& replaced_engine() {
   return *engine;
 }
 
+// An engine with other constants over the same backend, for experiments; empty: none. The GIL guards it.
+std::shared_ptr<Engine>& tuned_engine() {
+  static auto* const engine = new std::shared_ptr<Engine>;  // outlives every static
+  return *engine;
+}
+
 std::shared_ptr<Engine> engine() {
+  if (tuned_engine()) {
+    return tuned_engine();
+  }
   if (replaced_engine()) {
     return replaced_engine();
   }
@@ -62,6 +74,7 @@ bool& calibration_was_read() noexcept {
 
 void use_as_engine(PyObject* capsule) {
   calibration_was_read() = false;
+  tuned_engine().reset();
   if (capsule == Py_None) {
     replaced_engine().reset();
     return;
@@ -124,6 +137,57 @@ bool read_machine(PyObject* dict, Machine& machine) {
   machine.measured = text_of(date);
   machine.assumed = false;
   return true;
+}
+
+// Constants that an experiment chooses; unlike the figures they are never measured, nor kept in a file.
+void read_size(std::string_view name, double value, cuda::detail::EngineSizes& sizes) {
+  for (const Figure& figure : figures) {
+    if (name == figure.name) {
+      sizes.machine.*figure.value = value;
+      return;
+    }
+  }
+  const bool is_count = value >= 1 && value <= 64 && value == std::floor(value);
+  const bool is_size = value >= 0 && value <= 0x1p62 && value == std::floor(value);
+  if (name == "slots" && is_count) {
+    sizes.slots = static_cast<int>(value);
+  } else if (name == "scratch" && is_count) {
+    sizes.scratch = static_cast<int>(value);
+  } else if (name == "chunk" && is_size && value >= 512) {
+    sizes.machine.chunk = static_cast<std::uint64_t>(value);
+  } else if (name == "small" && is_size) {
+    sizes.machine.small = static_cast<std::uint64_t>(value);
+  } else {
+    throw std::invalid_argument("no constant of the engine: " + std::string(name) + "=" + std::to_string(value) +
+                                "; slots and scratch are 1 to 64, chunk is at least 512 bytes, small is in bytes");
+  }
+}
+
+// Throughout, nothing is under way, and nothing is alive that an engine other than the usual one allocated.
+void tune_engine(PyObject* constants) {
+  tuned_engine().reset();
+  if (constants == Py_None) {
+    return;
+  }
+  const std::shared_ptr<Engine> usual = engine();
+  cuda::detail::EngineSizes sizes;
+  sizes.machine = usual->machine();
+  sizes.machine.cores = 0;  // num_threads()
+  PyObject* key = nullptr;
+  PyObject* value = nullptr;
+  Py_ssize_t place = 0;
+  if (!PyDict_Check(constants)) {
+    throw std::invalid_argument("constants of the engine are a dict, or None for those that ship");
+  }
+  while (PyDict_Next(constants, &place, &key, &value) != 0) {
+    const double number = PyFloat_AsDouble(value);
+    if (number == -1 && PyErr_Occurred() != nullptr) {
+      throw PythonError{};
+    }
+    read_size(text_of(key), number, sizes);
+  }
+  // It keeps the usual one, and that keeps the backend.
+  tuned_engine() = std::shared_ptr<Engine>(new Engine(usual->backend(), sizes), [usual](Engine* made) { delete made; });
 }
 
 std::string device_name(Backend& backend, int device) {
@@ -189,6 +253,13 @@ PyObject* set_device_backend(PyObject* /*module*/, PyObject* capsule) {
   });
 }
 
+PyObject* tune(PyObject* /*module*/, PyObject* constants) {
+  return guarded([&]() -> PyObject* {
+    tune_engine(constants);
+    Py_RETURN_NONE;
+  });
+}
+
 PyObject* set_torch_stand_in(PyObject* /*module*/, PyObject* type) {
   return guarded([&]() -> PyObject* {
     use_as_torch(type);
@@ -212,6 +283,7 @@ PyMethodDef functions[] = {
     {"_calibrate", calibrate, METH_VARARGS, nullptr},
     {"_set_device_backend", set_device_backend, METH_O, nullptr},
     {"_set_torch_stand_in", set_torch_stand_in, METH_O, nullptr},
+    {"_tune_engine", tune, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

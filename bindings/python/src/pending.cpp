@@ -93,8 +93,11 @@ PyObject* result(PyObject* self, PyObject* /*unused*/) {
         std::rethrow_exception(arrival->failure);
       }
       if (!object.result) {  // or another thread has been here
-        object.result = checked(arrival->target->adopt(arrival->memory.share(), arrival->plan));
-        arrival->memory.reset();
+        Ref made = checked(arrival->target->adopt(arrival->memory.share(), arrival->plan));
+        if (!object.result) {  // or while it was made
+          object.result = std::move(made);
+          arrival->memory.reset();
+        }
       }
     }
     return Ref::borrow(object.result.get()).release();

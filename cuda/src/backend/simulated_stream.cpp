@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "parallel/futex.h"
+#include "simulated_kernels.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -148,9 +149,7 @@ void SimulatedStream::execute(Work& work) noexcept {
       std::memset(work.destination, work.value, work.bytes);
       return;
     default:
-      for (std::uint64_t i = 0; i < work.conversion.count * work.conversion.scalars; ++i) {
-        convert_scalar(work.conversion, of_numbers(work.conversion), i);
-      }
+      run_conversion(work.conversion);
       return;
   }
 }

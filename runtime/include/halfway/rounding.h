@@ -280,7 +280,8 @@ HALFWAY_HD constexpr Encoded<typename E::Bits> encode_stochastic_power(W value, 
 // 64-bit integers into double: up to 11 bits are dropped, as many as the number has beyond 53.
 template <class E, class I>
 HALFWAY_HD constexpr Encoded<typename E::Bits> encode_stochastic_integer(I value, std::uint32_t lane) noexcept {
-  const bool negative = value < I{0};
+  bool negative = false;
+  if constexpr (std::is_signed_v<I>) negative = value < 0;
   std::uint64_t magnitude = static_cast<std::uint64_t>(value);
   if (negative) magnitude = 0 - magnitude;
   int shift = 0;

@@ -105,7 +105,9 @@ class Tensor {
   }
   Tensor(const Tensor&) = delete;
   Tensor& operator=(const Tensor&) = delete;
-  ~Tensor() { reset(); }
+  ~Tensor() {
+    if (box_ != nullptr) reset();
+  }
 
   // Fresh, uninitialised, row-major host memory, aligned to `tensor_alignment`.
   // throws: Error (malformed: a negative or too large shape; unsupported_dtype: elements of no whole bytes),
@@ -148,12 +150,36 @@ class Tensor {
   // Drops this reference.
   void reset() noexcept;
 
+  // Gives this reference away as a pointer, for those who keep a `void*` and a function to call with it; an empty
+  // tensor gives nullptr. `reclaim` makes a tensor of it again, once, on any thread. Nothing is allocated.
+  //
+  //   void* const context = std::move(tensor).release();
+  //   auto* const deleter = +[](void* held) { (void)halfway::Tensor::reclaim(held); };
+  [[nodiscard]] void* release() && noexcept {
+    detail::Box* const box = box_;
+    box_ = nullptr;
+    return box;
+  }
+  [[nodiscard]] static Tensor reclaim(void* released) noexcept { return Tensor(static_cast<detail::Box*>(released)); }
+
  private:
   friend struct detail::Box;
   explicit Tensor(detail::Box* box) noexcept : box_(box) {}
 
   detail::Box* box_ = nullptr;
 };
+
+namespace detail {
+
+// As Tensor::adopt, without its checks, for adapters of libraries that keep their own tensors valid; the result is for
+// Tensor::reclaim(). All in registers and one pointer: this is most of what an exchange costs.
+// Requires: there are elements, in memory that can be addressed, writable; at most `max_ndim` dimensions; strides that
+// are not negative; a dtype of the table; 0 as the id of host memory.
+// throws: std::bad_alloc
+[[nodiscard]] void* adopt_valid(void* data, DType dtype, Device device, std::span<const std::int64_t> shape,
+                                const std::int64_t* strides, void* context, void (*release)(void* context));
+
+}  // namespace detail
 
 }  // namespace v0
 }  // namespace halfway

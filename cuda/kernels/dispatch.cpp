@@ -1,0 +1,257 @@
+#include "dispatch.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "tiles.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+namespace {
+
+using halfway::detail::Places;
+
+bool is_float(DType dtype) noexcept {
+  return dtype.code != static_cast<std::uint8_t>(TypeCode::int_) &&
+         dtype.code != static_cast<std::uint8_t>(TypeCode::uint) &&
+         dtype.code != static_cast<std::uint8_t>(TypeCode::boolean);
+}
+
+// What elements.h says of W.
+WideKind wide_type_of(const Conversion& work) noexcept {
+  const bool scaled = work.affine.count != 0;
+  const bool is_wide = work.from.bits >= 32 && !is_dtype(work.from, float32);
+  if (is_float(work.to) && work.to.bits <= 16 && !scaled && !work.stochastic) return WideKind::single;
+  if (is_float(work.from)) return is_wide ? WideKind::double_ : WideKind::single;
+  const bool of_numbers = scaled || (is_float(work.to) && (work.to.bits < 64 || work.from.bits < 64));
+  if (of_numbers) return is_wide ? WideKind::double_ : WideKind::single;
+  return work.from.code == static_cast<std::uint8_t>(TypeCode::int_) ? WideKind::signed_ : WideKind::unsigned_;
+}
+
+std::uint64_t address_of(const void* place) noexcept { return reinterpret_cast<std::uintptr_t>(place); }
+
+bool is_dense(const Places& places, std::uint64_t item_size, std::uint64_t count) noexcept {
+  return count == 1 || (places.axes == 1 && places.strides[0] == static_cast<std::int64_t>(item_size));
+}
+
+// Of dense groups that begin at an address.
+Access dense_access(std::uint64_t address, std::uint64_t size) noexcept {
+  if (address % std::min<std::uint64_t>(16, size * group) == 0) return Access::vectors;
+  return address % size == 0 ? Access::scalars : Access::bytes;
+}
+
+Access strided_access(const void* base, const Places& places, std::uint64_t size) noexcept {
+  std::uint64_t all = address_of(base);
+  for (int axis = 0; axis < places.axes; ++axis) all |= static_cast<std::uint64_t>(places.strides[axis]);
+  return all % size == 0 ? Access::scalars : Access::bytes;
+}
+
+std::uint64_t most_blocks(Reach reach) noexcept {
+  switch (reach) {
+    case Reach::reads_host:
+      return tuning::most_blocks_reading_host;
+    case Reach::writes_host:
+      return tuning::most_blocks_writing_host;
+    default:
+      return tuning::most_blocks;
+  }
+}
+
+// The elements before the first one from which on both sides are aligned to vectors; none where they never are.
+std::optional<std::uint32_t> head_of(std::uint64_t from, std::uint64_t to, std::uint64_t in,
+                                     std::uint64_t out) noexcept {
+  for (std::uint32_t head = 0; head < 16; ++head) {
+    if ((from + head * in) % 16 == 0 && (to + head * out) % 16 == 0) return head;
+  }
+  return std::nullopt;
+}
+
+class Chooser {
+ public:
+  explicit Chooser(const Conversion& work) noexcept : work_(work) {
+    Job& job = launch_.job;
+    job.first = work.first;
+    job.seed = work.seed;
+    job.tally = work.tally;
+    job.watched = work.watched;
+    job.from = element_index_of(work.from, convert::Elements{});
+    job.to = element_index_of(work.to, convert::Elements{});
+    job.from_side.size = work.from.bits / 8;
+    job.to_side.size = work.to.bits / 8;
+    job.from_side.swapped = work.source_swapped && job.from_side.size > 1;
+    job.to_side.swapped = work.destination_swapped && job.to_side.size > 1;
+    job.from_scalars = static_cast<int>(work.from_scalars);
+    job.to_scalars = static_cast<int>(work.to_scalars);
+    job.reversed = static_cast<int>(work.reversed);
+    job.keeps_bits = is_dtype(work.from, work.to) && work.from_scalars == work.to_scalars && work.affine.count == 0;
+    job.policy = {work.saturate && !job.keeps_bits, work.affine.count != 0, work.stochastic && !job.keeps_bits};
+    job.writes = work.writes;
+    job.odd = work.affine.count == 0;
+    job.affine = work.affine;
+    launch_.from = work.from;
+    launch_.to = work.to;
+    launch_.wide = wide_type_of(work);
+    if (moves_bits() && job.from_side.swapped == job.to_side.swapped) {
+      job.from_side.swapped = job.to_side.swapped = false;
+    }
+    if (moves_bits()) launch_.wide = WideKind::unsigned_;  // it needs the least registers
+  }
+
+  Launch choose() noexcept {
+    if (work_.segment_count != 0) {
+      take_segments();
+    } else if (work_.count != 0) {
+      take_one();
+    }
+    launch_.blocks = static_cast<std::uint32_t>(std::min(launch_.job.steps, most_blocks(work_.reach)));
+    return launch_;
+  }
+
+ private:
+  // Nothing is done to the elements but to move them.
+  [[nodiscard]] bool moves_bits() const noexcept { return launch_.job.keeps_bits && launch_.job.tally == nullptr; }
+
+  // Whether all that is asked for is to convert.
+  [[nodiscard]] bool is_plain() const noexcept {
+    const Job& job = launch_.job;
+    return job.tally == nullptr && job.writes && job.affine.count == 0 && !job.policy.stochastic &&
+           !job.from_side.swapped && !job.to_side.swapped;
+  }
+
+  // Elements of several scalars are as many of one, where nothing is said of them as a whole.
+  [[nodiscard]] bool is_flat() const noexcept {
+    return work_.from_scalars == work_.to_scalars && work_.reversed == 1 &&
+           (work_.from_scalars == 1 || work_.tally == nullptr);
+  }
+
+  void take_one() noexcept {
+    Job& job = launch_.job;
+    job.source = static_cast<const unsigned char*>(work_.source);
+    job.destination = static_cast<unsigned char*>(work_.destination);
+    job.count = work_.count;
+    job.source_places = work_.source_places;
+    job.destination_places = work_.destination_places;
+    const bool dense = is_flat() && is_dense(work_.source_places, work_.source_size(), work_.count) &&
+                       is_dense(work_.destination_places, work_.destination_size(), work_.count);
+    if (dense) {
+      job.source += work_.source_places.offset(0);
+      job.destination += work_.destination_places.offset(0);
+      Segment all{job.source, job.destination, work_.count};
+      take_dense(&all, 1, Walk::dense);
+      job.source = static_cast<const unsigned char*>(all.source);
+      job.destination = static_cast<unsigned char*>(all.destination);
+      job.count = all.count;
+      return;
+    }
+    job.from_side.access = strided_access(job.source, job.source_places, size_of(job.from_side));
+    job.to_side.access = strided_access(job.destination, job.destination_places, size_of(job.to_side));
+    job.narrow = is_narrow();
+    if (const std::optional<Tiles> tiles = tiles_of(work_)) {
+      job.walk = Walk::tiled;
+      job.tiles = *tiles;
+      job.steps = tiles->tiles[0] * tiles->tiles[1] * outer_count(*tiles, work_);
+      launch_.shared_bytes = tiles->pitch * tiles->tile[1];
+    } else {
+      job.walk = Walk::strided;
+      constexpr std::uint64_t some = General<float, false>::elements_of_block;
+      job.steps = (job.count + some - 1) / some;
+    }
+  }
+
+  void take_segments() noexcept {
+    Job& job = launch_.job;
+    job.walk = Walk::several;
+    for (std::uint32_t i = 0; i < work_.segment_count; ++i) {
+      if (work_.segments[i].count > 0) job.segments[job.segment_count++] = work_.segments[i];
+    }
+    take_dense(job.segments, job.segment_count, Walk::several);
+  }
+
+  static std::uint64_t size_of(const Side& side) noexcept { return static_cast<std::uint64_t>(side.size); }
+
+  // One run of elements, or several.
+  void take_dense(Segment* segments, std::uint32_t count, Walk walk) noexcept {
+    Job& job = launch_.job;
+    job.walk = walk;
+    const std::uint64_t scalars = work_.from_scalars;
+    std::uint64_t from_bits = 0;
+    std::uint64_t to_bits = 0;
+    std::uint64_t byte_bits = 0;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      segments[i].count *= scalars;
+      from_bits |= address_of(segments[i].source);
+      to_bits |= address_of(segments[i].destination);
+      byte_bits |= segments[i].count * size_of(job.from_side);
+    }
+    job.from_scalars = job.to_scalars = 1;
+    job.first *= scalars;
+    job.narrow = is_narrow();
+    const bool one = walk == Walk::dense && count == 1;
+    if (moves_bits() && is_plain()) {
+      launch_.kind = KernelKind::copy;
+      const auto head = one ? head_of(from_bits, to_bits, 1, 1) : head_of(from_bits, to_bits, 16, 16);
+      if (!head) launch_.kind = KernelKind::general;
+      // As bytes, or as the largest scalars that both sides hold aligned.
+      std::uint64_t unit = 1;
+      if (!head) {
+        while (unit < 8 && (from_bits | to_bits | byte_bits) % (2 * unit) == 0) unit *= 2;
+      }
+      for (std::uint32_t i = 0; i < count; ++i) segments[i].count = segments[i].count * size_of(job.from_side) / unit;
+      job.from_side.size = job.to_side.size = static_cast<int>(unit);
+      job.head = head.value_or(0);
+    } else if (is_plain()) {
+      use_fused(work_.from, work_.to, [&](auto body) {
+        using Body = decltype(body);
+        const auto head = one ? head_of(from_bits, to_bits, sizeof(typename Body::In), sizeof(typename Body::Out))
+                              : head_of(from_bits, to_bits, 16, 16);
+        if (!head || *head >= Body::elements) return;
+        launch_.kind = KernelKind::fused;
+        job.head = *head;
+      });
+    }
+    job.from_side.access = dense_access(from_bits, size_of(job.from_side));
+    job.to_side.access = dense_access(to_bits, size_of(job.to_side));
+    for (std::uint32_t i = 0; i < count; ++i) {
+      if (!one) job.segment_steps[i] = job.steps;
+      job.steps += steps_of_run(segments[i].count);
+    }
+  }
+
+  [[nodiscard]] std::uint64_t steps_of_run(std::uint64_t count) const noexcept {
+    const std::uint32_t head = launch_.job.head;
+    if (launch_.kind == KernelKind::copy) return steps_of<CopyVectors>(count, head);
+    if (launch_.kind == KernelKind::general) return steps_of<General<float, false>>(count, 0);
+    std::uint64_t steps = 0;
+    use_fused(launch_.from, launch_.to, [&](auto body) { steps = steps_of<decltype(body)>(count, head); });
+    return steps;
+  }
+
+  // Whether whatever is divided to find an element fits 32 bits.
+  [[nodiscard]] bool is_narrow() const noexcept {
+    constexpr std::uint64_t bound = std::uint64_t{1} << 32;
+    const auto fits = [](const Places& places, std::uint64_t count) {
+      std::uint64_t largest = places.first + count;
+      for (int axis = 0; axis < places.axes; ++axis) {
+        largest = std::max(largest, static_cast<std::uint64_t>(places.dims[axis]));
+      }
+      return largest < bound;
+    };
+    return work_.first + work_.count < bound && work_.affine.inner < bound && work_.affine.count < bound &&
+           fits(work_.source_places, work_.count) && fits(work_.destination_places, work_.count);
+  }
+
+  const Conversion& work_;
+  Launch launch_;
+};
+
+}  // namespace
+
+Launch choose(const Conversion& work) noexcept { return Chooser(work).choose(); }
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway

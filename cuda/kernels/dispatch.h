@@ -1,0 +1,52 @@
+// Which kernel a conversion is for, and with how many blocks: a pure function of what is asked and of where it lies. The
+// CUDA backend launches the choice, the simulated device runs it.
+#pragma once
+
+#include <cstdint>
+
+#include "fused.h"
+#include "general.h"
+#include "job.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+
+enum class KernelKind : std::uint8_t { copy, fused, general };
+enum class WideKind : std::uint8_t { single, double_, signed_, unsigned_ };
+
+struct Launch {
+  KernelKind kind = KernelKind::general;
+  WideKind wide = WideKind::single;  // of the general kernel
+  std::uint32_t blocks = 0;          // 0: there is nothing to do
+  std::uint32_t shared_bytes = 0;
+  DType from{};  // of the fused kernel
+  DType to{};
+  Job job{};
+};
+
+// Requires: at most Conversion::most_segments segments. These are dense, and scaled by one number if at all; losses
+// among them are counted, and not told apart.
+[[nodiscard]] Launch choose(const Conversion& work) noexcept;
+
+// `use(Body{})` of the general kernel that was chosen.
+template <class Use>
+void use_general(const Launch& launch, Use use) {
+  const bool counts = launch.job.tally != nullptr;
+  switch (launch.wide) {
+    case WideKind::single:
+      return counts ? use(General<float, true>{}) : use(General<float, false>{});
+    case WideKind::double_:
+      return counts ? use(General<double, true>{}) : use(General<double, false>{});
+    case WideKind::signed_:
+      return counts ? use(General<std::int64_t, true>{}) : use(General<std::int64_t, false>{});
+    case WideKind::unsigned_:
+      return counts ? use(General<std::uint64_t, true>{}) : use(General<std::uint64_t, false>{});
+  }
+}
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,403 @@
+// Elements in registers: their bits, decoded and encoded by dtypes that are known when a kernel runs. There is code for
+// every dtype and none for any pair; all threads of a launch take the same branches, once for a group of elements.
+//
+// An element is decoded into one of four wide types, W, which follows from the launch and is the same for all of it
+// (`wide_type_of` of dispatch.cpp). Decoding is exact, or to odd where a narrower rounding follows (see `to_odd` of
+// convert.h):
+//
+//   float    16-bit floats and less, float32; and to floats, or scaled, bool and integers of 8 and 16 bits; to floats of
+//            16 bits and less, neither scaled nor rounded by chance, everything else, to odd
+//   double   float64; to other floats than float64, or scaled, integers of 32 bits, and of 64: scaled, these are rounded
+//            to it, else to odd
+//   int64    other signed integers
+//   uint64   other unsigned integers, and bool
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "conversion.h"
+#include "halfway/convert.h"
+#include "halfway/rounding.h"
+#include "packed.h"
+#include "tuning.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+
+inline constexpr int group = tuning::group;
+
+// --- numbers of the element types, in the order of convert::Elements
+
+template <class E, class... Es>
+[[nodiscard]] constexpr int index_in(convert::List<Es...> /*all*/) noexcept {
+  int index = 0;
+  static_cast<void>(((std::is_same_v<E, Es> || (++index, false)) || ...));
+  return index;
+}
+template <class E>
+inline constexpr int element_index = index_in<E>(convert::Elements{});
+
+template <class... Es>
+[[nodiscard]] constexpr int element_index_of(DType dtype, convert::List<Es...> /*all*/) noexcept {
+  int index = 0;
+  static_cast<void>(((is_dtype(dtype, Es::dtype) || (++index, false)) || ...));
+  return index;
+}
+
+// Loops over a group are of two kinds. Those that are unrolled keep it in registers; those that are not, because their
+// body is long, reach its members by selection, since registers have no index.
+#if defined(__CUDA_ARCH__)
+#define HALFWAY_UNROLLED _Pragma("unroll")
+#define HALFWAY_ROLLED _Pragma("unroll 1")
+#else
+#define HALFWAY_UNROLLED
+#define HALFWAY_ROLLED
+#endif
+
+template <class T>
+[[nodiscard]] HALFWAY_HD inline T member(const T (&values)[group], int i) noexcept {
+  T value = values[0];
+  HALFWAY_UNROLLED
+  for (int k = 1; k < group; ++k) value = i == k ? values[k] : value;
+  return value;
+}
+template <class T>
+HALFWAY_HD inline void set_member(T (&values)[group], int i, T value) noexcept {
+  HALFWAY_UNROLLED
+  for (int k = 0; k < group; ++k) values[k] = i == k ? value : values[k];
+}
+
+// --- bits
+
+// The bytes in the other order; compilers know this loop as few instructions, for hosts and devices.
+[[nodiscard]] HALFWAY_HD constexpr std::uint64_t other_order(std::uint64_t bits) noexcept {
+  std::uint64_t reversed = 0;
+  for (std::size_t i = 0; i < sizeof(bits); ++i, bits >>= 8) reversed = reversed << 8 | (bits & 0xFF);
+  return reversed;
+}
+
+// `count` elements, as wide as one access takes them.
+template <class Bits, int count>
+struct alignas(sizeof(Bits) * count < 16 ? sizeof(Bits) * count : 16) Run {
+  Bits bits[count];
+};
+
+// Through a pointer that is aligned for T: the device faults where it is not, and so does the simulated one.
+template <class T>
+HALFWAY_HD inline void require_aligned([[maybe_unused]] const void* place) noexcept {
+#if !defined(__CUDA_ARCH__)
+  if (reinterpret_cast<std::uintptr_t>(place) % alignof(T) != 0) __builtin_trap();
+#endif
+}
+template <class T>
+[[nodiscard]] HALFWAY_HD inline T load_aligned(const unsigned char* place) noexcept {
+  require_aligned<T>(place);
+#if defined(__CUDA_ARCH__)
+  return *reinterpret_cast<const T*>(place);
+#else
+  T value;
+  __builtin_memcpy(&value, place, sizeof(T));
+  return value;
+#endif
+}
+template <class T>
+HALFWAY_HD inline void store_aligned(unsigned char* place, const T& value) noexcept {
+  require_aligned<T>(place);
+#if defined(__CUDA_ARCH__)
+  *reinterpret_cast<T*>(place) = value;
+#else
+  __builtin_memcpy(place, &value, sizeof(T));
+#endif
+}
+
+// How the scalars of one side are accessed: the same for all of a launch.
+enum class Access : std::uint8_t {
+  bytes,     // they lie at any address
+  scalars,   // each is aligned
+  vectors,   // groups of them are dense, and aligned as a whole
+};
+
+struct Side {
+  int size = 1;  // bytes of a scalar: 1, 2, 4 or 8
+  Access access = Access::bytes;
+  bool swapped = false;
+};
+
+template <class Bits>
+HALFWAY_HD inline void load_as(bool vector, const unsigned char* const (&places)[group], int n,
+                               std::uint64_t (&raw)[group]) noexcept {
+  if (vector) {
+    const auto run = load_aligned<Run<Bits, group>>(places[0]);
+    HALFWAY_UNROLLED
+    for (int i = 0; i < group; ++i) raw[i] = run.bits[i];
+    return;
+  }
+  HALFWAY_UNROLLED
+  for (int i = 0; i < group; ++i) {
+    if (i < n) raw[i] = load_aligned<Bits>(places[i]);
+  }
+}
+
+HALFWAY_HD inline void load_bytes(int size, const unsigned char* const (&places)[group], int n,
+                                  std::uint64_t (&raw)[group]) noexcept {
+  HALFWAY_ROLLED
+  for (int i = 0; i < n; ++i) {
+    const unsigned char* const place = member(places, i);
+    std::uint64_t bits = 0;
+    HALFWAY_ROLLED
+    for (int byte = size - 1; byte >= 0; --byte) bits = bits << 8 | place[byte];
+    set_member(raw, i, bits);
+  }
+}
+
+template <class Bits>
+HALFWAY_HD inline void store_as(bool vector, unsigned char* const (&places)[group], int n,
+                                const std::uint64_t (&raw)[group]) noexcept {
+  if (vector) {
+    Run<Bits, group> run;
+    HALFWAY_UNROLLED
+    for (int i = 0; i < group; ++i) run.bits[i] = static_cast<Bits>(raw[i]);
+    return store_aligned(places[0], run);
+  }
+  HALFWAY_UNROLLED
+  for (int i = 0; i < group; ++i) {
+    if (i < n) store_aligned(places[i], static_cast<Bits>(raw[i]));
+  }
+}
+
+HALFWAY_HD inline void store_bytes(int size, unsigned char* const (&places)[group], int n,
+                                   const std::uint64_t (&raw)[group]) noexcept {
+  HALFWAY_ROLLED
+  for (int i = 0; i < n; ++i) {
+    unsigned char* const place = member(places, i);
+    std::uint64_t bits = member(raw, i);
+    HALFWAY_ROLLED
+    for (int byte = 0; byte < size; ++byte, bits >>= 8) place[byte] = static_cast<unsigned char>(bits);
+  }
+}
+
+HALFWAY_HD inline void swap_group(int size, std::uint64_t (&raw)[group]) noexcept {
+  const int unused = 64 - 8 * size;
+  HALFWAY_UNROLLED
+  for (int i = 0; i < group; ++i) raw[i] = other_order(raw[i]) >> unused;
+}
+
+// The first `n` of a group, in the machine's byte order; the others stay as they are.
+HALFWAY_HD inline void load_group(const Side& side, const unsigned char* const (&places)[group], int n,
+                                  std::uint64_t (&raw)[group]) noexcept {
+  const bool vector = side.access == Access::vectors && n == group;
+  if (side.access == Access::bytes) {
+    load_bytes(side.size, places, n, raw);
+  } else if (side.size == 1) {
+    load_as<std::uint8_t>(vector, places, n, raw);
+  } else if (side.size == 2) {
+    load_as<std::uint16_t>(vector, places, n, raw);
+  } else if (side.size == 4) {
+    load_as<std::uint32_t>(vector, places, n, raw);
+  } else {
+    load_as<std::uint64_t>(vector, places, n, raw);
+  }
+  if (side.swapped) swap_group(side.size, raw);
+}
+
+HALFWAY_HD inline void store_group(const Side& side, unsigned char* const (&places)[group], int n,
+                                   std::uint64_t (&raw)[group]) noexcept {
+  if (side.swapped) swap_group(side.size, raw);
+  const bool vector = side.access == Access::vectors && n == group;
+  if (side.access == Access::bytes) return store_bytes(side.size, places, n, raw);
+  if (side.size == 1) return store_as<std::uint8_t>(vector, places, n, raw);
+  if (side.size == 2) return store_as<std::uint16_t>(vector, places, n, raw);
+  if (side.size == 4) return store_as<std::uint32_t>(vector, places, n, raw);
+  store_as<std::uint64_t>(vector, places, n, raw);
+}
+
+// --- values
+
+// An element type's value in W, or void where it has none there. `odd`: integers of 64 bits that become double.
+template <class E, class W>
+HALFWAY_HD constexpr auto decode_as(typename E::Bits bits, [[maybe_unused]] bool odd) noexcept {
+  using Number = decltype(E::decode_number(bits));
+  if constexpr (std::is_same_v<Number, W>) {
+    return E::decode_number(bits);
+  } else if constexpr (std::is_same_v<W, float>) {
+    return convert::detail::to_odd(E::decode_number(bits));
+  } else if constexpr (std::is_same_v<W, double> && std::is_integral_v<Number>) {
+    const Number number = E::decode_number(bits);
+    const auto rounded = convert::detail::bit_cast<double>(convert::Float64::encode(number, false).bits);
+    return odd ? convert::detail::to_odd_double(number) : rounded;
+  } else if constexpr (std::is_same_v<typename E::Wide, W>) {
+    return E::decode(bits);
+  }
+}
+
+template <class W, class... E>
+HALFWAY_HD inline void decode_group(convert::List<E...> /*all*/, int from, bool odd, const std::uint64_t (&raw)[group],
+                                    W (&values)[group]) noexcept {
+  const auto one = [&](auto element) {
+    using Element = decltype(element);
+    using Bits = typename Element::Bits;
+    if constexpr (!std::is_void_v<decltype(decode_as<Element, W>(Bits{}, false))>) {
+      if (from != element_index<Element>) return false;
+      HALFWAY_UNROLLED
+      for (int i = 0; i < group; ++i) values[i] = decode_as<Element, W>(static_cast<Bits>(raw[i]), odd);
+      return true;
+    }
+    return false;
+  };
+  static_cast<void>((one(E{}) || ...));
+}
+
+// How a launch encodes.
+struct Policy {
+  bool saturate = false;
+  bool nearest = false;     // into integers: to the nearest, where they are scaled
+  bool stochastic = false;  // into floats
+};
+
+// The element types that W is encoded into: integers become floats by way of the other two wide types.
+template <class E, class W>
+inline constexpr bool is_encoded_from =
+    std::is_floating_point_v<W> || !convert::is_float<E> || std::is_same_v<E, convert::Float64>;
+
+template <class Bits>
+[[nodiscard]] HALFWAY_HD constexpr std::uint64_t widened(Bits bits) noexcept {
+  return static_cast<std::make_unsigned_t<Bits>>(bits);
+}
+
+// One value by any policy, with what it loses.
+template <class E, class W>
+[[nodiscard]] HALFWAY_HD inline convert::Encoded<typename E::Bits> encode_one(const Policy& policy, W value,
+                                                                              std::uint32_t lane) noexcept {
+  if constexpr (convert::is_float<E>) {
+    if (policy.stochastic) return convert::encode_stochastic<E>(value, lane, policy.saturate);
+  } else if constexpr (std::is_floating_point_v<W> && !std::is_same_v<E, convert::Boolean>) {
+    if (policy.nearest) return convert::encode_nearest<E>(value, policy.saturate);
+  }
+  return E::encode(value, policy.saturate);
+}
+
+// A group, as dtypes are cast without scale, shift, chance or counts.
+template <class E, class W>
+HALFWAY_HD inline void encode_plainly(const Policy& policy, const W (&values)[group],
+                                      std::uint64_t (&raw)[group]) noexcept {
+  if constexpr (std::is_same_v<W, float> && has_packed_encoding<E>) {
+    typename E::Bits elements[group];
+    encode_floats<E>(values, elements, policy.saturate);
+    HALFWAY_UNROLLED
+    for (int i = 0; i < group; ++i) raw[i] = elements[i];
+  } else {
+    HALFWAY_UNROLLED
+    for (int i = 0; i < group; ++i) raw[i] = widened(E::encode(values[i], policy.saturate).bits);
+  }
+}
+
+// Whether these pairs occur without scale, shift and chance. Of the others the code is kept short.
+template <class E, class W>
+inline constexpr bool is_encoded_plainly =
+    is_encoded_from<E, W> && !(std::is_same_v<W, double> && convert::is_float<E> && sizeof(typename E::Bits) < 4);
+
+// One by one: the code of all policies and flags stands once for each element type, and not once for each member.
+template <class W, class... E>
+HALFWAY_HD inline void encode_singly(convert::List<E...> /*all*/, int to, const Policy& policy,
+                                     const W (&values)[group], std::uint64_t lanes, std::uint64_t (&raw)[group],
+                                     convert::Flags (&flags)[group]) noexcept {
+  HALFWAY_ROLLED
+  for (int i = 0; i < group; ++i) {
+    const W value = member(values, i);
+    const auto lane = static_cast<std::uint32_t>((lanes >> (16 * i)) & 0xFFFF);
+    const auto one = [&](auto element) {
+      using Element = decltype(element);
+      if constexpr (is_encoded_from<Element, W>) {
+        if (to != element_index<Element>) return false;
+        const convert::Encoded<typename Element::Bits> encoded = encode_one<Element>(policy, value, lane);
+        set_member(raw, i, widened(encoded.bits));
+        set_member(flags, i, member(flags, i) | encoded.flags);
+        return true;
+      }
+      return false;
+    };
+    static_cast<void>((one(E{}) || ...));
+  }
+}
+
+// `lanes`: 16 bits an element, the first one lowest. What is lost is added to the flags where they are counted.
+template <bool counts, class W, class... E>
+HALFWAY_HD inline void encode_group(convert::List<E...> all, int to, const Policy& policy, const W (&values)[group],
+                                    std::uint64_t lanes, std::uint64_t (&raw)[group],
+                                    convert::Flags (&flags)[group]) noexcept {
+  const auto one = [&](auto element) {
+    using Element = decltype(element);
+    if constexpr (is_encoded_plainly<Element, W>) {
+      if (to != element_index<Element>) return false;
+      encode_plainly<Element>(policy, values, raw);
+      return true;
+    }
+    return false;
+  };
+  if constexpr (!counts) {
+    if (!policy.stochastic && !policy.nearest && (one(E{}) || ...)) return;
+  }
+  encode_singly(all, to, policy, values, lanes, raw, flags);
+}
+
+// --- what depends on an element's number
+
+// 32 bits are divided several times faster than 64 on a GPU.
+[[nodiscard]] HALFWAY_HD inline std::uint64_t divide(std::uint64_t a, std::uint64_t b, bool narrow,
+                                                     std::uint64_t& rest) noexcept {
+  if (narrow) {
+    const auto quotient = static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b);
+    rest = static_cast<std::uint32_t>(a) - quotient * static_cast<std::uint32_t>(b);
+    return quotient;
+  }
+  const std::uint64_t quotient = a / b;
+  rest = a - quotient * b;
+  return quotient;
+}
+
+template <class W>
+[[nodiscard]] HALFWAY_HD inline W scaled(const Affine& affine, W value, std::uint64_t number, bool narrow) noexcept {
+  std::uint64_t index = 0;
+  if (affine.count != 1) {
+    std::uint64_t rest = 0;
+    static_cast<void>(divide(divide(number, affine.inner, narrow, rest), affine.count, narrow, index));
+  }
+  return convert::multiply_add(value, static_cast<W>(affine.scales[index]), static_cast<W>(affine.shifts[index]));
+}
+
+// The lane of a component.
+[[nodiscard]] HALFWAY_HD inline std::uint64_t lane_of_component(const convert::Words& words,
+                                                                std::uint64_t component) noexcept {
+  const std::uint64_t lane = component % convert::lanes_of_counter;
+  const std::uint32_t low = lane < 2 ? words.word[0] : words.word[1];
+  const std::uint32_t high = lane < 6 ? words.word[2] : words.word[3];
+  return ((lane < 4 ? low : high) >> (lane % 2 * 16)) & 0xFFFF;
+}
+
+// The lanes of a group, the first one lowest: of part `part` of elements with these numbers. Neighbours share a counter.
+HALFWAY_HD inline std::uint64_t lanes_of(const std::uint64_t (&numbers)[group], int scalars, int part,
+                                         std::uint64_t seed) noexcept {
+  constexpr std::uint64_t some = convert::lanes_of_counter;
+  std::uint64_t lanes = 0;
+  std::uint64_t counter = ~std::uint64_t{0};  // of no component: there are fewer
+  convert::Words words{};
+  HALFWAY_ROLLED
+  for (int i = 0; i < group; ++i) {
+    const std::uint64_t component = member(numbers, i) * static_cast<unsigned>(scalars) + static_cast<unsigned>(part);
+    if (component / some != counter) {
+      counter = component / some;
+      words = convert::philox(counter, seed);
+    }
+    lanes |= lane_of_component(words, component) << (16 * i);
+  }
+  return lanes;
+}
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway

@@ -1,0 +1,18 @@
+// The general kernels, one for each wide type, with and without counting.
+#include "kernel.cuh"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+
+cudaError_t launch_general(const Launch& launch, cudaStream_t stream) noexcept {
+  cudaError_t error = cudaErrorInvalidValue;
+  use_general(launch, [&](auto body) { error = launch_body<decltype(body)>(launch, stream); });
+  return error;
+}
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway

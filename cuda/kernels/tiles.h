@@ -1,0 +1,22 @@
+// The nest that a source and a destination have in common, and whether tiles pay in it.
+#pragma once
+
+#include <optional>
+
+#include "job.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+
+// None where both sides lie closest along the same axis, or where the launch is no whole number of planes.
+[[nodiscard]] std::optional<Tiles> tiles_of(const Conversion& work) noexcept;
+
+// The planes of the launch.
+[[nodiscard]] std::uint64_t outer_count(const Tiles& tiles, const Conversion& work) noexcept;
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway
