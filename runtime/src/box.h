@@ -45,8 +45,8 @@ struct Box {
   [[nodiscard]] DLTensor& tensor() noexcept { return managed.dl_tensor; }
 };
 
-// The deleter of the struct in a box.
-extern "C" void halfway_drop_box(DLManagedTensorVersioned* self);
+// The deleter of the struct in a box. Of no C linkage: a C name is one name for the whole program, whatever version's.
+void drop_struct(DLManagedTensorVersioned* self) noexcept;
 
 // Inline, since most of an exchange is what happens to its box.
 inline Box* Box::make(int ndim, void (*release)(Box*) noexcept, void* context, void* context2) {
@@ -58,7 +58,7 @@ inline Box* Box::make(int ndim, void (*release)(Box*) noexcept, void* context, v
   Box* const box = new (memory) Box;
   box->managed.version = {1, 3};
   box->managed.manager_ctx = memory;
-  box->managed.deleter = halfway_drop_box;
+  box->managed.deleter = drop_struct;
   box->managed.flags = 0;
   DLTensor& tensor = box->tensor();
   tensor.data = nullptr;

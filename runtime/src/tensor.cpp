@@ -64,10 +64,13 @@ struct LegacyExport {
 };
 static_assert(offsetof(LegacyExport, managed) == 0 && sizeof(LegacyExport) % alignof(std::int64_t) == 0);
 
-extern "C" void halfway_drop_legacy_export(DLManagedTensor* self) {
+// Static: a C name is one name for the whole program, whatever namespace it is in.
+extern "C" {
+static void halfway_drop_legacy_export(DLManagedTensor* self) {
   Box* const box = static_cast<LegacyExport*>(self->manager_ctx)->box;
   ::operator delete(self->manager_ctx);
   box->drop();
+}
 }
 
 // A copy of `from` whose shape and strides lie in `room`, 2 * ndim values.

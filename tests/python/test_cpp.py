@@ -26,6 +26,10 @@ from halfway.__main__ import main
 
 BUILD = ROOT / "build" / "consumers"
 BLOCK = re.compile(r"^```cpp *(\w*)\n(.*?)^```\s*$", re.DOTALL | re.MULTILINE)
+HEADERS = {
+    "npy.h": ROOT / "runtime" / "include" / "halfway" / "npy.h",
+    "pybind11.h": ROOT / "bindings" / "cpp" / "include" / "halfway" / "pybind11.h",
+}
 ERROR_FLAGS = "-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow;-Werror"
 
 
@@ -217,11 +221,40 @@ def load(folder: Path, name: str) -> Any:
 
 
 def test_there_are_blocks_of_every_kind():
-    assert {kind for _, kind, _ in SNIPPETS} >= {"", "cuda", "module"}
+    assert {kind for _, kind, _ in SNIPPETS} == {"", "cuda", "module", "torch"}
     assert any(name.startswith("readme_") for name, _, _ in SNIPPETS)
 
 
-@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kind, _ in SNIPPETS if kind != "module"])
+def code_lines(text: str) -> list[str]:
+    """Without comments, spaces as one."""
+    lines = [" ".join(line.partition("//")[0].split()) for line in text.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_blocks_of_torch_are_code_of_its_tests():
+    """Which compile against libtorch what would take half a minute here."""
+    tested = code_lines((ROOT / "tests" / "torch" / "test_torch_examples.cpp").read_text())
+    blocks = [text for _, kind, text in SNIPPETS if kind == "torch"]
+    assert blocks
+    for text in blocks:
+        assert [line for line in code_lines(text) if line not in tested] == []
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_headers_example_is_code_of_the_documentation(name):
+    lines = HEADERS[name].read_text().splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("//   "))
+    example = []
+    while lines[begin].startswith("//   ") or (lines[begin] == "//" and lines[begin + 1].startswith("//   ")):
+        example.append(lines[begin][2:])
+        begin += 1
+    run = {line.removeprefix("static ") for _, _, text in SNIPPETS for line in code_lines(text)}
+    missing = [line for line in code_lines("\n".join(example)) if line not in run]
+    # The module's name is the page's.
+    assert [line for line in missing if not line.startswith("PYBIND11_MODULE")] == []
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kind, _ in SNIPPETS if kind in ("", "cuda")])
 def test_block(documented, name, kind, tmp_path):
     path = documented / (kind or "plain")
     if not path.exists():
@@ -234,10 +267,10 @@ def test_block(documented, name, kind, tmp_path):
 
 def test_documented_module(documented):
     module = load(documented, "documented")
-    assert module.first(np.eye(2, dtype="f4")) == 1.0
+    assert torch.equal(module.doubled(np.eye(2, dtype="f4")), 2 * torch.eye(2))
     assert torch.equal(module.to_bfloat16(np.ones((2, 2))), torch.ones(2, 2, dtype=torch.bfloat16))
     with pytest.raises(TypeError) as raised:
-        module.first(np.zeros(3))
+        module.doubled(np.zeros(3))
     assert str(raised.value) in " ".join((ROOT / "docs" / "cpp.md").read_text().split())
 
 

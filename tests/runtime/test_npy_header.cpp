@@ -269,7 +269,9 @@ BOOST_DATA_TEST_CASE(every_byte_may_be_any_other, data::xrange(1, 4), major) {
     const std::string file =
         file_of(dict(descr, "(12, 3)") + "   \n", options.dtype ? 72 : 144, static_cast<char>(major));
     BOOST_REQUIRE(!defect_of(file, options));
-    const std::size_t header = file.size() - (options.dtype ? 72 : 144);
+    std::size_t header = file.size() - (options.dtype ? 72 : 144);
+    // Under a sanitizer once for the text, which is the same in all; the bytes before it differ.
+    if (rounds::are_watched && (major > 1 || options.dtype)) header = 12;
     for (std::size_t place = 0; place < header; ++place) {
       std::string damaged = file;
       for (int value = 0; value < 256; ++value) {

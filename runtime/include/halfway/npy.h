@@ -1,8 +1,8 @@
 // NumPy's .npy files: loaded as a memory map, without a copy and without Python, and saved so that NumPy loads them.
 //
-//   halfway::Tensor images = halfway::load_npy("images.npy");               // np.save("images.npy", images)
-//   halfway::Tensor half = halfway::cast(images.view(), halfway::bfloat16);
-//   halfway::save_npy("half.npy", half.view());      // np.load("half.npy").view(ml_dtypes.bfloat16)
+//   const halfway::Tensor values = halfway::load_npy("values.npy");  // np.save("values.npy", values)
+//   halfway::Tensor half = halfway::cast(values.view(), halfway::bfloat16);
+//   halfway::save_npy("half.npy", half.view());                      // np.load("half.npy").view(ml_dtypes.bfloat16)
 //   half = halfway::load_npy("half.npy", {.dtype = halfway::bfloat16});
 //
 // Format versions 1.0, 2.0 and 3.0, either byte order, row-major and Fortran order, any shape NumPy can have, 0-d and

@@ -74,7 +74,6 @@ class Draft {
     for (;;) {
       const std::string name = ".halfway-" + std::to_string(::getpid()) + "-" + std::to_string(next.fetch_add(1));
       fs::path candidate = directory / (name + ".tmp");
-      // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): open is
       const int descriptor = ::open(candidate.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
       if (descriptor >= 0) path = std::move(candidate);
       if (descriptor >= 0 || (errno != EEXIST && errno != EINTR)) return descriptor;
@@ -99,7 +98,6 @@ void write_all(int file, std::span<const std::byte> bytes, const fs::path& targe
 
 FileMap::FileMap(const fs::path& path, bool copy_on_write) {
   // Without O_NONBLOCK, opening a pipe would wait for somebody who writes to it.
-  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): open is
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) fail("cannot open", path);
   struct stat status {};

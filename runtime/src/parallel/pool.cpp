@@ -236,7 +236,9 @@ void leave_callers_processor() noexcept {
 #endif
 }
 
-extern "C" void* halfway_worker(void* /*unused*/) {
+// Static: a C name is one name for the whole program, whatever namespace it is in.
+extern "C" {
+static void* halfway_worker(void* /*unused*/) {
 #if defined(__linux__)
   pthread_setname_np(pthread_self(), "halfway");
 #endif
@@ -258,6 +260,7 @@ extern "C" void* halfway_worker(void* /*unused*/) {
     if (pool.job.spin.load(std::memory_order_relaxed) && spin_until(joinable)) continue;
     wait_for_permit();
   }
+}
 }
 
 bool start_worker() noexcept {

@@ -74,7 +74,7 @@ PYBIND11_MODULE(_halfway_casters, m) {
 
   m.def("as_numpy", passed<hp::numpy>());
   m.def("as_torch", passed<hp::torch>());
-  m.def("as_halfway", passed<hp::halfway>());
+  m.def("as_halfway", passed<hp::halfway_tensor>());
   m.def("as_capsule", passed<hp::capsule>());
   m.def("empty", [] { return hp::array<hp::numpy>(); });
   m.def("packed", [] {
@@ -98,8 +98,8 @@ PYBIND11_MODULE(_halfway_casters, m) {
     const py::gil_scoped_release without;
     std::thread([] { kept().clear(); }).join();
   });
-  m.def(
-      "take", [](hp::array<>) {}, py::call_guard<py::gil_scoped_release>());  // dies in the call
+  const auto take = [](hp::array<> /*x*/) {};  // NOLINT(performance-unnecessary-value-param): it dies in the call
+  m.def("take", take, py::call_guard<py::gil_scoped_release>());
   m.def("refuse", [](const hp::array<>& x) { return hp::array<hp::numpy>(halfway::cast(x.view(), halfway::int8)); });
   m.def("at", [](const hp::array<double, hp::ndim<2>>& x, std::int64_t i, std::int64_t j, double value) {
     std::swap(x(i, j), value);

@@ -5,8 +5,8 @@
 //
 //   // Any DLPack producer or NumPy array of float32 with two dimensions, row-major, in host memory; torch tensors out.
 //   hp::array<hp::torch> doubled(const hp::array<const float, hp::ndim<2>, hp::c_contig>& x) {
-//     auto result = halfway::Tensor::allocate(x.view().shape, halfway::float32);
-//     auto* out = static_cast<float*>(result.mutable_view().data);
+//     halfway::Tensor result = halfway::Tensor::allocate(x.view().shape, halfway::float32);
+//     auto* const out = static_cast<float*>(result.mutable_view().data);
 //     for (std::int64_t i = 0; i < x.size(); ++i) out[i] = 2 * x.data()[i];
 //     return hp::array<hp::torch>(std::move(result));
 //   }
@@ -14,8 +14,7 @@
 //
 // The constraints and the framework of results are template arguments, in any order:
 //
-//   float, const float ...   the elements are of this C++ type (bool, integers, float, double, std::complex of these),
-//   and
+//   float, const float ...   the elements are of this C++ type (bool, integers, float, double, complex) and
 //                            aligned; without `const` they have to be writable
 //   dtype<bfloat16, ...>     one of these dtypes: for those that C++ has no type of, or for several
 //   ndim<2>                  so many dimensions
@@ -25,10 +24,9 @@
 //   device<DeviceType::cuda> on such a device; without this: host memory, whatever the type of its device
 //   any_device               wherever it is
 //   cast_if_needed           what has another dtype, order or byte order, or is misaligned, is copied in one pass, as
-//                            halfway::cast does it (same_kind). Needs one dtype; elements are const, and in host memory
-//   numpy, torch, halfway, capsule    of results: what they are for Python. `halfway` is the package's own
-//   halfway.Tensor,
-//                            `capsule` a DLPack capsule of version 1, which any consumer takes
+//                            halfway::cast does it (same_kind). Needs one dtype; elements are const, in host memory
+//   numpy, torch,            of results: what they are for Python. A capsule is one of DLPack 1, which any consumer
+//   halfway_tensor, capsule  takes
 //
 // What comes in: NumPy arrays (every version, read-only ones and those of ml_dtypes included), objects with
 // `__dlpack__` (torch, JAX, CuPy, halfway.Tensor ...; DLPack 1 is asked for, before that is understood too), and DLPack
@@ -36,21 +34,22 @@
 // be written to cannot be known: it counts as read-only, torch's apart.
 //
 // Errors: what is no array at all is for pybind11 to report, with the function's signature. An array that does not fit
-// is a TypeError that names every constraint it breaks and what came instead. Overloads are chosen among by what fits
-// without a cast; when none does, the first that takes an array reports. Of a `py::arg().noconvert()` nothing is cast,
-// and pybind11 reports. Results: TypeError where the framework has no such dtype, BufferError where it cannot express
-// the memory (read-only, negative strides), ImportError without the framework; halfway::Error is translated into
-// BufferError by `register_errors(m)`.
+// is a TypeError that names every constraint it breaks and what came instead; a capsule is still good after it.
+// Overloads are chosen among by what fits without a cast; when none does, the first that takes an array reports. Of a
+// `py::arg().noconvert()` nothing is cast, and pybind11 reports. Results: TypeError where the framework has no such
+// dtype, BufferError where it cannot express the memory (read-only, negative strides), ImportError without the
+// framework. halfway::Error is translated into BufferError by `register_errors(m)`.
 //
-// Ownership: an array owns a reference to the memory, for as long as it or a copy of it lives, beyond the call if need
-// be. The Python object or DLPack producer is released exactly once, on whatever thread the last one goes and whether
-// that has the GIL: without it, a Python object is left to the interpreter's next opportunity (Py_AddPendingCall), and
-// never waited for. Conversions hold the GIL; after them arrays need none, so
-// `py::call_guard<py::gil_scoped_release>()` is fine. Devices: the producer makes the memory ready for the legacy
-// default stream, as `__dlpack__()` without a stream says.
+// Ownership: an array owns a reference to the memory for as long as it or a copy of it lives, beyond the call if need
+// be. The Python object or DLPack producer is released exactly once, on whatever thread the last one goes, with the GIL
+// or without: then a Python object is left to the interpreter's next opportunity (Py_AddPendingCall). The GIL is never
+// waited for.
+// Threads: conversions hold the GIL. After them arrays need none: `py::call_guard<py::gil_scoped_release>()` is fine.
+// Streams: the producer makes memory of a device ready for the legacy default stream, as `__dlpack__()` without a
+// stream says; work on another stream has to be ordered behind that one.
 //
-// Needs pybind11 >= 2.11 and the target halfway::pybind11; neither NumPy's headers nor the Python package `halfway`,
-// which only results of `halfway` import.
+// Needs pybind11 3 or later and the target halfway::pybind11; neither NumPy's headers nor the Python package `halfway`,
+// which only results of `halfway_tensor` import.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -94,7 +93,7 @@ struct cast_if_needed {};
 
 struct numpy {};
 struct torch {};
-struct halfway {};
+struct halfway_tensor {};
 struct capsule {};
 
 namespace detail {
@@ -161,7 +160,7 @@ HALFWAY_PYBIND_CONSTRAINT(any_device, "any device", wish.place = Place::any);
 HALFWAY_PYBIND_CONSTRAINT(cast_if_needed, "cast if needed", wish.may_cast = true);
 HALFWAY_PYBIND_CONSTRAINT(numpy, "numpy", wish.framework = Framework::numpy);
 HALFWAY_PYBIND_CONSTRAINT(torch, "torch", wish.framework = Framework::torch);
-HALFWAY_PYBIND_CONSTRAINT(halfway, "halfway", wish.framework = Framework::halfway);
+HALFWAY_PYBIND_CONSTRAINT(halfway_tensor, "halfway.Tensor", wish.framework = Framework::halfway);
 HALFWAY_PYBIND_CONSTRAINT(capsule, "capsule", wish.framework = Framework::capsule);
 #undef HALFWAY_PYBIND_CONSTRAINT
 
@@ -233,7 +232,7 @@ class array {
 
   [[nodiscard]] Element* data() const noexcept {
     // Only what may be written to is given out without const: import has seen to that.
-    return static_cast<Element*>(const_cast<void*>(view().data));
+    return const_cast<Element*>(static_cast<const Element*>(view().data));
   }
   [[nodiscard]] int dimensions() const noexcept { return view().ndim(); }
   [[nodiscard]] std::int64_t extent(std::size_t dim) const noexcept { return view().shape[dim]; }
@@ -257,6 +256,7 @@ class array {
 
 // halfway::Error, of anything called from the module, becomes BufferError with the same text; call it once a module.
 inline void register_errors(::pybind11::module_& /*module*/) {
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): pybind11's signature
   ::pybind11::register_local_exception_translator([](std::exception_ptr thrown) {
     try {
       if (thrown) std::rethrow_exception(thrown);
@@ -281,7 +281,7 @@ struct pybind11::detail::type_caster<halfway::pybind::array<Constraints...>> {
                                       const_name("]")));
 
   bool load(handle source, bool convert) {
-    halfway::Tensor tensor = halfway::pybind::detail::import(source, Array::wish, convert);
+    halfway::Tensor tensor = halfway::pybind::detail::load_array(source, Array::wish, convert);
     if (!tensor) return false;
     value = Array(std::move(tensor));
     return true;
@@ -289,7 +289,7 @@ struct pybind11::detail::type_caster<halfway::pybind::array<Constraints...>> {
 
   static handle cast(const Array& source, return_value_policy /*policy*/, handle /*parent*/) {
     static_assert(Array::wish.framework != halfway::pybind::detail::Framework::none,
-                  "say what the result is: array<numpy>, array<torch>, array<halfway> or array<capsule>");
+                  "say what the result is: array<numpy>, array<torch>, array<halfway_tensor> or array<capsule>");
     if (!source) return none().release();
     return halfway::pybind::detail::export_as(Array::wish.framework, source.tensor().share()).release();
   }

@@ -398,7 +398,7 @@ inline void give_back(py::handle capsule, Tensor tensor) {
 
 // A tensor that keeps all constraints; an empty one when pybind11 shall go on with other overloads.
 // throws: py::type_error, py::error_already_set (TypeError), std::bad_alloc
-inline Tensor import(py::handle source, const Wish& wish, bool convert) {
+inline Tensor load_array(py::handle source, const Wish& wish, bool convert) {
   Owner::drain();
   try {
     std::optional<Imported> imported = import_any(source);
@@ -486,7 +486,7 @@ inline py::object to_numpy(Tensor tensor) {
   const bool readonly = view.readonly;
   auto held = std::make_unique<Tensor>(std::move(tensor));
   const py::capsule base(held.get(), [](void* context) { delete static_cast<Tensor*>(context); });
-  static_cast<void>(held.release());
+  held.release();  // NOLINT(bugprone-unused-return-value): the capsule's
   py::array result(dtype, shape, strides, data, base);
   if (readonly) result.attr("flags").attr("writeable") = false;
   return result;
