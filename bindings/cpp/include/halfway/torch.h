@@ -132,7 +132,7 @@ namespace detail::libtorch {
 
 // Runs `call`; what libtorch throws in it becomes ours.
 template <class Call>
-decltype(auto) translated(Call&& call) {
+C10_ALWAYS_INLINE decltype(auto) translated(Call&& call) {
   try {
     return std::forward<Call>(call)();
   } catch (const c10::OutOfMemoryError&) {
@@ -417,7 +417,7 @@ inline Tensor adopted(const at::Tensor& plain) {
 
 // The same where `is_plain(plain)`: most of what others ask of a tensor is known then, and torch keeps its tensors
 // valid. What is left is memory that is not there (made by others), and dimensions, of which torch has no limit.
-inline Tensor adopted_plain(const at::Tensor& plain) {
+C10_ALWAYS_INLINE Tensor adopted_plain(const at::Tensor& plain) {
   const c10::TensorImpl& impl = *plain.unsafeGetTensorImpl();
   const DType dtype = table.dtype(plain.scalar_type());
   const at::IntArrayRef shape = impl.sizes();
@@ -426,7 +426,7 @@ inline Tensor adopted_plain(const at::Tensor& plain) {
   auto* const first = static_cast<std::byte*>(storage->mutable_data());
   if (first == nullptr) return adopted(plain);
   std::byte* const data = first + impl.storage_offset() * static_cast<std::int64_t>(item_size(dtype));
-  const Device device = device_of(impl.device());
+  const Device device = device_of(storage->device());
   c10::raw::intrusive_ptr::incref(storage);
   return Tensor::reclaim(
       adopt_valid(data, dtype, device, span_of(shape), impl.strides().data(), storage, release_storage));
