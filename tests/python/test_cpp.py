@@ -113,6 +113,11 @@ set(PYBIND11_FINDPYTHON ON)
 find_package(pybind11 CONFIG REQUIRED)
 add_executable(plain plain.cpp)
 target_link_libraries(plain PRIVATE halfway::runtime)
+find_package(Torch REQUIRED)
+find_package(halfway CONFIG REQUIRED COMPONENTS torch)
+add_executable(libtorch torch.cpp)
+target_link_libraries(libtorch PRIVATE halfway::torch ${{TORCH_LIBRARIES}})
+target_link_options(libtorch PRIVATE "LINKER:--allow-shlib-undefined")  # of a libtorch for CUDA
 if(TARGET halfway::cuda)
   add_executable(cuda cuda.cpp)
   target_link_libraries(cuda PRIVATE halfway::cuda)
@@ -140,6 +145,7 @@ def project() -> dict[str, str]:
     """The files of a project of all blocks."""
     files = {
         "plain.cpp": program([(name, text) for name, kind, text in SNIPPETS if kind == ""]),
+        "torch.cpp": program([(name, text) for name, kind, text in SNIPPETS if kind == "torch"]),
         "cuda.cpp": program([(name, text) for name, kind, text in SNIPPETS if kind == "cuda"]),
     }
     modules = []
@@ -200,7 +206,9 @@ def documented() -> Path:
     for path in source.iterdir():
         if path.name not in files:
             path.unlink()
-    return build("documented", source)
+    torch_dir = Path(torch.__file__).parent / "share" / "cmake" / "Torch"
+    # No kernels are compiled, but Torch's package wants to know for which architecture.
+    return build("documented", source, f"-DTorch_DIR={torch_dir}", "-DTORCH_CUDA_ARCH_LIST=9.0")
 
 
 def load(folder: Path, name: str) -> Any:
@@ -217,13 +225,13 @@ def load(folder: Path, name: str) -> Any:
 
 
 def test_there_are_blocks_of_every_kind():
-    assert {kind for _, kind, _ in SNIPPETS} >= {"", "cuda", "module"}
+    assert {kind for _, kind, _ in SNIPPETS} >= {"", "cuda", "module", "torch"}
     assert any(name.startswith("readme_") for name, _, _ in SNIPPETS)
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kind, _ in SNIPPETS if kind != "module"])
 def test_block(documented, name, kind, tmp_path):
-    path = documented / (kind or "plain")
+    path = documented / {"": "plain", "torch": "libtorch"}.get(kind, kind)
     if not path.exists():
         pytest.skip("the package was built without the CUDA backend")
     done = subprocess.run([path, name], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
