@@ -130,6 +130,16 @@ void require_exportable(const Box* box) {
   }
 }
 
+// The struct for a consumer of a tensor that others hold, too, or the error. A function of its own, so that the common
+// export has no more to set up than it needs.
+[[gnu::noinline]] DLManagedTensorVersioned* export_shared(Box* shared) {
+  require_exportable(shared);
+  Box* const box = Box::make(shared->tensor().ndim, release_parent, shared);
+  box->tensor() = copied(shared->tensor(), box->tensor().shape);
+  box->managed.flags = shared->managed.flags;
+  return &box->managed;
+}
+
 }  // namespace
 
 Tensor Tensor::allocate(std::span<const std::int64_t> shape, DType dtype, Allocator& allocator) {
@@ -205,18 +215,16 @@ Tensor Tensor::share() const noexcept {
 }
 
 DLManagedTensorVersioned* Tensor::to_dlpack() && {
-  require_exportable(box_);
+  Box* const box = box_;
   // Nobody else holds this box, so nobody can come to share it, and its one reference becomes the consumer's.
-  if (box_->references.load(std::memory_order_acquire) == 1) {
-    Box* const box = std::exchange(box_, nullptr);
+  if (box != nullptr && !box->swapped && box->references.load(std::memory_order_acquire) == 1) {
     if (box->release == release_allocated) box->managed.flags |= DLPACK_FLAG_BITMASK_IS_COPIED;
+    box_ = nullptr;
     return &box->managed;
   }
-  Box* const box = Box::make(box_->tensor().ndim, release_parent, box_);
-  box->tensor() = copied(box_->tensor(), box->tensor().shape);
-  box->managed.flags = box_->managed.flags;
+  DLManagedTensorVersioned* const managed = export_shared(box);
   box_ = nullptr;
-  return &box->managed;
+  return managed;
 }
 
 DLManagedTensor* Tensor::to_dlpack_legacy() && {

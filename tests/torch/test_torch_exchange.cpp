@@ -95,6 +95,10 @@ BOOST_AUTO_TEST_CASE(any_layout_of_torch_is_the_same_memory_here) {
         const TensorView borrowed = halfway::view_of(t);
         BOOST_TEST(borrowed.data == t.const_data_ptr());
         BOOST_TEST(listed(borrowed.strides) == t.strides().vec());
+        const Tensor through = halfway::from_dlpack(halfway::to_dlpack(t));
+        BOOST_TEST((through.view().dtype == dtype));
+        BOOST_TEST(listed(through.view().shape) == t.sizes().vec());
+        BOOST_TEST(elements_of(through.view()) == elements_of(view));
         // What torch itself says of the tensor through DLPack.
         const Tensor peer = halfway::from_dlpack(at::toDLPack(t));
         BOOST_TEST((peer.view().dtype == view.dtype));
@@ -196,6 +200,9 @@ BOOST_AUTO_TEST_CASE(marked_values_are_made) {
   const Tensor ours = from_torch(conjugated);
   BOOST_TEST(ours.view().data != conjugated.const_data_ptr());
   BOOST_TEST((static_cast<const complex*>(ours.view().data)[2] == complex(4, -14)));
+
+  const Tensor through = halfway::from_dlpack(halfway::to_dlpack(conjugated));
+  BOOST_TEST(elements_of(through.view()) == elements_of(ours.view()));
 
   const at::Tensor negated = at::imag(z.conj());
   BOOST_TEST_REQUIRE(negated.is_neg());

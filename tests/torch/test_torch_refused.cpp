@@ -66,6 +66,7 @@ BOOST_AUTO_TEST_CASE(tensors_without_plain_memory_are_refused_by_every_function)
   Tensor ours = from_torch(at::zeros({2, 3}));
   const std::vector<std::pair<const char*, std::function<void(const at::Tensor&)>>> functions{
       {"from_torch", [](const at::Tensor& t) { static_cast<void>(from_torch(t)); }},
+      {"to_dlpack", [](const at::Tensor& t) { static_cast<void>(halfway::to_dlpack(t)); }},
       {"view_of", [](const at::Tensor& t) { static_cast<void>(halfway::view_of(t)); }},
       {"mutable_view_of", [](const at::Tensor& t) { static_cast<void>(halfway::mutable_view_of(t)); }},
       {"cast", [](const at::Tensor& t) { static_cast<void>(halfway::cast(t, halfway::float16)); }},

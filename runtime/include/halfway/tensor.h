@@ -172,10 +172,10 @@ class Tensor {
 namespace detail {
 
 // As Tensor::adopt, without its checks, for adapters of libraries that keep their own tensors valid; the result is for
-// Tensor::reclaim(). All in registers and one pointer: this is most of what an exchange costs.
-// Requires: there are elements, in memory that can be addressed, writable; at most `max_ndim` dimensions; strides that
-// are not negative; a dtype of the table; 0 as the id of host memory.
-// throws: std::bad_alloc
+// Tensor::reclaim(), and the address of the struct that Tensor::to_dlpack() would give. All in registers and one
+// pointer: this is most of what an exchange costs. Requires: there are elements, in memory that can be addressed,
+// writable; at most `max_ndim` dimensions; strides that are not negative; a dtype of the table; 0 as the id of host
+// memory. throws: std::bad_alloc
 [[nodiscard]] void* adopt_valid(void* data, DType dtype, Device device, std::span<const std::int64_t> shape,
                                 const std::int64_t* strides, void* context, void (*release)(void* context));
 

@@ -93,6 +93,9 @@ struct ToTorchOptions {
 //         neither the CPU nor CUDA), std::bad_alloc
 [[nodiscard]] Tensor from_torch(const at::Tensor& tensor);
 
+// As from_torch(tensor).to_dlpack(), in one step: the struct that any consumer of DLPack 1 takes, and releases.
+[[nodiscard]] DLManagedTensorVersioned* to_dlpack(const at::Tensor& tensor);
+
 // The same as views: nothing is owned or allocated, and they are valid as long as the tensor is neither destroyed nor
 // resized. For whatever of halfway takes views: halfway::collate, halfway::save_npy, halfway::plan.
 // throws: as from_torch(), and Error (conj, neg: the values are not in memory)
@@ -132,7 +135,7 @@ namespace detail::libtorch {
 
 // Runs `call`; what libtorch throws in it becomes ours.
 template <class Call>
-decltype(auto) translated(Call&& call) {
+C10_ALWAYS_INLINE decltype(auto) translated(Call&& call) {
   try {
     return std::forward<Call>(call)();
   } catch (const c10::OutOfMemoryError&) {
@@ -415,21 +418,21 @@ inline Tensor adopted(const at::Tensor& plain) {
   return Tensor::adopt(view, storage.unsafeReleaseStorageImpl(), release_storage);
 }
 
-// The same where `is_plain(plain)`: most of what others ask of a tensor is known then, and torch keeps its tensors
-// valid. What is left is memory that is not there (made by others), and dimensions, of which torch has no limit.
-inline Tensor adopted_plain(const at::Tensor& plain) {
+// The same where `is_plain(plain)`, as a reference given away: most of what others ask of a tensor is known then, and
+// torch keeps its tensors valid. What is left is memory that is not there (made by others), and dimensions, of which
+// torch has no limit.
+C10_ALWAYS_INLINE void* adopted_plain(const at::Tensor& plain) {
   const c10::TensorImpl& impl = *plain.unsafeGetTensorImpl();
   const DType dtype = table.dtype(plain.scalar_type());
   const at::IntArrayRef shape = impl.sizes();
-  if (impl.numel() == 0 || shape.size() > std::size_t{max_ndim} || dtype.bits == 0) return adopted(plain);
+  if (impl.numel() == 0 || shape.size() > std::size_t{max_ndim} || dtype.bits == 0) return adopted(plain).release();
   c10::StorageImpl* const storage = impl.unsafe_storage().unsafeGetStorageImpl();
   auto* const first = static_cast<std::byte*>(storage->mutable_data());
-  if (first == nullptr) return adopted(plain);
+  if (first == nullptr) return adopted(plain).release();
   std::byte* const data = first + impl.storage_offset() * static_cast<std::int64_t>(item_size(dtype));
-  const Device device = device_of(impl.device());
+  const Device device = device_of(storage->device());
   c10::raw::intrusive_ptr::incref(storage);
-  return Tensor::reclaim(
-      adopt_valid(data, dtype, device, span_of(shape), impl.strides().data(), storage, release_storage));
+  return adopt_valid(data, dtype, device, span_of(shape), impl.strides().data(), storage, release_storage);
 }
 
 // A source of a cast: the view, and what it is a view of.
@@ -543,9 +546,20 @@ inline at::Tensor to_torch(Tensor&& tensor, const ToTorchOptions& options) {
 
 inline Tensor from_torch(const at::Tensor& tensor) {
   namespace libtorch = detail::libtorch;
-  if (libtorch::is_plain(tensor)) return libtorch::translated([&] { return libtorch::adopted_plain(tensor); });
+  if (libtorch::is_plain(tensor)) {
+    return Tensor::reclaim(libtorch::translated([&] { return libtorch::adopted_plain(tensor); }));
+  }
   libtorch::require_memory(tensor);
   return libtorch::adopted(libtorch::resolved(tensor));
+}
+
+inline DLManagedTensorVersioned* to_dlpack(const at::Tensor& tensor) {
+  namespace libtorch = detail::libtorch;
+  if (libtorch::is_plain(tensor)) {
+    return static_cast<DLManagedTensorVersioned*>(
+        libtorch::translated([&] { return libtorch::adopted_plain(tensor); }));
+  }
+  return from_torch(tensor).to_dlpack();
 }
 
 inline TensorView view_of(const at::Tensor& tensor) {
