@@ -30,7 +30,7 @@ class StandIn:
         self.rig = rig
         self.free_bytes = free
         self.taken = [0]  # what `allocated` answers, the last one for good
-        self.pinned_bytes: list[int] = []
+        self.locked: list[torch.Tensor] = []
 
     def about(self) -> dict[str, Any]:
         answers = {"multiprocessors": 1, "gpu_memory": self.free_bytes, "cuda_of_torch": "0.0"}
@@ -46,8 +46,10 @@ class StandIn:
         return max(time.perf_counter_ns() - start, 1)
 
     def pinned(self, size: int) -> torch.Tensor:
-        self.pinned_bytes.append(size)
-        return torch.empty(size, dtype=torch.uint8)
+        memory = torch.empty(size, dtype=torch.uint8)
+        self.rig.device.pin(memory.data_ptr(), size)
+        self.locked.append(memory)  # whose place must not be another's as long as it is locked
+        return memory
 
     def empty(self, size: int) -> torch.Tensor:
         return torch.empty(size, dtype=torch.uint8)
@@ -92,7 +94,12 @@ def standing_in(**options: Any) -> Iterator[StandIn]:
         mock.patch.object(torch.Tensor, "pin_memory", pin),
         mock.patch.object(_calibration, "_BYTES", 1 << 16),
     ):
-        yield StandIn(rig, **options)
+        device = StandIn(rig, **options)
+        try:
+            yield device
+        finally:
+            for memory in device.locked:
+                rig.device.unpin(memory.data_ptr())
 
 
 def load_tool(name: str) -> Any:

@@ -330,6 +330,15 @@ def test_cells_beyond_that_are_left_out(device, monkeypatch):
     assert len(run.result["transfers"]) == 4
 
 
+def test_pinned_rows_come_from_pinned_memory(device):
+    buffers = transfer_rows.Buffers(device, 1 << 20)
+    kinds = {
+        memory: {step.kind for step in halfway.explain(buffers.source(memory, "float32", 1 << 18), device="cuda").steps}
+        for memory in transfer_rows.MEMORIES
+    }
+    assert kinds["pinned"] < kinds["pageable"]  # which has to be staged
+
+
 def test_wrong_results_are_not_timed(device):
     wanted = torch.arange(8.0).to(torch.bfloat16)
     transfer_rows.require_right("x", True, wanted.clone(), wanted)
