@@ -63,7 +63,7 @@ struct General {
     const std::uint32_t begin = job.walk == Walk::tiled ? thread.index : 0;
     HALFWAY_ROLLED
     for (std::uint32_t at = begin; at < elements; at += thread.count * group) {
-      Group some{};
+      Group some = no_group(job);
       if (job.walk == Walk::tiled) {
         take_of_tile(job, thread, place, at, elements, shared, some);
       } else if (job.walk == Walk::strided) {
@@ -76,6 +76,19 @@ struct General {
   }
 
  private:
+  // Members that do not exist have an address all the same, which nothing is read from.
+  HALFWAY_HD static Group no_group(const Job& job) noexcept {
+    Group some;
+    HALFWAY_UNROLLED
+    for (int i = 0; i < group; ++i) {
+      some.from[i] = job.source;
+      some.to[i] = job.destination;
+      some.number[i] = 0;
+    }
+    some.n = 0;
+    return some;
+  }
+
   // A tile: where it begins, and how far it reaches.
   struct Place {
     std::int64_t source;
