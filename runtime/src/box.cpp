@@ -16,11 +16,7 @@ static_assert(sizeof(Box) % alignof(std::int64_t) == 0, "shape and strides follo
 
 }  // namespace
 
-<<<<<<< HEAD
-void drop_struct(DLManagedTensorVersioned* self) noexcept { static_cast<Box*>(self->manager_ctx)->drop(); }
-=======
-extern "C" void halfway_drop_box(DLManagedTensorVersioned* self) { reinterpret_cast<Box*>(self)->drop(); }
->>>>>>> wt-torch
+void drop_struct(DLManagedTensorVersioned* self) noexcept { reinterpret_cast<Box*>(self)->drop(); }
 
 std::uint64_t kept_flags(std::uint64_t flags, const DLDataType& dtype) noexcept {
   constexpr std::uint64_t padded = DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;
