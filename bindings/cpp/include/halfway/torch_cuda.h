@@ -28,6 +28,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <span>
 #include <string>
 #include <utility>
@@ -155,7 +156,9 @@ inline void* torch_stream(int device) {
 
 inline DeviceAllocator& torch_memory() noexcept {
   // Never destroyed: tensors may be freed while the process exits.
-  static auto* const memory = new detail::torch_cuda::TorchMemory;
+  using Memory = detail::torch_cuda::TorchMemory;
+  alignas(Memory) static std::byte room[sizeof(Memory)];
+  static Memory* const memory = new (room) Memory;
   return *memory;
 }
 
