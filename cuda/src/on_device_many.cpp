@@ -40,6 +40,7 @@ std::vector<TransferPlan> Engine::plan_many_on_device(std::span<const TensorView
                                           std::to_string(destinations.size()) + " destinations");
   }
   std::vector<TransferPlan> plans;
+  plans.reserve(sources.size());
   for (std::size_t i = 0; i < sources.size(); ++i) {
     plans.push_back(plan_on_device(sources[i], options, &destinations[i]));
     require_storage(sources[i], "source");
@@ -107,6 +108,8 @@ void Engine::cast_many_on_device_into(std::span<const TensorView> sources, std::
 std::vector<Tensor> Engine::cast_many_on_device(std::span<const TensorView> sources, const TransferOptions& options) {
   std::vector<Tensor> results;
   std::vector<MutableView> views;
+  results.reserve(sources.size());
+  views.reserve(sources.size());
   for (const TensorView& source : sources) {
     const TransferPlan plan = plan_on_device(source, options);
     require_at_home();

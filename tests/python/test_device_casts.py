@@ -131,7 +131,8 @@ def test_counts_checks_and_chance_are_the_hosts(rig: Rig) -> None:
     values = of("float32", (6, 9))
     values[2, 5] = 1e6
     there = rig.array(values)
-    for keywords in ({}, {"rounding": "stochastic", "seed": 1}, {"scale": 0.3, "shift": 2.0}):
+    options: list[dict[str, Any]] = [{}, {"rounding": "stochastic", "seed": 1}, {"scale": 0.3, "shift": 2.0}]
+    for keywords in options:
         expected, counted = halfway.Report(), halfway.Report()
         host: Any = halfway.to_numpy(values, "float16", report=expected, **keywords)
         result = halfway.to_torch(there, "float16", report=counted, **keywords)
@@ -145,7 +146,8 @@ def test_counts_checks_and_chance_are_the_hosts(rig: Rig) -> None:
         )
     out = rig.empty((9, 6), "float16")
     before: Any = bits(rig.values(out))
-    for check in ({"overflow": "raise"}, {"casting": "same_value"}):
+    checks: list[dict[str, Any]] = [{"overflow": "raise"}, {"casting": "same_value"}]
+    for check in checks:
         with pytest.raises(halfway.CastError) as wanted:
             halfway.to_numpy(values, "float16", permute=(1, 0), **check)
         with pytest.raises(halfway.CastError) as caught:
