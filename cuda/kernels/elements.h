@@ -174,7 +174,7 @@ HALFWAY_HD inline void store_bytes(int size, unsigned char* const (&places)[grou
 HALFWAY_HD inline void swap_group(int size, std::uint64_t (&raw)[group]) noexcept {
   const int unused = 64 - 8 * size;
   HALFWAY_UNROLLED
-  for (int i = 0; i < group; ++i) raw[i] = other_order(raw[i]) >> unused;
+  for (std::uint64_t& bits : raw) bits = other_order(bits) >> unused;
 }
 
 // The first `n` of a group, in the machine's byte order; the others stay as they are.

@@ -42,7 +42,8 @@ struct General {
       const std::uint32_t across = i / place.extent[0];
       const unsigned char* from =
           job.source + place.source + along * tiles.plane_source_strides[0] + across * tiles.plane_source_strides[1];
-      unsigned char* to = shared + across * tiles.pitch + along * static_cast<std::uint32_t>(size * job.from_scalars);
+      unsigned char* to = shared + static_cast<std::size_t>(across * tiles.pitch) +
+                          static_cast<std::size_t>(along * static_cast<std::uint32_t>(size * job.from_scalars));
       for (int scalar = 0; scalar < job.from_scalars; ++scalar, from += size, to += size) {
         copy_scalar(job.from_side, from, to);
       }
@@ -162,7 +163,7 @@ struct General {
       some.n = i + 1;
       const std::uint32_t across = at / place.extent[1];
       const std::uint32_t along = at - across * place.extent[1];
-      some.from[i] = shared + along * tiles.pitch + across * size;
+      some.from[i] = shared + static_cast<std::size_t>(along * tiles.pitch) + static_cast<std::size_t>(across * size);
       some.to[i] = job.destination + place.destination + along * tiles.plane_destination_strides[1] +
                    across * tiles.plane_destination_strides[0];
       some.number[i] = place.number + along * tiles.plane_number_strides[1] + across * tiles.plane_number_strides[0];
@@ -205,8 +206,9 @@ struct General {
       if (part < job.from_scalars) {
         const unsigned char* from[group];
         const int place = job.reversed == 1 ? part : part + job.reversed - 1 - 2 * (part % job.reversed);
+        const auto bytes = static_cast<std::ptrdiff_t>(place * from_side.size);
         HALFWAY_UNROLLED
-        for (int i = 0; i < group; ++i) from[i] = some.from[i] + place * from_side.size;
+        for (int i = 0; i < group; ++i) from[i] = some.from[i] + bytes;
         load_group(from_side, from, some.n, raw);
       }
       if (!counting && job.keeps_bits) {
