@@ -206,7 +206,7 @@ struct General {
       if (part < job.from_scalars) {
         const unsigned char* from[group];
         const int place = job.reversed == 1 ? part : part + job.reversed - 1 - 2 * (part % job.reversed);
-        const auto bytes = static_cast<std::ptrdiff_t>(place * from_side.size);
+        const int bytes = place * from_side.size;
         HALFWAY_UNROLLED
         for (int i = 0; i < group; ++i) from[i] = some.from[i] + bytes;
         load_group(from_side, from, some.n, raw);
