@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from collections.abc import Iterator
@@ -100,15 +99,6 @@ def standing_in(**options: Any) -> Iterator[StandIn]:
         finally:
             for memory in device.locked:
                 rig.device.unpin(memory.data_ptr())
-
-
-def load_tool(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def is_spread(entry: dict[str, float]) -> bool:

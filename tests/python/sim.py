@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.python.loading import load_module
 from tests.python.probe import LIBRARY
 
 import halfway
@@ -25,12 +25,7 @@ def load() -> ModuleType:
     if not PATH.exists():
         pytest.skip("the simulated device is not built here: it needs Linux, pybind11 and Python's headers")
     if "_halfway_sim" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("_halfway_sim", PATH)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["_halfway_sim"] = module
-        spec.loader.exec_module(module)
+        sys.modules["_halfway_sim"] = load_module(PATH, "_halfway_sim")
     return sys.modules["_halfway_sim"]
 
 

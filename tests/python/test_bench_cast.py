@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import math
 from functools import partial
@@ -18,6 +17,7 @@ pytest.importorskip("torch")
 from bench import cast_claims, cast_options, cast_rows, floor, harness
 from bench.harness import Contender, Effort
 from tests.python import bench_script
+from tests.python.loading import load_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "bench" / "cast.py"
@@ -360,17 +360,8 @@ def test_other_proportions_are_refused(counts):
 # --- the tables of README.md
 
 
-def readme_tables() -> Any:
-    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "tools" / "readme_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_tables_come_from_the_newest_result(result, tmp_path):
-    tables = readme_tables()
+    tables = load_tool("readme_tables")
     assert tables.newest("cast", tmp_path) is None
     assert tables.cast_times(None) == tables.cast_claims(None) == tables.not_measured("cast")
     for name, date in (("cast-z-2026-01-01.json", "2026-01-01"), ("cast-a-2026-02-01.json", "2026-02-01")):

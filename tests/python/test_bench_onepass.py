@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import math
 from functools import partial
@@ -18,6 +17,7 @@ pytest.importorskip("torch")
 import torch
 from bench import by_hand, floor, onepass_claims, onepass_idioms, onepass_rows
 from tests.python import bench_script
+from tests.python.loading import load_tool
 
 import halfway
 
@@ -274,11 +274,7 @@ def test_other_numbers_of_threads_are_refused():
 
 
 def test_tables_come_from_the_result(result, tmp_path):
-    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "tools" / "readme_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
+    tables = load_tool("readme_tables")
     assert tables.onepass_times(None) == tables.onepass_claims(None) == tables.not_measured("onepass")
     (tmp_path / "onepass-x.json").write_text(json.dumps(result), encoding="utf-8")
     found = tables.newest("onepass", tmp_path)

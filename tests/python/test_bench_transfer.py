@@ -22,7 +22,8 @@ import torch
 from bench import gpu, transfer, transfer_claims, transfer_device, transfer_plot, transfer_rows
 from bench.cast_rows import Pair
 from bench.harness import Contender
-from tests.python.bench_gpu import StandIn, is_spread, load_tool, standing_in
+from tests.python.bench_gpu import StandIn, is_spread, standing_in
+from tests.python.loading import load_tool
 
 import halfway
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from bench import transfer_claims, transfer_device, transfer_rows
-from tests.python.bench_gpu import load_tool
+from tests.python.loading import load_tool
 
 
 def row_of(name: str, ns: dict[str, float], **more: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ and executables that are made up.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -21,21 +20,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.python.loading import load_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-gpu_bundle = load("gpu_bundle")
-gpu_tests = load("gpu_tests")
+gpu_bundle = load_tool("gpu_bundle")
+gpu_tests = load_tool("gpu_tests")
 Summary = gpu_tests.Summary
 
 JUNIT = """<testsuite tests="3">

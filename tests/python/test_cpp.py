@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from tests.python.loading import load_module
 from tests.python.probe import ROOT
 from tests.python.test_docs import PAGES
 
@@ -217,12 +217,7 @@ def documented() -> Path:
 
 def load(folder: Path, name: str) -> Any:
     path = folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(path, name)
 
 
 # --- The documentation

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
-from tests.python.probe import ROOT
+from tests.python.loading import load_tool
 
 
 @pytest.fixture(scope="module")
-def run_lanes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_lanes", ROOT / "tools" / "run_lanes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def run_lanes() -> Any:
+    return load_tool("run_lanes")
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_a_lane_that_ends(run_lanes: ModuleType, tmp_path: Path, status: int) -> None:
+def test_a_lane_that_ends(run_lanes: Any, tmp_path: Path, status: int) -> None:
     assert run_lanes.run(["sh", "-c", f"echo words; exit {status}"], tmp_path / "log") == status
     assert (tmp_path / "log").read_text() == "words\n"
 
 
-def test_a_lane_that_hangs(run_lanes: ModuleType, tmp_path: Path) -> None:
+def test_a_lane_that_hangs(run_lanes: Any, tmp_path: Path) -> None:
     """It and its children are ended, and Python among them says where it was."""
     code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     command = ["sh", "-c", '"$0" -X faulthandler -c "$1" & wait', sys.executable, code]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import subprocess
 import sys
 import sysconfig
@@ -19,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tests.python import probe
+from tests.python.loading import load_module
 from tests.python.probe import LIBRARY
 
 import halfway
@@ -28,16 +28,7 @@ if not PATH.exists():
     pytest.skip("the module is not built here: it needs pybind11 and Python's headers", allow_module_level=True)
 
 
-def load_module() -> Any:
-    spec = importlib.util.spec_from_file_location("_halfway_casters", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-casters = load_module()
+casters = load_module(PATH, "_halfway_casters")
 
 
 def released(export: probe.Export) -> int:

@@ -27,6 +27,7 @@
 #include "halfway/cast.h"
 #include "halfway/layout.h"
 #include "halfway/npy.h"
+#include "reason_of.h"
 #include "rounds.h"
 
 namespace {
@@ -40,6 +41,7 @@ using halfway::Reason;
 using halfway::save_npy;
 using halfway::Tensor;
 using halfway::TensorView;
+using halfway_test::reason_of;
 
 // An empty directory, gone with its contents at the end.
 class Folder {
@@ -97,16 +99,6 @@ struct Counting {
 };
 
 const float* floats(const Tensor& tensor) { return static_cast<const float*>(tensor.view().data); }
-
-template <class Body>
-std::string reason_of(Body&& body) {
-  try {
-    std::forward<Body>(body)();
-  } catch (const halfway::Error& error) {
-    return std::string(to_string(error.reason()));
-  }
-  return "none";
-}
 
 BOOST_AUTO_TEST_SUITE(npy)
 

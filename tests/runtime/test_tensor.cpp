@@ -19,6 +19,7 @@
 #include "halfway/layout.h"
 #include "halfway/tensor.h"
 #include "producer.h"
+#include "reason_of.h"
 
 namespace {
 
@@ -38,17 +39,6 @@ static_assert(std::is_convertible_v<MutableView, TensorView> && !std::is_convert
 constexpr std::int64_t huge = std::int64_t{1} << 40;
 
 void count_up(void* context) { ++*static_cast<int*>(context); }
-
-// The reason for which `body` throws an Error, or "nothing".
-template <class Body>
-std::string reason_of(Body&& body) {
-  try {
-    std::forward<Body>(body)();
-  } catch (const Error& error) {
-    return std::string(to_string(error.reason()));
-  }
-  return "nothing";
-}
 
 MutableView view_of(std::vector<float>& memory, const std::vector<std::int64_t>& shape,
                     const std::vector<std::int64_t>& strides) {

@@ -11,23 +11,12 @@
 #include <cstring>
 #include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "halfway/torch.h"
+#include "runtime/reason_of.h"
 
 namespace halfway_test {
-
-// The reason for which `body` throws an Error, or "nothing". Whatever else it throws is a failure of the test.
-template <class Body>
-std::string reason_of(Body&& body) {
-  try {
-    std::forward<Body>(body)();
-  } catch (const halfway::Error& error) {
-    return std::string(to_string(error.reason()));
-  }
-  return "nothing";
-}
 
 // The dtypes that both libraries have.
 inline std::vector<halfway::DType> shared_dtypes() {
