@@ -1,15 +1,16 @@
-"""The runner of lanes (tools/run_lanes.py): what hangs is ended, and its log is kept."""
+"""How tests are run: what hangs is ended and its log is kept (tools/run_lanes.py), and what fails fails at once."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.python.loading import load_tool
+from tests.python.loading import ROOT, load_tool
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +40,20 @@ def test_a_lane_that_hangs(run_lanes: Any, tmp_path: Path) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("the child lives")
+
+
+@pytest.mark.parametrize("variable", ["CI", "BUILD_NUMBER"])
+def test_large_arrays_that_differ_are_told_at_once(tmp_path: Path, variable: str) -> None:
+    (tmp_path / "test_bytes.py").write_text("def test(): assert bytes(300_000) == bytes(range(250)) * 1_200\n")
+    command = [sys.executable, "-m", "pytest", "-p", "tests.python.conftest", "-c", str(ROOT / "pyproject.toml")]
+    done = subprocess.run(
+        [*command, "--rootdir", str(tmp_path), str(tmp_path)],
+        cwd=tmp_path,
+        env=os.environ | {variable: "true", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "At index 1 diff" in done.stdout
