@@ -38,11 +38,14 @@ Engine::~Engine() {
     }
     return;
   }
+  int current = 0;
+  const bool restores = backend_.current_device(current) == Status::ok;
   for (const std::unique_ptr<Channel>& channel : channels_) {
     if (channel == nullptr) continue;
     static_cast<void>(backend_.set_device(channel->device()));
     static_cast<void>(channel->release());
   }
+  if (restores) static_cast<void>(backend_.set_device(current));
 }
 
 void Engine::require_at_home() const {

@@ -433,6 +433,13 @@ BOOST_AUTO_TEST_CASE(the_current_device_is_as_before) {
   BOOST_TEST(current() == 0);
   bench.engine.trim();
   BOOST_TEST(current() == 0);
+  options.device = 1;
+  options.stream = bench.device.make_stream(1);
+  {
+    Engine other(bench.device, Bench::tiny());
+    static_cast<void>(other.to_device(source.view(), Tensor(), options));
+  }
+  BOOST_TEST(current() == 0);
   BOOST_TEST(bench.device.violation() == nullptr);
 }
 
