@@ -96,6 +96,14 @@ def test_dropping_it_neither_waits_nor_leaks(rig: Rig) -> None:
     halfway.to_numpy(there)
 
 
+def test_dropped_last_of_all() -> None:
+    """It is let go of without the GIL; the Python objects behind its device are not."""
+    with rig_in_use() as rig:
+        pending = halfway.to_numpy(rig.array(LARGE), non_blocking=True)
+    del pending
+    assert not rig.sim.let_go_without_gil()
+
+
 def test_its_source_is_kept_until_it_has_been_read(rig: Rig) -> None:
     there = rig.array(LARGE)
     pending = halfway.to_numpy(there, non_blocking=True)

@@ -83,11 +83,15 @@ void use_as_engine(PyObject* capsule) {
   if (backend == nullptr) {
     throw PythonError{};
   }
-  // The capsule keeps the backend. The last owner is a Python object or this variable, so that the GIL is held.
+  // The capsule keeps the backend. The last owner may be a deferred result, which is let go of without the GIL.
   Py_INCREF(capsule);
   replaced_engine() = std::shared_ptr<Engine>(new Engine(*backend), [capsule](Engine* made) {
     delete made;
-    Py_DECREF(capsule);
+    staying_at_exit([capsule] {
+      const PyGILState_STATE state = PyGILState_Ensure();
+      Py_DECREF(capsule);
+      PyGILState_Release(state);
+    });
   });
 }
 

@@ -81,7 +81,8 @@ void end(World* world) {
   if (world->simulated.live_blocks() == 0) delete world;
 }
 
-std::shared_ptr<World> g_world;  // of the exchange table, which has no place for one
+std::shared_ptr<World> g_world;     // of the exchange table, which has no place for one
+bool g_let_go_without_gil = false;  // some backend was
 
 struct Storage {
   std::shared_ptr<World> world;
@@ -295,6 +296,7 @@ std::shared_ptr<World> make_world(std::uint64_t seed, int devices, std::size_t m
 py::object backend_of(const std::shared_ptr<World>& world) {
   Backend* const backend = &world->simulated;
   PyObject* const capsule = PyCapsule_New(backend, "halfway_device_backend", [](PyObject* self) {
+    if (PyGILState_Check() == 0) g_let_go_without_gil = true;
     delete static_cast<std::shared_ptr<World>*>(PyCapsule_GetContext(self));
   });
   PyCapsule_SetContext(capsule, new std::shared_ptr<World>(world));
@@ -376,6 +378,7 @@ PYBIND11_MODULE(_halfway_sim, module) {
           },
           py::arg("shape"), py::arg("code"), py::arg("bits"), py::arg("device") = 0, py::arg("stream") = 0);
   module.def("reset", [] { g_world.reset(); });
+  module.def("let_go_without_gil", [] { return g_let_go_without_gil; });
 
   py::class_<Array> array(module, "Array", py::dynamic_attr());
   array.def_readonly("shape", &Array::shape)
