@@ -97,6 +97,19 @@ for kind in static shared; do
     consume "find_package-$kind-$compiler" "$compiler" -DCMAKE_PREFIX_PATH="$work/prefix-$kind"
   done
 done
+# With a libtorch, where this environment has one; its package wants to know for which GPU it is used.
+torch=$("$root/.venv/bin/python" -c \
+  'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")')
+if [ -n "$torch" ]; then
+  for pair in static:g++ shared:clang++; do
+    name=torch-${pair%:*}-${pair#*:}
+    consume "$name" "${pair#*:}" -DCMAKE_PREFIX_PATH="$work/prefix-${pair%:*}" \
+      -DTorch_DIR="$torch/share/cmake/Torch" -DTORCH_CUDA_ARCH_LIST=9.0 -DCMAKE_CXX_FLAGS_RELEASE=-O0
+    quiet "$work/consumer-$name/consumer_torch"
+  done
+else
+  echo "  --   torch: this environment has no libtorch"
+fi
 consume "fetch_content" clang++ -DHALFWAY_SOURCE="$root" -DHALFWAY_FETCH=ON -DPython_EXECUTABLE="$root/.venv/bin/python"
 # The same build, so that configuring it is what there is to see.
 rm -rf "$work/consumer-add_subdirectory"

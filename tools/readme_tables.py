@@ -3,9 +3,9 @@
 usage: readme_tables.py [--check]    with --check nothing is written, and stale tables are an error
 
 Tables stand between <!-- table: NAME --> and <!-- end -->. The table `measured` takes the name of a
-file in bench/results/; `cast times` and `cast claims` are of the newest result of bench/cast.py there, `onepass times`
-and `onepass claims` of bench/onepass.py, `transfer times` and `transfer claims` of bench/transfer.py. That needs a GPU:
-without a result its targets stand there as not measured.
+file in bench/results/; `cast times` and `cast claims` are of the newest result of bench/cast.py there,
+`onepass times` and `onepass claims` of bench/onepass.py, `cpp times` of bench/cpp.py, `transfer times` and
+`transfer claims` of bench/transfer.py. That needs a GPU: without a result its targets stand there as not measured.
 """
 
 from __future__ import annotations
@@ -203,6 +203,43 @@ def onepass_claims(found: Found | None) -> str:
     return claims(found[1]) if found else not_measured("onepass")
 
 
+# --- C++
+
+
+def cpp_times(found: Found | None) -> str:
+    """Per exchange: our time, and that over the time of torch's own function."""
+    if found is None:
+        return not_measured("cpp")
+    name, result = found
+    machine = result["machine"]
+    rows = []
+    for row in result["rows"]:
+        by_role = {entry["role"]: entry for entry in row["contenders"]}
+        ours, rival = by_role["ours"], by_role["rival"]
+        ratio = row["ratio"]
+        spread = f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+        time = f"{ours['ns']['median']:.0f} ns"
+        rows.append([code(ours["statement"]), time, code(rival["statement"]), spread, VERDICTS[row["verdict"]]])
+    header = [
+        "halfway",
+        "",
+        "against",
+        "time of halfway / time of the other (quartiles)",
+        f"wanted: <= {ratio_wanted(result)}",
+    ]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, torch {machine['torch']}, {result['date']}; "
+        f"an owner made and freed, the floor, takes {result['floor']['ns']['median']:.0f} ns. "
+        f"All of it: [{name}](bench/results/{name}).\n\n" + table(header, rows)
+    )
+
+
+def ratio_wanted(result: Result) -> str:
+    wanted = {f"{row['target']:g}" for row in result["rows"]}
+    assert len(wanted) == 1
+    return wanted.pop()
+
+
 # --- transfers
 
 
@@ -244,6 +281,7 @@ def transfer_targets(found: Found | None) -> str:
 BENCHMARKS = {
     "cast": {"times": cast_times, "claims": cast_claims},
     "onepass": {"times": onepass_times, "claims": onepass_claims},
+    "cpp": {"times": cpp_times},
     "transfer": {"times": transfer_times, "claims": transfer_targets},
 }
 MAKERS = {"dtypes": dtypes, "carried": carried, "refused": refused, "reasons": reasons}
