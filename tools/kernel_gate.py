@@ -1,7 +1,8 @@
 """Looks at the machine code of the CUDA kernels: vector accesses, packed conversions, spills, stack and registers.
 
 The kernels are compiled for every architecture that is shipped, without a GPU. Where a disassembler
-(cuobjdump) is found its output is searched, else the PTX. Registers are compared with those in
+(cuobjdump) is found its output is searched, else the PTX. Registers, and the numbers of vector
+accesses and packed conversions in the machine code, are compared with those in
 tests/cuda/kernels.json, which --update writes anew; they are a matter of the compiler's version, so
 that with another one only the bounds below count.
 
@@ -39,10 +40,17 @@ OPTIONS += [f"-I{ROOT / 'runtime' / 'src'}"]
 # Blocks have 256 threads, a multiprocessor 65536 registers: 80 leave room for 3 blocks, 128 for 2.
 MOST_REGISTERS = {"fused": 80, "general": 128}
 FIRST_WITH_FP8 = 89
+WORDS = {
+    "registers": "registers",
+    "loads": "loads of 128 bits",
+    "stores": "stores of 128 bits",
+    "packed": "packed conversions",
+}
 
-# What has to be in the code of a fused kernel, as (in machine code, in PTX).
-LOAD = (r"\bLDG\.E\.(ENL2\.)?(128|256)", r"\bld\.global\.v4\.(b32|u32|f32)|\bld\.global\.v2\.(b64|u64|f64)")
-STORE = (r"\bSTG\.E\.(ENL2\.)?(128|256)", r"\bst\.global\.v4\.(b32|u32|f32)|\bst\.global\.v2\.(b64|u64|f64)")
+# What has to be in the code of a fused kernel, as (in machine code, in PTX). The general one's addresses are of shared
+# memory as well.
+LOAD = (r"\bLDG?\.E\.(ENL2\.)?(128|256)", r"\bld(\.global)?\.v4\.(b32|u32|f32)|\bld(\.global)?\.v2\.(b64|u64|f64)")
+STORE = (r"\bSTG?\.E\.(ENL2\.)?(128|256)", r"\bst(\.global)?\.v4\.(b32|u32|f32)|\bst(\.global)?\.v2\.(b64|u64|f64)")
 PACKED_TARGETS = {
     "float16": (r"\bF2FP\.(F16\.(F32\.)?)?PACK_AB", r"\bcvt\.rn\.f16x2\.f32"),
     "bfloat16": (r"\bF2FP\.BF16\.(F32\.)?PACK_AB", r"\bcvt\.rn\.bf16x2\.f32"),
@@ -91,9 +99,10 @@ def run(command: list[str | Path]) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def key_of(nvcc: Path) -> str:
-    """A hash of all that the machine code depends on, which is not comments and line ends."""
-    digest = hashlib.sha256((run([nvcc, "--version"])[0] + " ".join(OPTIONS)).encode())
+def key_of(nvcc: Path, dump: Path | None) -> str:
+    """A hash of all that the code's text depends on, which is not comments and line ends."""
+    form = "PTX" if dump is None else run([dump, "--version"])[0]
+    digest = hashlib.sha256((run([nvcc, "--version"])[0] + form + " ".join(OPTIONS)).encode())
     folders = [ROOT / "cuda" / "kernels", ROOT / "runtime" / "include" / "halfway"]
     files = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
     for path in [*files, ROOT / "runtime" / "src" / "places.h"]:
@@ -174,6 +183,7 @@ def examine(kernel: Kernel, which: int) -> None:
     if kernel.registers > MOST_REGISTERS[kernel.source]:
         say(f"{kernel.registers} registers, more than {MOST_REGISTERS[kernel.source]}")
     if kernel.source != "fused":
+        kernel.packed = sum(len(re.findall(packed[which], kernel.code)) for packed in PACKED_TARGETS.values())
         return
     for count, what in zip(kernel.vectors, ("loads", "stores"), strict=True):
         if count == 0:
@@ -190,21 +200,41 @@ def examine(kernel: Kernel, which: int) -> None:
             say(f"no packed conversion of {dtype}")
 
 
-def compare(kernels: list[Kernel], version: str) -> list[str]:
+Figures = dict[str, int]
+
+
+def figures_of(kernels: list[Kernel], architecture: int) -> dict[str, Figures]:
+    """By kernel, what is kept in tests/cuda/kernels.json."""
+    return {
+        f"{k.source}: {k.name}": {
+            "registers": k.registers,
+            "loads": k.vectors[0],
+            "stores": k.vectors[1],
+            "packed": k.packed,
+        }
+        for k in kernels
+        if k.architecture == architecture
+    }
+
+
+def compare(kernels: list[Kernel], version: str, is_machine_code: bool) -> list[str]:
     """What is worse than it was with the same compiler; what is missing."""
     reference = json.loads(REFERENCE.read_text())
     wrong = []
     for architecture in ARCHITECTURES:
-        now = {f"{k.source}: {k.name}": k.registers for k in kernels if k.architecture == architecture}
-        then: dict[str, int] = reference["registers"][f"sm_{architecture}"]
+        now = figures_of(kernels, architecture)
+        then: dict[str, Figures] = reference[f"sm_{architecture}"]
         if now.keys() != then.keys():
             differ = sorted(now.keys() ^ then.keys())
             wrong.append(f"sm_{architecture}: other kernels than in {REFERENCE.name}: {', '.join(differ)}")
         if reference["nvcc"] != version:
             continue
-        for name in now.keys() & then.keys():
-            if now[name] > then[name]:
-                wrong.append(f"sm_{architecture}: {name} uses {now[name]} registers, before {then[name]}")
+        for name in sorted(now.keys() & then.keys()):
+            for figure, value in now[name].items():
+                before = then[name][figure]
+                more, counted = figure == "registers", figure == "registers" or is_machine_code
+                if counted and (value > before if more else value < before):
+                    wrong.append(f"sm_{architecture}: {name} has {value} {WORDS[figure]}, before {before}")
     return wrong
 
 
@@ -218,7 +248,7 @@ def main() -> int:
         print("no nvcc on the path or in /usr/local/cuda: the kernels' machine code is not looked at")
         return SKIPPED
     dump = find_tool("cuobjdump")
-    folder = arguments.folder / key_of(nvcc)[:16]
+    folder = arguments.folder / key_of(nvcc, dump)[:16]
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(source, architecture) for source in reversed(SOURCES) for architecture in ARCHITECTURES]
     with ThreadPoolExecutor(int(os.environ.get("JOBS", "2"))) as pool:
@@ -232,11 +262,13 @@ def main() -> int:
     for kernel in kernels:
         examine(kernel, 0 if dump is not None else 1)
     if arguments.update:
-        registers = {
-            f"sm_{a}": {f"{k.source}: {k.name}": k.registers for k in kernels if k.architecture == a}
-            for a in ARCHITECTURES
-        }
-        REFERENCE.write_text(json.dumps({"nvcc": version[1], "registers": registers}, indent=2) + "\n")
+        if dump is None:
+            raise SystemExit("--update needs cuobjdump")
+        reference = {"nvcc": version[1], **{f"sm_{a}": figures_of(kernels, a) for a in ARCHITECTURES}}
+        text = json.dumps(reference, indent=1)
+        REFERENCE.write_text(
+            re.sub(r"\{\s+(\"registers\"[^}]*?)\s+\}", lambda m: "{" + re.sub(r"\s+", " ", m[1]) + "}", text) + "\n"
+        )
     print(f"nvcc {version[1]}, {'machine code' if dump is not None else 'PTX: there is no cuobjdump'}")
     print(f"{'kernel':<32}" + "".join(f"{f'sm_{a}':>24}" for a in ARCHITECTURES))
     print(f"{'':<32}" + f"{'registers ld st packed':>24}" * len(ARCHITECTURES))
@@ -246,7 +278,7 @@ def main() -> int:
         row = "".join(f"{k.registers:>12}{k.vectors[0]:>4}{k.vectors[1]:>3}{k.packed:>5}" for k in cells)
         print(f"{name[0] + ': ' + name[1]:<32}{row}")
     wrong = [f"sm_{k.architecture}: {k.source}: {k.name}: {text}" for k in kernels for text in k.findings]
-    wrong += compare(kernels, version[1])
+    wrong += compare(kernels, version[1], dump is not None)
     print("\n".join(wrong) or f"{len(kernels)} kernels, as they should be")
     return 1 if wrong else 0
 

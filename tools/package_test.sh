@@ -40,7 +40,7 @@ for kind in static shared; do
   shared=$([ "$kind" = shared ] && echo ON || echo OFF)
   include=$([ "$kind" = shared ] && echo include/halfway-0 || echo include)
   quiet cmake --preset release -B "$work/build" -DBUILD_SHARED_LIBS="$shared" -DHALFWAY_WERROR=ON \
-    -DCMAKE_INSTALL_PREFIX=/opt/halfway -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_INCLUDEDIR="$include" -DPython_EXECUTABLE="$root/.venv/bin/python"
+    -DHALFWAY_CUDA_ARCHITECTURES=90-real -DCMAKE_INSTALL_PREFIX=/opt/halfway -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_INCLUDEDIR="$include" -DPython_EXECUTABLE="$root/.venv/bin/python"
   quiet cmake --build "$work/build" -j "$jobs"
   rm -rf "$work/stage-$kind" "$work/prefix-$kind"
   quiet env DESTDIR="$work/stage-$kind" cmake --install "$work/build"

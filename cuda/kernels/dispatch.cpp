@@ -49,15 +49,14 @@ Access strided_access(const void* base, const Places& places, std::uint64_t size
   return all % size == 0 ? Access::scalars : Access::bytes;
 }
 
-std::uint64_t most_blocks(Reach reach) noexcept {
-  switch (reach) {
-    case Reach::reads_host:
-      return tuning::most_blocks_reading_host;
-    case Reach::writes_host:
-      return tuning::most_blocks_writing_host;
-    default:
-      return tuning::most_blocks;
-  }
+// `bytes`: of the host's memory that a thread asks for at a time. What has to be under way is shared by as many threads
+// as it takes.
+std::uint64_t most_blocks(Reach reach, std::uint64_t bytes) noexcept {
+  if (reach == Reach::device) return tuning::most_blocks;
+  const std::uint64_t blocks =
+      reach == Reach::reads_host ? tuning::most_blocks_reading_host : tuning::most_blocks_writing_host;
+  constexpr std::uint64_t presumed = tuning::fused_bytes;
+  return std::min(tuning::most_blocks, bytes < presumed ? blocks * presumed / bytes : blocks);
 }
 
 // The elements before the first one from which on both sides are aligned to vectors; none where they never are.
@@ -87,7 +86,8 @@ class Chooser {
     job.to_scalars = static_cast<int>(work.to_scalars);
     job.reversed = static_cast<int>(work.reversed);
     job.keeps_bits = is_dtype(work.from, work.to) && work.from_scalars == work.to_scalars && work.affine.count == 0;
-    job.policy = {work.saturate && !job.keeps_bits, work.affine.count != 0, work.stochastic && !job.keeps_bits};
+    job.policy = {work.saturate && !job.keeps_bits, work.affine.count != 0 && !is_float(work.to),
+                  work.stochastic && !job.keeps_bits};
     job.writes = work.writes;
     job.odd = work.affine.count == 0;
     job.affine = work.affine;
@@ -106,11 +106,18 @@ class Chooser {
     } else if (work_.count != 0) {
       take_one();
     }
-    launch_.blocks = static_cast<std::uint32_t>(std::min(launch_.job.steps, most_blocks(work_.reach)));
+    launch_.blocks =
+        static_cast<std::uint32_t>(std::min(launch_.job.steps, most_blocks(work_.reach, bytes_of_thread())));
     return launch_;
   }
 
  private:
+  // On the host's side.
+  [[nodiscard]] std::uint64_t bytes_of_thread() const noexcept {
+    if (launch_.kind != KernelKind::general) return tuning::fused_bytes;
+    const Side& side = work_.reach == Reach::reads_host ? launch_.job.from_side : launch_.job.to_side;
+    return size_of(side) * group;
+  }
   // Nothing is done to the elements but to move them.
   [[nodiscard]] bool moves_bits() const noexcept { return launch_.job.keeps_bits && launch_.job.tally == nullptr; }
 

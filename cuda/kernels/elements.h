@@ -245,7 +245,7 @@ HALFWAY_HD inline void decode_group(convert::List<E...> /*all*/, int from, bool 
 // How a launch encodes.
 struct Policy {
   bool saturate = false;
-  bool nearest = false;     // into integers: to the nearest, where they are scaled
+  bool nearest = false;     // into integers that are scaled: to the nearest
   bool stochastic = false;  // into floats
 };
 
@@ -350,14 +350,37 @@ HALFWAY_HD inline void encode_group(convert::List<E...> all, int to, const Polic
   return quotient;
 }
 
-template <class W>
-[[nodiscard]] HALFWAY_HD inline W scaled(const Affine& affine, W value, std::uint64_t number, bool narrow) noexcept {
-  std::uint64_t index = 0;
-  if (affine.count != 1) {
-    std::uint64_t rest = 0;
+// Which of the numbers along the affine axis each element of a group takes. Elements that follow each other, as they do
+// where both sides are dense, are divided once and counted on.
+HALFWAY_HD inline void coefficients_of(const Affine& affine, const std::uint64_t (&numbers)[group], bool narrow,
+                                       std::uint32_t (&indices)[group]) noexcept {
+  HALFWAY_UNROLLED
+  for (std::uint32_t& index : indices) index = 0;
+  if (affine.count == 1) return;
+  bool in_order = true;
+  HALFWAY_UNROLLED
+  for (int i = 1; i < group; ++i) in_order = in_order && numbers[i] == numbers[0] + static_cast<unsigned>(i);
+  const auto place = [&](std::uint64_t number, std::uint64_t& rest) {
+    std::uint64_t index = 0;
     static_cast<void>(divide(divide(number, affine.inner, narrow, rest), affine.count, narrow, index));
+    return static_cast<std::uint32_t>(index);
+  };
+  std::uint64_t rest = 0;
+  if (!in_order) {
+    HALFWAY_ROLLED
+    for (int i = 0; i < group; ++i) set_member(indices, i, place(member(numbers, i), rest));
+    return;
   }
-  return convert::multiply_add(value, static_cast<W>(affine.scales[index]), static_cast<W>(affine.shifts[index]));
+  std::uint32_t index = place(numbers[0], rest);
+  indices[0] = index;
+  HALFWAY_UNROLLED
+  for (int i = 1; i < group; ++i) {
+    if (++rest == affine.inner) {
+      rest = 0;
+      if (++index == affine.count) index = 0;
+    }
+    indices[i] = index;
+  }
 }
 
 // The lane of a component.

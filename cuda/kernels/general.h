@@ -37,15 +37,37 @@ struct General {
     const Tiles& tiles = job.tiles;
     const std::uint32_t elements = place.extent[0] * place.extent[1];
     const int size = job.from_side.size;
-    for (std::uint32_t i = thread.index; i < elements; i += thread.count) {
-      const std::uint32_t along = i % place.extent[0];
-      const std::uint32_t across = i / place.extent[0];
-      const unsigned char* from =
-          job.source + place.source + along * tiles.plane_source_strides[0] + across * tiles.plane_source_strides[1];
-      unsigned char* to = shared + static_cast<std::size_t>(across * tiles.pitch) +
-                          static_cast<std::size_t>(along * static_cast<std::uint32_t>(size * job.from_scalars));
-      for (int scalar = 0; scalar < job.from_scalars; ++scalar, from += size, to += size) {
-        copy_scalar(job.from_side, from, to);
+    const Side in{size, job.from_side.access == Access::bytes ? Access::bytes : Access::scalars, false};
+    const Side out{size, Access::scalars, false};
+    // A group is asked for before any of it is stored, so that all of it is under way at once.
+    HALFWAY_ROLLED
+    for (std::uint32_t begin = thread.index; begin < elements; begin += thread.count * group) {
+      const unsigned char* from[group];
+      unsigned char* to[group];
+      int n = 0;
+      HALFWAY_UNROLLED
+      for (int i = 0; i < group; ++i) {
+        from[i] = job.source;
+        to[i] = shared;
+        const std::uint32_t at = begin + thread.count * static_cast<unsigned>(i);
+        if (at >= elements) continue;
+        n = i + 1;
+        const std::uint32_t across = at / place.extent[0];
+        const std::uint32_t along = at - across * place.extent[0];
+        from[i] += place.source + along * tiles.plane_source_strides[0] + across * tiles.plane_source_strides[1];
+        to[i] += static_cast<std::size_t>(across * tiles.pitch) +
+                 static_cast<std::size_t>(along * static_cast<std::uint32_t>(size * job.from_scalars));
+      }
+      HALFWAY_ROLLED
+      for (int scalar = 0; scalar < job.from_scalars; ++scalar) {
+        std::uint64_t raw[group] = {};
+        load_group(in, from, n, raw);
+        store_group(out, to, n, raw);
+        HALFWAY_UNROLLED
+        for (int i = 0; i < group; ++i) {
+          from[i] += size;
+          to[i] += size;
+        }
       }
     }
   }
@@ -122,20 +144,6 @@ struct General {
       place.number += index * tiles.number_strides[axis];
     }
     return place;
-  }
-
-  HALFWAY_HD static void copy_scalar(const Side& side, const unsigned char* from, unsigned char* to) noexcept {
-    if (side.access == Access::bytes) {
-      for (int i = 0; i < side.size; ++i) to[i] = from[i];
-    } else if (side.size == 1) {
-      *to = *from;
-    } else if (side.size == 2) {
-      store_aligned(to, load_aligned<std::uint16_t>(from));
-    } else if (side.size == 4) {
-      store_aligned(to, load_aligned<std::uint32_t>(from));
-    } else {
-      store_aligned(to, load_aligned<std::uint64_t>(from));
-    }
   }
 
   HALFWAY_HD static void take_dense(const Job& job, std::uint64_t step, const Thread& thread, Group& some) noexcept {
@@ -246,9 +254,12 @@ struct General {
         return;
       }
       if (job.affine.count != 0) {
-        HALFWAY_ROLLED
+        std::uint32_t indices[group];
+        coefficients_of(job.affine, some.number, job.narrow, indices);
+        HALFWAY_UNROLLED
         for (int i = 0; i < group; ++i) {
-          set_member(values, i, scaled(job.affine, member(values, i), member(some.number, i), job.narrow));
+          values[i] = convert::multiply_add(values[i], static_cast<W>(job.affine.scales[indices[i]]),
+                                            static_cast<W>(job.affine.shifts[indices[i]]));
         }
       }
     }

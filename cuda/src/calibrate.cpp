@@ -101,10 +101,14 @@ Machine calibrate(Engine& engine, int device, std::uint64_t bytes) {
     machine.wire_to_device =
         rate_of([&] { return backend.copy(memory, host, bytes, CopyKind::to_device, stream.get()); });
     machine.wire_to_host = rate_of([&] { return backend.copy(host, memory, bytes, CopyKind::to_host, stream.get()); });
-    const double read =
-        rate_of([&] { return backend.launch(Conversion::copy(traits.device_address, memory, bytes), stream.get()); });
-    const double written =
-        rate_of([&] { return backend.launch(Conversion::copy(memory, traits.device_address, bytes), stream.get()); });
+    // With as many blocks as transfers use.
+    const auto mapped_rate = [&](const void* source, void* destination, Reach reach) {
+      Conversion work = Conversion::copy(source, destination, bytes);
+      work.reach = reach;
+      return rate_of([&] { return backend.launch(work, stream.get()); });
+    };
+    const double read = mapped_rate(traits.device_address, memory, Reach::reads_host);
+    const double written = mapped_rate(memory, traits.device_address, Reach::writes_host);
     machine.mapped_read = std::min(read / machine.wire_to_device, 1.0);
     machine.mapped_write = std::min(written / machine.wire_to_host, 1.0);
   }

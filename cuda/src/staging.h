@@ -27,7 +27,7 @@ namespace detail {
 //                 wrote.
 //   slots 4       One that is written, one that crosses, and two for the jitter of either side: with fewer, the wire
 //                 stands still whenever the thread does. More would only take more of the cache.
-//   scratch 2     One that is filled, one that is cast. Kernels are an order of magnitude faster than the wire.
+//   scratch 2     One that is filled, one that is cast. Kernels are presumed to be faster than the wire.
 // The experiments that will replace them (`make gpu-tune`, bench/transfer_tune.py): to_device of 256 MiB float32 as
 // bfloat16, from pageable memory over chunk = 256 KiB .. 8 MiB and slots = 2 .. 8, from pinned memory that is cast on
 // the device over scratch = 1 .. 4; the smallest that is within 2% of the best. Result: not measured.

@@ -134,6 +134,26 @@ BOOST_AUTO_TEST_CASE(blocks_follow_the_work_and_the_wire) {
   BOOST_TEST(choose(work).blocks == 3U);
   work.count += 1;
   BOOST_TEST(choose(work).blocks == 4U);
+  // Threads of the general kernel ask for less at a time, so that as many bytes are under way by more of them.
+  Conversion bytes = dense(uint8, bfloat16, memory.data(), memory.data(), std::uint64_t{1} << 30);
+  bytes.affine.count = 1;
+  bytes.reach = cuda::detail::Reach::reads_host;
+  BOOST_TEST(choose(bytes).blocks == tuning::most_blocks_reading_host * 8);
+  bytes.reach = cuda::detail::Reach::writes_host;
+  BOOST_TEST(choose(bytes).blocks == tuning::most_blocks_writing_host * 4);
+}
+
+// What is scaled into integers goes to the nearest; of floats it asks for nothing that would keep them from the packed
+// conversions.
+BOOST_AUTO_TEST_CASE(scaled_elements_and_their_rounding) {
+  const Memory memory(0, 16);
+  for (const DType to : {float16, bfloat16, float32, float8_e4m3fn, int8, uint16, int64}) {
+    Conversion work = dense(uint8, to, memory.data(), memory.data(), 100);
+    const bool is_integer = to.code <= static_cast<std::uint8_t>(halfway::TypeCode::uint);
+    BOOST_TEST(!choose(work).job.policy.nearest);
+    work.affine.count = 3;
+    BOOST_TEST(choose(work).job.policy.nearest == is_integer);
+  }
 }
 
 // All alignments of both sides with tails of every length, around what a block takes at a time.
