@@ -270,7 +270,8 @@ class Planner {
   }
 
   std::string small_words() const {
-    return "at most " + std::to_string(facts_.machine.small) + " B: a kernel is presumed to be there sooner than a copy engine";
+    return "at most " + std::to_string(facts_.machine.small) +
+           " B: a kernel is presumed to be there sooner than a copy engine";
   }
 
   // What crosses where one of them casts.
