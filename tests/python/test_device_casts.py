@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,27 @@ def test_plans_say_so(rig: Rig) -> None:
     with pytest.raises(halfway.ExchangeError) as caught:
         halfway.to_torch(there, "bfloat16", copy=False)
     assert caught.value.reasons == ("dtype",)
+
+
+@pytest.mark.parametrize("keywords", [{"overflow": "raise"}, {"casting": "same_value"}], ids=str)
+@pytest.mark.parametrize(("made", "launches"), [("fresh", 1), ("ours", 1), ("out", 2)])
+def test_what_is_checked_is_one_pass_into_fresh_memory(rig: Rig, keywords: Any, made: str, launches: int) -> None:
+    x = np.arange(54, dtype=np.float32).reshape(6, 9)
+    there = rig.array(x)
+    out = rig.empty(x.shape, "float16")
+    calls: dict[str, Callable[[], Any]] = {
+        "fresh": lambda: halfway.to_torch(there, "float16", **keywords),
+        "ours": lambda: halfway.cast(halfway.from_dlpack(there), "float16", **keywords),
+        "out": lambda: halfway.to_torch(there, out=out, **keywords),
+    }
+    before = rig.device.counters()["launches"]
+    arrived = calls[made]()
+    assert rig.device.counters()["launches"] - before == launches
+    if made != "ours":
+        assert bits(rig.values(arrived)) == bits(x.astype(np.float16))
+    lossy = rig.array(np.full((6, 9), 1e6, np.float32))
+    with pytest.raises(halfway.CastError):
+        halfway.to_torch(lossy, "float16", **keywords)
 
 
 def test_of_a_tensor_of_ours(rig: Rig) -> None:

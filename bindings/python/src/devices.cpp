@@ -439,6 +439,34 @@ Tensor cast_on_device_fresh(const TensorView& source, Tensor owner, DType dtype,
   return without_gil([&] { return there->cast_on_device(from.view(), std::move(owner), options_of(transfer, dtype)); });
 }
 
+namespace {
+
+// Memory that is there already, as if it were allocated for the result.
+class Given final : public cuda::DeviceAllocator {
+ public:
+  explicit Given(const MutableView& memory) noexcept : memory_(memory) {}
+  Tensor allocate(std::span<const std::int64_t> /*shape*/, DType /*dtype*/, Device /*device*/,
+                  void* /*stream*/) override {
+    return Tensor::adopt(memory_, nullptr, nullptr);
+  }
+
+ private:
+  const MutableView& memory_;
+};
+
+}  // namespace
+
+void cast_on_device_fresh_into(const TensorView& source, Tensor owner, const MutableView& destination,
+                               const Transfer& transfer) {
+  const OwnGeometry from(source);
+  const OwnGeometry to(destination);
+  const std::shared_ptr<Engine> there = engine();
+  Given given(to.view());
+  TransferOptions options = options_of(transfer, destination.dtype);
+  options.allocator = &given;
+  without_gil([&] { static_cast<void>(there->cast_on_device(from.view(), std::move(owner), options)); });
+}
+
 struct DeferredResult::State {
   std::shared_ptr<Engine> engine;
   cuda::Pending pending;

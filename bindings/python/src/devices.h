@@ -82,6 +82,10 @@ void cast_on_device_into(const TensorView& source, Tensor owner, const MutableVi
                          const Transfer& transfer);
 [[nodiscard]] Tensor cast_on_device_fresh(const TensorView& source, Tensor owner, DType dtype,
                                           const Transfer& transfer);
+// Into row-major memory of the result's shape that is thrown away where this throws: what is checked is written
+// meanwhile.
+void cast_on_device_fresh_into(const TensorView& source, Tensor owner, const MutableView& destination,
+                               const Transfer& transfer);
 
 // A result under way to the host. The engine that it comes from lives as long.
 class DeferredResult {

@@ -209,7 +209,7 @@ PyObject* cast_there(Exchange& exchange) {
     return exchange.target->adopt(cast_on_device_fresh(source, std::move(owner), plan.to, transfer), plan);
   }
   return fresh_in_torch(plan.to, plan.result_shape, plan.device, [&](const MutableView& destination) {
-    cast_on_device_into(source, std::move(owner), destination, transfer);
+    cast_on_device_fresh_into(source, std::move(owner), destination, transfer);
   });
 }
 
