@@ -193,10 +193,10 @@ def print_transfer(row: Mapping[str, Any]) -> None:
 def print_row(row: Mapping[str, Any]) -> None:
     ns = {entry["statement"]: entry["ns"]["median"] for entry in row["contenders"]}
     faster = row["faster"]
-    floor = f"  share of the floor {row['floor']['share']['median']:.2f}" if "floor" in row else ""
     print(
         f"  {row['name']:60} {harness.nanoseconds(ns[row['ours']]):>10}  {faster['median']:.2f} times as fast "
-        f"[{faster['q1']:.2f}, {faster['q3']:.2f}] as {row['rival']}{floor}",
+        f"[{faster['q1']:.2f}, {faster['q3']:.2f}] as {row['rival']}"
+        f"  share of the floor {row['floor']['share']['median']:.2f}",
         flush=True,
     )
 

@@ -383,12 +383,12 @@ def run_cpp(bundle: Bundle, summary: Summary, executables: list[Path]) -> None:
         command: list[str | Path] = [executable, "--color_output=no", f"--logger=HRF,error:JUNIT,error,{junit}"]
         run_suite(summary, executable.name, command, junit, environment)
         if executable.name == EXHAUSTIVE:
-            for line in junit.with_suffix(".log").read_text(errors="replace").splitlines():
-                swept, name, rest = (*line.split(" ", 2), "", "")[:3]
-                if swept == "swept" and rest.endswith(", incomplete"):
-                    summary.skip(name, rest[: rest.rindex(",")].strip(), "incomplete")
-                elif swept == "swept":
-                    print(f"     {line}", flush=True)
+            said = junit.with_suffix(".log").read_text(errors="replace")
+            for line in re.finditer(r"^swept (\S+) +(.*?)(, incomplete)?$", said, re.MULTILINE):
+                if line[3]:
+                    summary.skip(line[1], line[2], "incomplete")
+                else:
+                    print(f"     {line[0]}", flush=True)
 
 
 class Interpreter:
