@@ -81,7 +81,7 @@ gpu-bundle: setup ## what needs a GPU, in one archive for any machine (build/gpu
 gpu-test: ## the tests that need a GPU, on this machine, offline from that archive (made first where it is missing)
 	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz
 
-gpu-sanitize: ## the C++ ones of them under compute-sanitizer
+gpu-sanitize: ## the C++ ones of them, shortened and but the exhaustive ones, under compute-sanitizer
 	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --sanitize
 
 gpu-bench: ## transfers against torch, CuPy and the copy engines; the result goes to bench/results/

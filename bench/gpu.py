@@ -19,6 +19,10 @@ Call = Callable[[], object]
 SAMPLE = 0.0005  # seconds between two looks at a device's free memory
 
 
+# By either name, of which the second is that of early adopters.
+TABLES = ("__dlpack_c_exchange_api__", "__c_dlpack_exchange_api__")
+
+
 class Device(Protocol):
     """A device as the benchmark sees it. All times are nanoseconds, all sizes bytes."""
 
@@ -119,6 +123,11 @@ def missing() -> str | None:
         return f"looked for a GPU with torch {torch.__version__}, which is built without CUDA"
     if not torch.cuda.is_available():
         return f"looked for a GPU, and torch {torch.__version__} (CUDA {torch.version.cuda}) sees none"
+    if not any(hasattr(torch.Tensor, name) for name in TABLES):
+        return (
+            f"looked for torch's DLPack exchange table, which halfway's results on the device come through, and torch "
+            f"{torch.__version__} has none: torch 2.9 is the first that has"
+        )
     return None
 
 

@@ -37,6 +37,7 @@ class Contender:
     role: str
     target: float | None = None  # of a rival: ours must take at most this share of its time
     door: str | None = None  # the library whose arrays it works on, where a row has several
+    named: bool = False  # a claim is about this very statement: it runs to the end, however slow it is
 
 
 @dataclass(frozen=True)
@@ -190,9 +191,9 @@ def fastest(entrants: Sequence[Contender], times: Times) -> Contender:
 def run(entrants: Sequence[Contender], loops: Mapping[str, Loop], effort: Effort) -> tuple[list[Contender], Times]:
     """A race, and who took part to the end.
 
-    Where rounds are dear, few are run first, after which ours goes on with the fastest only: those
-    who took more than `SCREENED` times as long as the fastest of their role and door keep the times
-    of these rounds.
+    Where rounds are dear, few are run first, after which ours goes on with the fastest and those that
+    claims name: the others who took more than `SCREENED` times as long as the fastest of their role
+    and door keep the times of these rounds.
     """
     staying = list(entrants)
     early = Times()
@@ -206,7 +207,8 @@ def run(entrants: Sequence[Contender], loops: Mapping[str, Loop], effort: Effort
         staying = [
             contender
             for contender in entrants
-            if contender.role in ("ours", "plain")
+            if contender.named
+            or contender.role in ("ours", "plain")
             or early.best(contender.statement) <= SCREENED * best[contender.role, contender.door]
         ]
     times = race({c.statement: loops[c.statement] for c in staying}, effort)

@@ -58,7 +58,7 @@ class Case:
         hand = [Contender(by_hand.name_of(variant), "hand") for variant in floor.VARIANTS if data.hand]
         return [
             *(Contender(statement, "ours") for statement in self.ours),
-            *(Contender(statement, "rival") for statement in self.rivals),
+            *(Contender(statement, "rival", named=statement in FOREACH) for statement in self.rivals),
             *(Contender(statement, "usual") for statement in self.usual),
             *hand,
             *(Contender(variant.name, "floor") for variant in floor.VARIANTS),
@@ -556,7 +556,7 @@ def measure(case: Case, quick: bool) -> dict[str, Any]:
     for role in ("usual", "hand"):
         if any(contender.role == role for contender in staying):
             result[role] = {"statement": best(role), "faster": faster(best(role))}
-    foreach: Sequence[Contender] = [c for c in staying if c.statement in FOREACH]
+    foreach: Sequence[Contender] = [c for c in staying if c.named]
     if foreach:
         statement = harness.fastest(foreach, times).statement
         result["foreach"] = {"statement": statement, "faster": faster(statement)}

@@ -11,8 +11,8 @@ A row holds halfway's call and the idioms of torch, blocking and not, and of CuP
 memory, in turns; and a floor, which is a copy engine with the bytes of the narrower side. Every turn ends when the
 device has done all of it, for blocking calls too, so that the two kinds are comparable; when a call returned is a
 figure of its own. Casts on the device are timed by the device's clock, several behind one another. Before anything is
-timed every result is compared with the host's cast (ours bit by bit), and the device memory that a call takes is
-measured.
+timed the first and the last 64 Ki elements of every result are compared with the host's cast (ours bit by bit; all
+elements are what the tests compare), and the device memory that a call takes is measured.
 
 The benchmark goes step by step. A step that lacks a tool or its memory says so, one that fails is recorded as failed,
 and the next one begins. The result is written anew after each row or two, so that a run that is cut off leaves what it
@@ -87,7 +87,7 @@ class Run:
                 "gc": "disabled while timing",
                 "threads": halfway.num_threads(),
                 "threads_of_torch": torch.get_num_threads(),
-                "planned_by": "figures of halfway.calibrate(), measured by the step floors",
+                "planned_by": planned_by(),
             },
             "steps": [],
             "left_out": [],
@@ -156,6 +156,11 @@ class Run:
         self.save()
 
 
+def planned_by() -> str:
+    """Where the figures come from by which transfers are planned now."""
+    return halfway.explain(torch.empty(1), device="cuda").machine
+
+
 def link() -> str | None:
     """The driver and how the device is connected, by nvidia-smi where there is one."""
     tool = shutil.which("nvidia-smi")
@@ -188,10 +193,10 @@ def print_transfer(row: Mapping[str, Any]) -> None:
 def print_row(row: Mapping[str, Any]) -> None:
     ns = {entry["statement"]: entry["ns"]["median"] for entry in row["contenders"]}
     faster = row["faster"]
-    floor = f"  share of the floor {row['floor']['share']['median']:.2f}" if "floor" in row else ""
     print(
         f"  {row['name']:60} {harness.nanoseconds(ns[row['ours']]):>10}  {faster['median']:.2f} times as fast "
-        f"[{faster['q1']:.2f}, {faster['q3']:.2f}] as {row['rival']}{floor}",
+        f"[{faster['q1']:.2f}, {faster['q3']:.2f}] as {row['rival']}"
+        f"  share of the floor {row['floor']['share']['median']:.2f}",
         flush=True,
     )
 
@@ -220,6 +225,7 @@ def floors(run: Run) -> None:
             del os.environ["HALFWAY_CALIBRATION"]
         else:
             os.environ["HALFWAY_CALIBRATION"] = kept
+    run.result["settings"]["planned_by"] = f"{planned_by()}, by the step floors"
     found: dict[str, Any] = {name: value for name, value in measured.items() if isinstance(value, float)}
     found["threads"] = halfway.num_threads()
     run.result["floors"] = found

@@ -12,12 +12,12 @@ from bench.cast_rows import Pair
 from bench.harness import Contender, Effort, Loop
 from bench.transfer_rows import (
     F32_BF16,
+    FLOOR,
     KI,
     MI,
     SOURCES,
     TARGETS,
     Buffers,
-    best,
     calls_of,
     checked,
     itemsize,
@@ -51,14 +51,17 @@ def compared(
     peaks: dict[str, Any],
     effort: Effort,
 ) -> Row:
-    """The fastest of ours against the fastest rival, and the floor's share, where there is one."""
+    """The fastest of ours against the fastest rival, and its share of the floor."""
     staying, times = harness.run(entrants, loops, effort)
     overall = harness.compare(staying, times)
-    floor = best(staying, times, "floor")
-    row: Row = {"name": name, **overall, "faster": times.ratio(overall["rival"], overall["ours"]).to_dict()}
-    if floor is not None:
-        row["floor"] = {"statement": floor, "share": times.ratio(floor, overall["ours"]).to_dict()}
-    return {**row, "contenders": listed(entrants, times, peaks)}
+    (floor,) = [contender.statement for contender in entrants if contender.role == "floor"]
+    return {
+        "name": name,
+        **overall,
+        "faster": times.ratio(overall["rival"], overall["ours"]).to_dict(),
+        "floor": {"statement": floor, "share": times.ratio(floor, overall["ours"]).to_dict()},
+        "contenders": listed(entrants, times, peaks),
+    }
 
 
 # --- casts: d is the source, o memory for the result, from_there and into_there as many bytes as both have, halved
@@ -110,12 +113,16 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def torchs_normalised(t: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """What torch.compile makes one kernel of."""
+    """What torch.compile makes one kernel of, as of the two that follow."""
     return torch.addcmul(shift, t.float(), scale).to(torch.bfloat16)
 
 
-def torchs_planes(t: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+def torchs_normalised_planes(t: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     return torchs_normalised(t.permute(0, 3, 1, 2), scale, shift).contiguous()
+
+
+def torchs_planes(t: torch.Tensor) -> torch.Tensor:
+    return t.permute(0, 3, 1, 2).to(torch.bfloat16).contiguous()
 
 
 @dataclass(frozen=True)
@@ -127,12 +134,13 @@ class ImageCase:
     rivals: Sequence[str]
     normalised: bool
     planes: bool  # NCHW, else NHWC as the source
+    function: Callable[..., torch.Tensor]  # `compiled` is what torch.compile makes of it
+    compiled: Sequence[str]  # rivals, too, where it makes anything
     from_host: bool = False
-    compiled: str | None = None  # of `rivals`, what torch.compile is asked for
 
 
 PLANES = "t.permute(0, 3, 1, 2)"
-STAGED_PLANES = 'staging.copy_(h).to("cuda", non_blocking=True).permute(0, 3, 1, 2)'
+STAGED_IMAGES = 'staging.copy_(h).to("cuda", non_blocking=True)'
 PERMUTED = ImageCase(
     "u8 NHWC -> bfloat16 NCHW",
     ["halfway.cast(t, dtype, permute=(0, 3, 1, 2), out=o)", "halfway.to_torch(t, dtype, permute=(0, 3, 1, 2))"],
@@ -144,6 +152,8 @@ PERMUTED = ImageCase(
     ],
     normalised=False,
     planes=True,
+    function=torchs_planes,
+    compiled=["compiled(t)"],
 )
 NORMALISED = ImageCase(
     "u8 -> bfloat16, normalised",
@@ -159,7 +169,8 @@ NORMALISED = ImageCase(
     ],
     normalised=True,
     planes=False,
-    compiled="compiled(t, scale, shift)",
+    function=torchs_normalised,
+    compiled=["compiled(t, scale, shift)"],
 )
 NORMALISED_PLANES = ImageCase(
     "u8 NHWC -> bfloat16 NCHW, normalised",
@@ -173,7 +184,8 @@ NORMALISED_PLANES = ImageCase(
     ],
     normalised=True,
     planes=True,
-    compiled="compiled_planes(t, scale, shift)",
+    function=torchs_normalised_planes,
+    compiled=["compiled(t, scale, shift)"],
 )
 FROM_HOST = ImageCase(
     "u8 NHWC, pageable -> bfloat16 NCHW on the device, normalised",
@@ -181,10 +193,12 @@ FROM_HOST = ImageCase(
     [
         'torch.addcmul(shift16, h.to("cuda").permute(0, 3, 1, 2).to(dtype), scale16).contiguous()',
         'torch.addcmul(shift16, o.copy_(h.to("cuda").permute(0, 3, 1, 2)), scale16, out=o)',
-        f"torch.addcmul(shift16, o.copy_({STAGED_PLANES}), scale16, out=o)",
+        f"torch.addcmul(shift16, o.copy_({STAGED_IMAGES}.permute(0, 3, 1, 2)), scale16, out=o)",
     ],
     normalised=True,
     planes=True,
+    function=torchs_normalised_planes,
+    compiled=['compiled(h.to("cuda"), scale, shift)', f"compiled({STAGED_IMAGES}, scale, shift)"],
     from_host=True,
 )
 IMAGE_CASES = (PERMUTED, NORMALISED, NORMALISED_PLANES, FROM_HOST)
@@ -196,10 +210,11 @@ class Compiled:
 
     notes: list[str] = field(default_factory=list)
 
-    def made(self, function: Callable[..., torch.Tensor], *example: torch.Tensor) -> Callable[..., torch.Tensor] | None:
+    def made(self, case: ImageCase, names: dict[str, Any]) -> Callable[..., torch.Tensor] | None:
+        """The case's function, compiled for the arguments that its first statement has."""
         try:
-            made: Callable[..., torch.Tensor] = torch.compile(function, dynamic=False)
-            made(*example)
+            made: Callable[..., torch.Tensor] = torch.compile(case.function, dynamic=False)
+            eval(case.compiled[0], {**names, "compiled": made})
         except Exception as error:  # whatever its compilers say
             said = str(error).strip().partition("\n")[0]
             self.notes.append(f"torch.compile is no contender: {type(error).__name__}: {said}")
@@ -229,25 +244,27 @@ def measure_images(
         return memory.copy_(values)
 
     names: dict[str, Any] = {"halfway": halfway, "torch": torch, "MEAN": MEAN, "STD": STD, "dtype": torch.bfloat16}
-    names |= {"h": host, "t": t, "o": o, "staging": device.pinned(elements).reshape(shape)}
+    staging = device.pinned(elements).reshape(shape)
+    names |= {"h": host, "t": t, "o": o, "staging": staging}
     for name, values in (("scale", scale), ("shift", shift)):
         names |= {name: there(values, torch.float32), f"{name}16": there(values, torch.bfloat16)}
     rivals = list(case.rivals)
-    if case.compiled is not None and compiles:
+    if compiles:
         compiler = Compiled()
-        function = torchs_planes if case.planes else torchs_normalised
-        made = compiler.made(function, t, names["scale"], names["shift"])
+        made = compiler.made(case, names)
         notes += compiler.notes
         if made is not None:
-            names[case.compiled.partition("(")[0]] = made
-            rivals.append(case.compiled)
+            names["compiled"] = made
+            rivals += case.compiled
     entrants = [Contender(statement, "ours") for statement in case.ours]
     entrants += [Contender(statement, "rival") for statement in rivals]
-    floor = "into_there.copy_(from_there)"
-    if not case.from_host:
+    if case.from_host:  # the bytes of the source, by a copy engine
+        names |= {"pinned": staging, "there": device.empty(elements).reshape(shape)}
+        entrants.append(Contender(FLOOR, "floor"))
+    else:
         moved = 3 * elements // 2
         names |= {"from_there": device.empty(moved), "into_there": device.empty(moved)}
-        entrants.append(Contender(floor, "floor"))
+        entrants.append(Contender("into_there.copy_(from_there)", "floor"))
     calls = calls_of([contender.statement for contender in entrants], names)
     if case.normalised:
         right = halfway.images(host, MEAN, STD, "bfloat16", layout="NHWC->NCHW" if case.planes else "NHWC")
@@ -264,6 +281,7 @@ def measure_images(
 
 # --- the way back: d is on the device, h is memory of the host for the result
 
+STAGED_BACK = "h.copy_(staging.copy_(d.to(dtype)))"  # by pinned memory that is there already
 BACK = {
     "pinned": (
         ["halfway.to_torch(d, out=h)"],
@@ -271,7 +289,7 @@ BACK = {
     ),
     "pageable": (
         ["halfway.to_torch(d, dtype, device='cpu')", "halfway.to_torch(d, out=h)"],
-        ["d.to(dtype).cpu()", 'd.to("cpu", dtype)', "d.cpu().to(dtype)", "h.copy_(d.to(dtype))"],
+        ["d.to(dtype).cpu()", 'd.to("cpu", dtype)', "d.cpu().to(dtype)", "h.copy_(d.to(dtype))", STAGED_BACK],
     ),
 }
 BACK_FLOOR = "pinned.copy_(narrow, non_blocking=True)"
@@ -288,7 +306,7 @@ def measure_back(memory: str, buffers: Buffers, device: gpu.Device, seconds: flo
     pinned = buffers.staging("uint8", size)
     h = buffers.staging(target, elements) if memory == "pinned" else torch.empty(elements, dtype=torch.bfloat16)
     names: dict[str, Any] = {"halfway": halfway, "d": d, "h": h, "dtype": torch.bfloat16, "narrow": narrow}
-    names["pinned"] = pinned
+    names |= {"pinned": pinned, "staging": buffers.staging(target, elements)}
     ours, rivals = BACK[memory]
     entrants = [Contender(statement, "ours") for statement in ours]
     entrants += [Contender(statement, "rival") for statement in rivals]

@@ -11,6 +11,7 @@ import torch
 from bench import gpu, harness
 from bench.cast_rows import Pair
 from bench.harness import Contender, Effort, Loop, Times
+from bench.transfer_claims import BLOCKING_CALL, COPY_ENGINE
 
 import halfway
 
@@ -151,7 +152,7 @@ def limits(device: gpu.Device, quick: bool) -> tuple[int, str | None]:
 # The libraries' own ways. t: the source; dtype: the target; staging: pinned memory that is there already.
 TO_DEVICE = {
     "blocking": [
-        't.to("cuda", dtype)',
+        BLOCKING_CALL,
         't.to("cuda").to(dtype)',
         't.to(dtype).to("cuda")',
     ],
@@ -167,7 +168,7 @@ OURS = {
     "non-blocking": 'halfway.to_torch(t, dtype, device="cuda", non_blocking=True)',
 }
 CUPY = ["cupy.asarray(a).astype(kind)", "cupy.asarray(a.astype(kind))"]
-FLOOR = "there.copy_(pinned, non_blocking=True)"  # the bytes of the narrower side, by a copy engine
+FLOOR = COPY_ENGINE  # the bytes of the narrower side, by a copy engine
 
 
 def contenders(case: Case, cupy: Any = None) -> list[Contender]:
@@ -176,7 +177,9 @@ def contenders(case: Case, cupy: Any = None) -> list[Contender]:
     found = [Contender(OURS[mode], "ours", door=mode) for mode in MODES]
     for mode in MODES:
         statements = TO_DEVICE[mode] if changes else TO_DEVICE[mode][:1]
-        found += [Contender(statement, "rival", door=mode) for statement in statements]
+        found += [
+            Contender(statement, "rival", door=mode, named=statement == BLOCKING_CALL) for statement in statements
+        ]
     if case.memory == "pageable":
         found += [Contender(statement, "rival", door="non-blocking") for statement in (ONLY_PAGEABLE, STAGED)]
     if cupy is not None and "bfloat16" not in (case.pair.source, case.pair.target):

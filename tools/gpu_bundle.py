@@ -2,15 +2,16 @@
 
 In it, under halfway-gpu/:
 
-  run, gpu_tests.py   what runs the tests there (`./run --help`)
+  run, tools/         what runs the tests there (`./run --help`)
   bin/                the C++ tests for sm_80, sm_90, sm_100 and PTX for what comes later. They need the
                       C library, and nothing of Boost, CUDA's toolkit or the C++ library
   python/             the package, with the extension for the Python that made the bundle
   third_party/        headers to build all of it anew: Boost.Test's, DLPack's, pybind11; pytest and ml_dtypes for
                       the Python that made the bundle, with what they need except NumPy
   source/             the sources, bench/transfer.py among them
-  manifest.json       every file with its size and SHA-256, the version, what the executables need, and a
-                      fingerprint of the sources, by which `make gpu-test` knows a bundle of another tree
+  manifest.json       every file with its size and SHA-256, the version, the CUDA it was built with, what the
+                      executables need, and a fingerprint of the sources, by which `make gpu-test` knows a bundle
+                      of another tree
 
 Building it needs nvcc and no GPU.
 """
@@ -36,7 +37,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # to be run as a script, from any folder
-from tools import gpu_tests  # noqa: E402
+from tools import gpu_machine, gpu_tests  # noqa: E402
 
 BUILD = ROOT / "build" / "gpu"
 ARCHIVE = ROOT / "build" / "gpu-bundle.tar.gz"
@@ -45,10 +46,11 @@ MOST_BYTES = 40 << 20
 SOURCES = ["CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "pyproject.toml"]
 SOURCES += ["bench", "bindings", "cmake", "cuda", "runtime", "tests", "tools"]
 EXECUTABLES = gpu_tests.EXECUTABLES
+RUNNERS = ("gpu_machine.py", "gpu_tests.py")
 # What must be in it, whatever else is.
 NEEDED = (
     "run",
-    "gpu_tests.py",
+    *(f"tools/{name}" for name in RUNNERS),
     *(f"bin/{name}" for name in EXECUTABLES),
     "bin/halfway_probe.so",
     "python/halfway/__init__.py",
@@ -65,7 +67,7 @@ NEEDED = (
 )
 RUN = """#!/bin/sh
 # Runs the GPU tests or the benchmark of this folder: ./run --help
-exec "${PYTHON:-python3}" "$(dirname "$0")/gpu_tests.py" "$@"
+exec "${PYTHON:-python3}" "$(dirname "$0")/tools/gpu_tests.py" "$@"
 """
 
 Files = dict[str, Path | bytes]  # by their place in the bundle
@@ -214,7 +216,7 @@ def built() -> Files:
 
 def main() -> None:
     made_of = gpu_tests.fingerprint(ROOT)
-    files: Files = {"run": RUN.encode(), "gpu_tests.py": ROOT / "tools" / "gpu_tests.py"}
+    files: Files = {"run": RUN.encode(), **{f"tools/{name}": ROOT / "tools" / name for name in RUNNERS}}
     files |= built()
     files |= dict(tree(ROOT / "bindings" / "python" / "halfway", "python/halfway"))
     files |= sources()
@@ -229,7 +231,11 @@ def main() -> None:
         files |= distribution(name)
     if gpu_tests.fingerprint(ROOT) != made_of:
         sys.exit("gpu-bundle: the sources changed while they were built; make it again")
+    cuda = gpu_machine.cuda_of_nvcc(cache_entry("CMAKE_CUDA_COMPILER"))
+    if cuda is None:
+        sys.exit("gpu-bundle: the CUDA compiler does not say of which CUDA it is")
     about: dict[str, object] = {
+        "cuda": f"{cuda[0]}.{cuda[1]}",
         "version": re.findall(r"project\(halfway VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())[0],
         "cuda_architectures": cache_entry("HALFWAY_CUDA_ARCHITECTURES").split(";"),
         "extension_suffix": sysconfig.get_config_var("EXT_SUFFIX"),

@@ -4,21 +4,21 @@ That is the tests, C++ and Python; with --sanitize the C++ ones under compute-sa
 benchmark of the transfers.
 
 Needs no network, no setup and nothing but Python 3.8: the bundle has the executables. What does not
-run or load here (an older C library, another Python) is built here from the bundle's own sources,
-where there are CMake, a C++ compiler and nvcc.
+run or load here (an older C library, another Python, a driver for an older CUDA) is built here from
+the bundle's own sources, where there are CMake, a C++ compiler and nvcc.
 
-Exit status: 0 all passed; 1 something failed or could not be built; 77 nothing ran, because there
-is no GPU or what was asked for cannot run here.
+Exit status: 0 all passed; 1 something failed, did not end or could not be built; 77 nothing ran,
+because there is no GPU or what was asked for cannot run here.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,34 +29,42 @@ import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to be run as a script, from any folder
+from tools.gpu_machine import (
+    QUESTION,
+    architecture,
+    cuda_of_driver,
+    cuda_of_nvcc,
+    missing_device,
+    nvcc,
+)
+
 SKIPPED = 77
-HERE = Path(__file__).resolve().parent
+OVERDUE = 124
+HERE = Path(__file__).resolve().parents[1]  # of a bundle, or of a source tree
 SECONDS = 450.0  # of all that one call runs, what is built here aside
-NVCC = Path("/usr/local/cuda/bin/nvcc")  # where it is when it is not in PATH
 EXECUTABLES = ("halfway_test_gpu_cases", "halfway_test_gpu_streams", "halfway_test_gpu_exhaustive")
 EXHAUSTIVE = EXECUTABLES[-1]  # takes the time that the others leave
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+# What runs under them: the shorter first, whose time the other has too where it is not needed.
+SANITIZED = (EXECUTABLES[1], EXECUTABLES[0])
+# Cases that cannot run under them.
+NOT_SANITIZED = (
+    "gpu_streams/a_forked_child_is_refused_and_may_let_go",  # the child has the tool's threads no more
+    "gpu_streams/errors_leave_nothing_behind",  # calls that fail on purpose are findings
+    "gpu_streams/a_transfer_takes_no_more_device_memory_than_its_result",  # the tools take some of their own
+)
 PACKAGES = ("pytest", "ml_dtypes")  # what the Python tests import beside NumPy and torch
 # What the tests and what they test are made of.
 SOURCES = [
     *("CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "bindings", "cmake", "cuda", "runtime"),
     *("bench", "tests/CMakeLists.txt", "tests/main.cpp", "tests/cuda", "tests/exhaustive", "tests/python"),
-    *("tools/gpu_bundle.py", "tools/gpu_tests.py"),
+    *("tests/runtime", "tools/gpu_bundle.py", "tools/gpu_machine.py", "tools/gpu_tests.py"),
 ]
 
-# Asked of an interpreter: its extension modules' suffix, and whether its torch sees a GPU.
-QUESTION = """
-import json, sysconfig
-answer = {"suffix": sysconfig.get_config_var("EXT_SUFFIX")}
-try:
-    import torch
-    answer["torch"] = "torch " + torch.__version__
-    if torch.cuda.is_available():
-        answer["device"] = torch.cuda.get_device_name(0)
-except Exception as error:
-    answer.setdefault("torch", f"no torch ({error})")
-print(json.dumps(answer))
-"""
+# pyproject.toml is for the pytest that it names, which may not be this one.
+PYTEST_OPTIONS = ["-c", os.devnull, "--rootdir=.", "--import-mode=importlib", "-o", "faulthandler_timeout=300"]
+PYTEST_OPTIONS += ["--quiet", "-p", "no:cacheprovider"]
 # The bundle's own packages come last: what is installed wins.
 IMPORT = "import importlib, sys; sys.path.append(sys.argv[1]); importlib.import_module(sys.argv[2])"
 PYTEST = "import sys; sys.path.append(sys.argv.pop(1)); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -68,36 +76,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def missing_device(library: str = "libcuda.so.1") -> str | None:
-    """Why no GPU can be used; None where one can.
-
-    Asks the driver, as every CUDA program does.
-    """
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError:
-        return f"looked for NVIDIA's driver ({library}), and there is none on this machine"
-    status = driver.cuInit(0)
-    if status != 0:
-        return f"looked for a GPU, and the driver ({library}) answers error {status} to cuInit"
-    count = ctypes.c_int(0)
-    driver.cuDeviceGetCount(ctypes.byref(count))
-    if count.value == 0:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        hint = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible}"
-        return f"looked for a GPU, and the driver ({library}) knows none{hint}"
-    return None
+class CannotRun(Exception):
+    """Something cannot run on this machine, and this is why."""
 
 
-def architecture(library: str = "libcuda.so.1") -> str:
-    """Of the first GPU, as CMake spells it: "90-real"."""
-    driver = ctypes.CDLL(library)
-    value = ctypes.c_int(0)
-    number = 0
-    for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
-        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0)
-        number = 10 * number + value.value
-    return f"{number}-real"
+class BuildFailed(Exception):
+    """Something could not be built here, and this is why."""
 
 
 def is_source(relative: Path) -> bool:
@@ -118,11 +102,6 @@ def fingerprint(tree: Path) -> str:
                 found.update(f"{relative.as_posix()}\0{len(data)}\0".encode())
                 found.update(data)
     return found.hexdigest()
-
-
-def nvcc() -> str | None:
-    """CUDA's compiler, where this machine has it."""
-    return shutil.which("nvcc") or (str(NVCC) if NVCC.exists() else None)
 
 
 def counts(path: Path) -> tuple[int, int, int]:
@@ -157,12 +136,36 @@ class Bundle:
             return False
         return done.returncode == 0
 
-    def make(self, targets: list[str], python: str | None) -> str | None:
-        """Build targets from the sources; why not, where that failed."""
-        tools = {"cmake": shutil.which("cmake"), "c++": shutil.which("c++"), "nvcc": nvcc()}
+    def too_new(self) -> str | None:
+        """Why this driver runs nothing that the bundle has built; None where nothing speaks against it.
+
+        A driver runs what was built with any CUDA up to the major version that it is for.
+        """
+        driver, built_with = cuda_of_driver(), recorded(self.root, "cuda")
+        if driver is None or not isinstance(built_with, str) or int(built_with.partition(".")[0]) <= driver[0]:
+            return None
+        return f"the driver is for CUDA {driver[0]}.{driver[1]}, and the bundle was built with CUDA {built_with}"
+
+    def make(self, targets: list[str], python: str | None) -> None:
+        """Build targets from the sources.
+
+        Raises:
+            BuildFailed: that failed, or the tools are missing.
+            CannotRun: nothing that could be built here would run with this driver.
+        """
+        compiler = nvcc()
+        tools = {"cmake": shutil.which("cmake"), "c++": shutil.which("c++"), "nvcc": compiler}
         missing = [name for name, path in tools.items() if path is None]
+        too_new = self.too_new()
         if missing:
-            return f"building from source needs {', '.join(missing)}, which this machine does not have"
+            why = f"building from source needs {', '.join(missing)}, which this machine does not have"
+            raise BuildFailed(why) if too_new is None else CannotRun(f"{too_new}; {why}")
+        driver, found = cuda_of_driver(), cuda_of_nvcc(str(compiler))
+        if driver is not None and found is not None and found[0] > driver[0]:
+            raise CannotRun(
+                f"the driver is for CUDA {driver[0]}.{driver[1]}, and nvcc here ({compiler}) is of CUDA "
+                f"{found[0]}.{found[1]}: a newer driver is needed"
+            )
         third_party = self.root / "third_party"
         options: dict[str, object] = {
             "CMAKE_BUILD_TYPE": "Release",
@@ -190,29 +193,29 @@ class Bundle:
                 if done.returncode != 0:
                     stream.flush()
                     tail = "\n".join(log.read_text(errors="replace").splitlines()[-40:])
-                    return f"building failed; the log is {log}, and ends\n{tail}"
-        return None
+                    raise BuildFailed(f"building failed; the log is {log}, and ends\n{tail}")
 
-    def executables(self, build: bool) -> list[Path] | str:
-        """The C++ tests, built here where they have to be; or why there are none."""
+    def executables(self, build: bool) -> list[Path]:
+        """The C++ tests, built here where they have to be. Raises what `make` raises."""
         found = [self.root / "bin" / name for name in EXECUTABLES]
-        if not build and all(self.runs(path) for path in found):
+        if not build and self.too_new() is None and all(self.runs(path) for path in found):
             return found
         print("gpu-test: building the C++ tests here", flush=True)
-        why = self.make(["halfway_gpu_tests"], None)
-        return why or [self.build / "tests" / "cuda" / name for name in EXECUTABLES]
+        self.make(["halfway_gpu_tests"], None)
+        return [self.build / "tests" / "cuda" / name for name in EXECUTABLES]
 
-    def package(self, python: str, suffix: str, build: bool) -> Path | str:
-        """A folder with the package `halfway` for an interpreter; or why there is none."""
+    def package(self, python: str, suffix: str, build: bool) -> Path:
+        """A folder with the package `halfway` for an interpreter, built here where it has to be.
+
+        Raises what `make` raises.
+        """
         package = self.root / "python"
         loads = [python, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import halfway", str(package)]
-        fits = (package / "halfway" / f"_core{suffix}").exists()
+        fits = (package / "halfway" / f"_core{suffix}").exists() and self.too_new() is None
         if not build and fits and subprocess.run(loads, capture_output=True, check=False).returncode == 0:
             return package
         print(f"gpu-test: building the extension for {python} here", flush=True)
-        why = self.make(["_core", "halfway_probe"], python)
-        if why is not None:
-            return why
+        self.make(["_core", "halfway_probe"], python)
         package = self.root / "python-here"
         shutil.rmtree(package, ignore_errors=True)
         shutil.copytree(self.root / "source" / "bindings" / "python" / "halfway", package / "halfway")
@@ -225,6 +228,7 @@ class Summary:
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self.total = [0, 0, 0]
+        self.late = 0
         self.begin = time.monotonic()
         self.deadline = self.begin + seconds
 
@@ -246,13 +250,21 @@ class Summary:
         self.total[1] += 1
         print(f"FAIL {name:28} {why}", flush=True)
 
-    def skip(self, name: str, why: str) -> None:
+    def skip(self, name: str, why: str, what: str = "not run") -> None:
         self.total[2] += 1
-        print(f"     {name:28} not run: {why}", flush=True)
+        print(f"     {name:28} {what}: {why}", flush=True)
+
+    def unended(self, name: str, why: str) -> None:
+        """Neither passed nor failed, for want of time."""
+        self.late += 1
+        print(f"LATE {name:28} {why}", flush=True)
 
     def finish(self) -> int:
-        print("{} passed, {} failed, {} skipped, {:.0f} s".format(*self.total, time.monotonic() - self.begin))
-        if self.total[1]:
+        found = "{} passed, {} failed, {} skipped".format(*self.total)
+        if self.late:
+            found += f", {self.late} not ended"
+        print(f"{found}, {time.monotonic() - self.begin:.0f} s")
+        if self.total[1] or self.late:
             return 1
         if self.total[0]:
             return 0
@@ -270,7 +282,7 @@ def run_logged(
 ) -> int:
     """Runs a command with its output in a file, whose end is shown if it fails; with `shown` all of it, as it comes.
 
-    Its status is 124 where it was ended because the seconds were over.
+    Its status is OVERDUE where it was ended because the seconds were over.
     """
     late = False
 
@@ -310,11 +322,16 @@ def run_logged(
         finally:
             timer.cancel()
     if late:
-        status = 124
+        status = OVERDUE
         print(f"ended after {seconds:.0f} s", flush=True)
-    if status != 0 and not shown:
+    if status not in (0, SKIPPED) and not shown:
         print("\n".join(log.read_text(errors="replace").splitlines()[-60:]), flush=True)
     return status
+
+
+def last_line(log: Path) -> str:
+    """Of a command that ran nothing: why."""
+    return log.read_text(errors="replace").strip().rpartition("\n")[2] or "it does not say why"
 
 
 def run_suite(
@@ -328,24 +345,30 @@ def run_suite(
     """Runs tests that report to a JUnit file; their output goes beside it."""
     junit.unlink(missing_ok=True)
     start = time.monotonic()
-    status = run_logged(command, junit.with_suffix(".log"), environment, directory, summary.left())
+    log = junit.with_suffix(".log")
+    status = run_logged(command, log, environment, directory, summary.left())
+    if status == SKIPPED:
+        return summary.skip(name, last_line(log))
     passed, failed, skipped = counts(junit)
     if status != 0:  # perhaps it ended before it could say what failed
         failed = max(failed, 1)
     elif failed:  # its status says otherwise
         print(f"{name} ended without an error, but {junit} reports a failure or no test at all", flush=True)
-    summary.add(name, (passed, failed, skipped), time.monotonic() - start)
+    return summary.add(name, (passed, failed, skipped), time.monotonic() - start)
 
 
 def built(bundle: Bundle, summary: Summary, build: bool) -> list[Path]:
-    """The C++ tests; none where they could not be built, which has been said then."""
+    """The C++ tests; none where there are none for this machine, which has been said then."""
     start = time.monotonic()
-    executables = bundle.executables(build)
-    summary.pause(start)
-    if isinstance(executables, str):
-        summary.fail("C++ tests", executables)
-        return []
-    return executables
+    try:
+        return bundle.executables(build)
+    except BuildFailed as error:
+        summary.fail("C++ tests", str(error))
+    except CannotRun as error:
+        summary.skip("C++ tests", str(error))
+    finally:
+        summary.pause(start)
+    return []
 
 
 def run_cpp(bundle: Bundle, summary: Summary, executables: list[Path]) -> None:
@@ -360,8 +383,12 @@ def run_cpp(bundle: Bundle, summary: Summary, executables: list[Path]) -> None:
         command: list[str | Path] = [executable, "--color_output=no", f"--logger=HRF,error:JUNIT,error,{junit}"]
         run_suite(summary, executable.name, command, junit, environment)
         if executable.name == EXHAUSTIVE:
-            said = junit.with_suffix(".log").read_text(errors="replace").splitlines()
-            print("".join(f"     {line}\n" for line in said if line.startswith("swept ")), end="", flush=True)
+            said = junit.with_suffix(".log").read_text(errors="replace")
+            for line in re.finditer(r"^swept (\S+) +(.*?)(, incomplete)?$", said, re.MULTILINE):
+                if line[3]:
+                    summary.skip(line[1], line[2], "incomplete")
+                else:
+                    print(f"     {line[0]}", flush=True)
 
 
 class Interpreter:
@@ -392,7 +419,7 @@ def interpreter(
             break
         seen.append(f"{python}: {answer['torch']}")
     else:
-        summary.skip(what, "no Python here has a torch that sees the GPU (" + "; ".join(seen) + ")")
+        summary.skip(what, f"no Python here has a torch that can use the GPU ({'; '.join(seen)})")
         return None
     modules = bundle.root / "third_party" / "python"
     for name in packages:
@@ -402,12 +429,15 @@ def interpreter(
             summary.skip(what, f"no {name} for {python}, nor does the bundle's load there ({said})")
             return None
     start = time.monotonic()
-    package = bundle.package(python, answer["suffix"], build)
-    summary.pause(start)
-    if isinstance(package, str):
-        summary.fail(what, package)
-        return None
-    return Interpreter(bundle, python, answer["device"], package)
+    try:
+        return Interpreter(bundle, python, answer["device"], bundle.package(python, answer["suffix"], build))
+    except BuildFailed as error:
+        summary.fail(what, str(error))
+    except CannotRun as error:
+        summary.skip(what, str(error))
+    finally:
+        summary.pause(start)
+    return None
 
 
 def run_python(bundle: Bundle, summary: Summary, pythons: list[str], build: bool) -> None:
@@ -419,7 +449,7 @@ def run_python(bundle: Bundle, summary: Summary, pythons: list[str], build: bool
         return None
     junit = bundle.results / "python.xml"
     command: list[str | Path] = [there.python, "-c", PYTEST, there.modules]
-    command += ["--quiet", "-p", "no:cacheprovider", f"--junitxml={junit}", *tests]
+    command += [*PYTEST_OPTIONS, f"--junitxml={junit}", *tests]
     return run_suite(summary, f"Python tests ({there.device})", command, junit, there.environment, there.source)
 
 
@@ -442,27 +472,47 @@ def run_bench(
     )
 
 
+def run_sanitizer(
+    bundle: Bundle, summary: Summary, command: list[str | Path], name: str, log: Path, seconds: float
+) -> None:
+    """Some of the C++ tests, shortened, under a tool; its findings count, and so do the tests'."""
+    start = time.monotonic()
+    status = run_logged(command, log, {**os.environ, "HALFWAY_GPU_QUICK": "1"}, seconds=seconds)
+    said = log.read_text(errors="replace")
+    marked = [line.strip("= ") for line in said.splitlines() if line.startswith("=========")]
+    if "Device not supported" in said:
+        return summary.skip(name, "compute-sanitizer does not support this device here")
+    if status == SKIPPED:
+        return summary.skip(name, next((line for line in said.splitlines() if line.startswith("skipped")), "no reason"))
+    if status == OVERDUE and not [line for line in marked if line != "COMPUTE-SANITIZER"]:
+        entered = re.findall(r'Entering test case "(\w+)"', said)
+        where = f" of {entered[-1]}" if entered else ""
+        return summary.unended(
+            name, f"not ended within its {seconds:.0f} s, in the middle{where}; nothing was found until then"
+        )
+    summary.add(name, (int(status == 0), int(status != 0), 0), time.monotonic() - start)
+    for line in marked:
+        if "ERROR SUMMARY" in line or "RACECHECK SUMMARY" in line:
+            print(f"     {line}", flush=True)
+    return None
+
+
 def run_sanitizers(bundle: Bundle, summary: Summary, executables: list[Path]) -> None:
-    """The C++ tests, shortened, under each tool of compute-sanitizer, which have equal parts of the time."""
+    """Each tool of compute-sanitizer in turn, which have equal parts of the time, as have the executables of a tool."""
     tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if tool is None:
         return summary.skip("compute-sanitizer", "looked for it in PATH and /usr/local/cuda/bin, and it is not there")
-    environment = {**os.environ, "HALFWAY_GPU_QUICK": "1"}
-    for number, check in enumerate(SANITIZERS):
-        start = time.monotonic()
-        command: list[str | Path] = [tool, "--tool", check, "--error-exitcode", "1"]
-        command += [executables[0], "--color_output=no"]
-        log = bundle.results / f"{check}.log"
-        status = run_logged(command, log, environment, seconds=summary.left() / (len(SANITIZERS) - number))
-        said = log.read_text(errors="replace")
-        if "Device not supported" in said:
-            summary.skip(check, "compute-sanitizer does not support this device here")
-            continue
-        name = f"compute-sanitizer {check}"
-        summary.add(name, (int(status == 0), int(status != 0), 0), time.monotonic() - start)
-        for line in said.splitlines():
-            if "ERROR SUMMARY" in line or "RACECHECK SUMMARY" in line:
-                print(f"     {line.strip('= ')}", flush=True)
+    paths = {path.name: path for path in executables}
+    for tools, check in zip(range(len(SANITIZERS), 0, -1), SANITIZERS):  # noqa: B905 (Python 3.8 has no strict)
+        end = time.monotonic() + summary.left() / tools
+        for left, executable in zip(range(len(SANITIZED), 0, -1), SANITIZED):  # noqa: B905
+            subject = executable.replace("halfway_test_", "")
+            command: list[str | Path] = [tool, "--tool", check, "--error-exitcode", "1", paths[executable]]
+            command += ["--color_output=no", "--log_level=test_suite"]
+            command += [f"--run_test=!{case}" for case in NOT_SANITIZED if case.startswith(f"{subject}/")]
+            log = bundle.results / f"{check}-{subject}.log"
+            seconds = max((end - time.monotonic()) / left, 1.0)
+            run_sanitizer(bundle, summary, command, f"{check} of {subject}", log, seconds)
     return None
 
 
@@ -484,10 +534,10 @@ def unpacked(archive: Path, directory: Path) -> Path:
     return root
 
 
-def recorded(root: Path) -> object:
-    """The fingerprint of the sources that an unpacked bundle was made of; None where it does not say."""
+def recorded(root: Path, name: str = "sources") -> object:
+    """What an unpacked bundle's manifest says, by default the fingerprint of its sources; None where it does not."""
     try:
-        return json.loads((root / "manifest.json").read_text()).get("sources")
+        return json.loads((root / "manifest.json").read_text()).get(name)
     except (OSError, ValueError):
         return None
 
@@ -525,7 +575,7 @@ def current(archive: Path, tree: Path | None) -> tuple[Path | None, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, help="the bundle, to be unpacked; default: the folder of this script")
+    parser.add_argument("--archive", type=Path, help="the bundle, to be unpacked; default: what this script is in")
     parser.add_argument("--results", type=Path, help="where logs and JUnit files go")
     parser.add_argument("--python", action="append", default=[], help="an interpreter to try first, for Python tests")
     parser.add_argument("--build", action="store_true", help="build from the bundle's sources in any case")
@@ -545,7 +595,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: nothing was run: {why}")
         return SKIPPED
     root: Path | None = HERE
-    tree = HERE.parent if (HERE.parent / "CMakeLists.txt").exists() else None
+    tree = HERE if (HERE / "CMakeLists.txt").exists() else None
     if options.archive is not None:
         root, why = current(options.archive, tree)
     if root is None:

@@ -2,7 +2,8 @@
 // the rounding of the other dtypes is decided. On the simulated device a few chunks of each.
 //
 // HALFWAY_GPU_SECONDS: after so many seconds nothing more is begun (200); what is left out is another part with every
-// HALFWAY_SEED (0). A line on stdout for each sweep says how much of it was done.
+// HALFWAY_SEED (0). A line on stdout for each sweep says how much of it was done. The test fails if that is not all of
+// the float32 patterns to float16, bfloat16, float8_e4m3fn and float8_e5m2.
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
@@ -124,13 +125,6 @@ class DeviceCast {
     const std::size_t bytes = bytes_of(out);
     result_.reserve(bytes);
     const halfway::cuda::TransferOptions options{.dtype = out.dtype, .stream = stream_, .cast = cast};
-    if (reference::is_complex(in.dtype) != reference::is_complex(out.dtype)) {  // no kernel of its own does that
-      finish();
-      MutableView here = out;
-      here.data = result_.here();
-      engine_.to_host_into(from, here, options);
-      return result_.here();
-    }
     MutableView to = out;
     to.data = result_.there();
     to.device = device;
@@ -160,39 +154,58 @@ sweep::Subject cast_by_the_device() {
   return {.cast = cast, .counts = false};
 }
 
-void report(const std::string& name, std::uint64_t done, std::uint64_t chunks, std::uint64_t checked) {
-  std::printf("swept %-28s %llu of %llu chunks, %llu compared\n", name.c_str(), static_cast<unsigned long long>(done),
-              static_cast<unsigned long long>(chunks), static_cast<unsigned long long>(checked));
+// tools/gpu_tests.py reads these lines. Incomplete: part of what should have been swept was not.
+void report(const std::string& name, std::uint64_t done, std::uint64_t chunks, std::uint64_t checked,
+            bool complete = true) {
+  std::printf("swept %-38s %llu of %llu chunks, %llu compared%s\n", name.c_str(), static_cast<unsigned long long>(done),
+              static_cast<unsigned long long>(chunks), static_cast<unsigned long long>(checked),
+              complete ? "" : ", incomplete");
   std::fflush(stdout);
 }
 
 BOOST_AUTO_TEST_SUITE(device_exhaustive)
 
-// All 2^32 to every float of at most 16 bits, a chunk of them for all dtypes after the other; the host's cast is the
-// judge, which `make exhaustive` judges.
+// Formats whose float32 patterns have to be compared completely, in this order; those that hardware has.
+constexpr std::array<DType, 4> required{halfway::float16, halfway::bfloat16, halfway::float8_e4m3fn,
+                                        halfway::float8_e5m2};
+
+bool is_required(DType dtype) { return std::find(required.begin(), required.end(), dtype) != required.end(); }
+
+// All floats of at most 16 bits, the required ones first.
+std::vector<const oracle::Format*> narrow_floats() {
+  std::vector<const oracle::Format*> found;
+  for (const DType dtype : required) found.push_back(&oracle::format(dtype));
+  for (const oracle::Format& to : oracle::formats) {
+    if (to.is_float() && to.bits() <= 16 && !is_required(to.dtype)) found.push_back(&to);
+  }
+  return found;
+}
+
+// All 2^32 to every float of at most 16 bits, format by format, so that most are complete should the time not suffice
+// for all; the host's cast is the judge, which `make exhaustive` judges.
 BOOST_AUTO_TEST_CASE(float32_patterns_have_the_hosts_bits) {
-  const Clock::time_point end = deadline(0.6);
   const std::uint64_t count = is_simulated() ? 1U << 12 : 1U << 24;
   const std::uint64_t chunks = (std::uint64_t{1} << 32) / count;
   const std::uint64_t wanted = is_simulated() ? 2 : chunks;
   const std::array<std::int64_t, 1> shape{static_cast<std::int64_t>(count)};
   const std::array<std::int64_t, 1> strides{1};
   DeviceCast device;
+  // The host casts from the pinned memory that the device's source is copied from.
   auto* const patterns = reinterpret_cast<std::uint32_t*>(device.source(count * sizeof(std::uint32_t)));
-  std::vector<std::uint32_t> source(count);
+  const TensorView in{.data = patterns, .dtype = halfway::float32, .shape = shape, .strides = strides};
   std::vector<std::byte> expected(count * 2);
-  std::uint64_t done = 0;
-  std::uint64_t checked = 0;
   int wrong = 0;  // results of a chunk with any mismatch
-  for (; done < wanted && (done == 0 || Clock::now() < end); ++done) {
-    const std::uint64_t chunk = (done * 0x9E3779B1U + sweep::mix(seed(), 0)) % chunks;  // each once: the factor is odd
-    std::iota(source.begin(), source.end(), static_cast<std::uint32_t>(chunk * count));
-    std::copy(source.begin(), source.end(), patterns);
-    device.send(count * sizeof(std::uint32_t));
-    const TensorView in{.data = source.data(), .dtype = halfway::float32, .shape = shape, .strides = strides};
-    for (const oracle::Format& to : oracle::formats) {
-      if (!to.is_float() || to.bits() > 16) continue;
-      const MutableView out{.data = expected.data(), .dtype = to.dtype, .shape = shape, .strides = strides};
+  for (const oracle::Format* const format : narrow_floats()) {
+    const oracle::Format& to = *format;
+    const Clock::time_point end = deadline(is_required(to.dtype) ? 0.9 : 0.6);
+    const MutableView out{.data = expected.data(), .dtype = to.dtype, .shape = shape, .strides = strides};
+    std::uint64_t done = 0;
+    std::uint64_t checked = 0;
+    for (; done < wanted && Clock::now() < end; ++done) {
+      // Each comes once: the factor is odd.
+      const std::uint64_t chunk = (done * 0x9E3779B1U + sweep::mix(seed(), 0)) % chunks;
+      std::iota(patterns, patterns + count, static_cast<std::uint32_t>(chunk * count));
+      device.send(count * sizeof(std::uint32_t));
       for (const auto overflow : {halfway::Overflow::by_format, halfway::Overflow::saturate}) {
         const CastOptions options{.casting = halfway::Casting::unsafe, .overflow = overflow};
         const std::byte* const found = device.begin(in, out, options);
@@ -204,15 +217,17 @@ BOOST_AUTO_TEST_CASE(float32_patterns_have_the_hosts_bits) {
         ++wrong;
         std::uint64_t i = 0;
         while (std::memcmp(found + i * to.bytes(), expected.data() + i * to.bytes(), to.bytes()) == 0) ++i;
-        BOOST_ERROR("float32 " + sweep::hexadecimal(source[i], 4) + " to " + std::string(to.name) + ", overflow " +
+        BOOST_ERROR("float32 " + sweep::hexadecimal(patterns[i], 4) + " to " + std::string(to.name) + ", overflow " +
                     std::string(to_string(overflow)) + ": the device gives " +
                     sweep::hexadecimal(sweep::pattern_at(to.bytes(), found, i), to.bytes()) + ", the host " +
                     sweep::hexadecimal(sweep::pattern_at(to.bytes(), expected.data(), i), to.bytes()));
       }
     }
+    const bool complete = done == wanted;
+    report("float32-" + std::string(to.name) + "-by-the-host", done, chunks, checked, complete);
+    BOOST_TEST((complete || !is_required(to.dtype)),
+               "float32 to " << to.name << " is incomplete: " << done << " of " << wanted << " chunks");
   }
-  BOOST_TEST(done > 0U);
-  report("float32-by-the-host", done, chunks, checked);
 }
 
 // The sweeps of the exhaustive tests with a device in the library's place; those of float32 come last, with what time

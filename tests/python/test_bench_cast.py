@@ -265,6 +265,15 @@ def test_the_slow_go_no_further_where_rounds_are_dear():
     assert len(staying) == 3
 
 
+def test_a_statement_that_a_claim_names_runs_to_the_end():
+    loops = {name: (lambda count, ns=ns: ns * count) for name, ns in (("we", 900), ("fast", 100), ("slow", 300))}
+    entrants = [Contender("we", "ours"), Contender("fast", "rival"), Contender("slow", "rival", named=True)]
+    staying, times = harness.run(entrants, loops, Effort(round_ns=1, rounds=5, threads=True))
+    assert staying == entrants
+    assert {name: len(sample) for name, sample in times.samples.items()} == {"we": 5, "fast": 5, "slow": 5}
+    assert harness.compare(staying, times)["rival"] == "fast"
+
+
 @pytest.mark.parametrize("elements", [1, 4, 4096, MI, 3 * MI])
 def test_data_are_what_the_names_say(elements):
     data = cast_rows.data_of(cast_rows.F32_BF16, elements)

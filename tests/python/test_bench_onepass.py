@@ -84,6 +84,14 @@ def is_spread(entry: dict[str, float]) -> bool:
     return all(math.isfinite(value) and value >= 0 for value in values) and values == sorted(values)
 
 
+def test_statements_that_a_target_names_are_never_screened_out():
+    some = onepass_rows.Data({}, 0, lambda found: None, np.zeros(1))
+    for case in onepass_rows.cases():
+        named = {contender.statement for contender in case.contenders(some) if contender.named}
+        assert named == set(onepass_rows.FOREACH) & set(case.rivals)
+        assert named or "foreach" not in onepass_claims.TARGETS.get(case.name, {})
+
+
 # --- the result
 
 

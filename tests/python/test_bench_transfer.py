@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,20 @@ def test_it_names_the_machine_the_device_and_the_steps(result):
     assert result["left_out"] == []
     assert result["floors"]["device_copy"] > 0
     assert {"wire_to_device", "wire_to_host", "mapped_read", "mapped_write"} <= result["floors"].keys()
+    assert re.fullmatch(r"measured .*, by the step floors", result["settings"]["planned_by"])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_figures_that_were_not_measured_are_not_said_to_be(device, tmp_path, monkeypatch, fails):
+    def calibrate() -> Any:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setenv("HALFWAY_CALIBRATION", "0")
+    monkeypatch.setattr(halfway, "calibrate", calibrate)
+    path = tmp_path / "result.json"
+    steps = "floors,cupy" if fails else "cupy"
+    assert transfer.main(["--quick", "--json", str(path), "--steps", steps], device) == fails
+    assert json.loads(path.read_text())["settings"]["planned_by"].startswith("assumed")
 
 
 def test_every_cell_has_a_row(result):
@@ -97,10 +112,14 @@ def test_the_device_rows_are_complete(result):
     assert casts == {(a, b) for a in DTYPES for b in ("bfloat16", "float16", "float32") if a != b}
     assert [row["name"] for row in result["images"]] == [case.name for case in transfer_device.IMAGE_CASES]
     assert [row["memory"] for row in result["to_host"]] == ["pinned", "pageable"]
+    pageable = {entry["statement"] for entry in result["to_host"][1]["contenders"]}
+    assert "h.copy_(staging.copy_(d.to(dtype)))" in pageable  # torch's best where there is pinned memory
+    (from_host,) = [row for row in result["images"] if "pageable" in row["name"]]
+    assert from_host["floor"]["statement"] == transfer_rows.FLOOR
     for table in TABLES[2:]:
         for row in result[table]:
             assert is_spread(row["faster"])
-            assert "floor" not in row or is_spread(row["floor"]["share"])
+            assert is_spread(row["floor"]["share"])
             ours = [entry for entry in row["contenders"] if entry["role"] == "ours"]
             assert all(set(entry["peak"]) == {"torch", "device"} for entry in ours)
 
@@ -195,11 +214,15 @@ def test_a_run_that_is_not_quick(device, monkeypatch, tmp_path):
     found = json.loads(path.read_text())
     assert [row["name"] for row in found["transfers"]] == [case.name for case in transfer_rows.hot_cases()]
     assert found["quick"] is False
-    statements = {entry["statement"] for row in found["images"] for entry in row["contenders"]}
-    assert {"compiled(t, scale, shift)", "compiled_planes(t, scale, shift)"} <= statements
+    for row in found["images"]:
+        compiled = [entry["statement"] for entry in row["contenders"] if entry["statement"].startswith("compiled(")]
+        assert len(compiled) == (2 if "pageable" in row["name"] else 1), row["name"]
     for row in found["transfers"]:
         rounds = {entry["role"]: entry["rounds"] for entry in row["contenders"] if entry["role"] in ("ours", "floor")}
         assert rounds["ours"] == rounds["floor"] >= 3
+        # However slow: a target is about it.
+        (blocking,) = [e for e in row["contenders"] if e["statement"] == transfer_claims.BLOCKING_CALL]
+        assert blocking["rounds"] == rounds["ours"]
     assert path.with_suffix(".svg").exists()
 
 
@@ -424,7 +447,7 @@ def test_a_compiler_that_fails_is_said(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", fails)
     compiled = transfer_device.Compiled()
-    assert compiled.made(lambda t: t, torch.zeros(1)) is None
+    assert compiled.made(transfer_device.PERMUTED, {"t": torch.zeros(1, 1, 1, 3)}) is None
     assert compiled.notes == ["torch.compile is no contender: RuntimeError: Cannot find a working triton installation"]
 
 
@@ -495,6 +518,24 @@ def test_the_door_passes_everything_on(monkeypatch):
     name = {"benchmark": "transfer", "machine": about, "date": "2026-01-02"}
     assert transfer.file_name(name) == "nvidia-h100-80gb-hbm3-2026-01-02.json"
     assert transfer.file_name(name | {"benchmark": "transfer-tuning"}).startswith("tuning-nvidia-h100")
+
+
+def test_a_torch_without_an_exchange_table_is_refused_in_a_sentence(monkeypatch):
+    class Tensor:
+        pass
+
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert gpu.missing() is None
+    monkeypatch.setattr(gpu.torch, "Tensor", Tensor)
+    why = gpu.missing()
+    assert why is not None
+    assert "exchange table" in why
+    assert f"torch {torch.__version__} has none" in why
+    for name in gpu.TABLES:
+        monkeypatch.setattr(Tensor, name, None, raising=False)
+        assert gpu.missing() is None
+        monkeypatch.delattr(Tensor, name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,7 +1,6 @@
-"""The tools that carry the GPU tests to another machine: what is in the bundle, and how it is run.
+"""What is in the bundle that carries the GPU tests to another machine, and which bundle is used.
 
-The bundle itself takes nvcc minutes, and its tests a GPU: here the rules are tested, with a driver
-and executables that are made up.
+The bundle itself takes nvcc minutes: here the rules are tested, on made-up files.
 """
 
 from __future__ import annotations
@@ -9,14 +8,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,42 +19,14 @@ from tests.python.loading import load_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
 gpu_bundle = load_tool("gpu_bundle")
 gpu_tests = load_tool("gpu_tests")
-Summary = gpu_tests.Summary
-
-JUNIT = """<testsuite tests="3">
-<testcase name="a"/><testcase name="b"><failure/></testcase><testcase name="c"><skipped/></testcase>
-</testsuite>"""
 
 
 @pytest.fixture
 def complete() -> dict[str, bytes]:
     names = [*gpu_bundle.NEEDED, "manifest.json", "python/halfway/_core.cpython-311-x86_64-linux-gnu.so"]
     return dict.fromkeys(names, b"x")
-
-
-@pytest.fixture
-def driver(tmp_path: Path) -> Callable[[int, int], str]:
-    """driver(status, count): a library that answers as NVIDIA's driver would."""
-
-    def make(status: int, count: int) -> str:
-        source = tmp_path / "driver.c"
-        library = tmp_path / f"driver-{status}-{count}.so"
-        source.write_text(
-            f"int cuInit(unsigned flags) {{ (void)flags; return {status}; }}\n"
-            f"int cuDeviceGetCount(int* count) {{ *count = {count}; return 0; }}\n"
-            "int cuDeviceGetAttribute(int* value, int attribute, int device) {\n"
-            "  (void)device; *value = attribute == 75 ? 9 : 0; return 0;\n}\n"
-        )
-        compiler = sysconfig.get_config_var("CC").split()[0]
-        subprocess.run(
-            [shutil.which(compiler) or "cc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60
-        )
-        return str(library)
-
-    return make
 
 
 def test_a_complete_bundle_has_no_problems(complete):
@@ -146,144 +113,6 @@ def test_an_archive_is_unpacked_anew_when_it_changed(tmp_path, complete):
     assert not (root / "left").exists()
 
 
-def test_without_a_driver_it_says_what_was_looked_for(monkeypatch, capsys):
-    why = gpu_tests.missing_device("no_such_driver.so.1")
-    assert why == "looked for NVIDIA's driver (no_such_driver.so.1), and there is none on this machine"
-    monkeypatch.setattr(gpu_tests, "missing_device", lambda: why)
-    assert gpu_tests.main([]) == gpu_tests.SKIPPED == 77
-    assert capsys.readouterr().out == f"gpu-test: nothing was run: {why}\n"
-    for option in ("sanitize", "bench", "tune"):
-        assert gpu_tests.main([f"--{option}"]) == 77
-        assert capsys.readouterr().out == f"gpu-{option}: nothing was run: {why}\n"
-
-
-def test_a_driver_without_a_device(driver, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert "answers error 100 to cuInit" in gpu_tests.missing_device(driver(100, 0))
-    assert gpu_tests.missing_device(driver(0, 0)).endswith("knows none")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert gpu_tests.missing_device(driver(0, 0)).endswith("knows none with CUDA_VISIBLE_DEVICES=7")
-    assert gpu_tests.missing_device(driver(0, 1)) is None
-    assert gpu_tests.architecture(driver(0, 1)) == "90-real"
-
-
-def test_results_are_counted(tmp_path):
-    path = tmp_path / "junit.xml"
-    assert gpu_tests.counts(path) == (0, 1, 0)  # it died before it could say anything
-    path.write_text("<testsuite")
-    assert gpu_tests.counts(path) == (0, 1, 0)
-    path.write_text("<testsuite/>")
-    assert gpu_tests.counts(path) == (0, 1, 0)
-    path.write_text(JUNIT)
-    assert gpu_tests.counts(path) == (1, 1, 1)
-
-
-def bundle_of(tmp_path: Path, script: str) -> Path:
-    """A bundle whose executables are a shell script; it is asked to list its cases first."""
-    root = tmp_path / "halfway-gpu"
-    (root / "bin").mkdir(parents=True)
-    (root / "source" / "tests" / "python").mkdir(parents=True)
-    for name in gpu_tests.EXECUTABLES:
-        path = root / "bin" / name
-        path.write_text(f'#!/bin/sh\n[ "$1" = --list_content ] && exit 0\njunit=${{2##*,}}\n{script}\n')
-        path.chmod(0o755)
-    return root
-
-
-@pytest.mark.parametrize(
-    ("script", "status", "words"),
-    [
-        ("echo '<s><testcase/><testcase/></s>' >$junit", 0, "6 passed, 0 failed, 1 skipped"),
-        (f"echo '{JUNIT}' >$junit; echo what failed; exit 201", 1, "3 passed, 3 failed, 4 skipped"),
-        ("echo '<s><testcase/></s>' >$junit; exit 139", 1, "3 passed, 3 failed, 1 skipped"),  # a crash afterwards
-        ("kill -9 $$", 1, "0 passed, 3 failed, 1 skipped"),
-        ("echo '<s/>' >$junit", 1, "0 passed, 3 failed, 1 skipped"),  # it found no test
-    ],
-)
-def test_executables_are_run_and_counted(tmp_path, monkeypatch, capsys, script, status, words):
-    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "HERE", bundle_of(tmp_path, script))
-    assert gpu_tests.main([]) == status
-    out = capsys.readouterr().out
-    assert words in out.splitlines()[-1]
-    assert ("what failed" in out) == ("what failed" in script)
-    assert ("reports a failure or no test at all" in out) == ("<s/>" in script)
-    assert "Python tests" in out
-    assert "this bundle has none for a GPU" in out
-
-
-def test_the_exhaustive_tests_come_last_and_have_the_time_that_is_left(tmp_path, monkeypatch, capsys):
-    script = "echo '<s><testcase/></s>' >$junit; echo ${0##*/} $HALFWAY_GPU_SECONDS $HALFWAY_SEED >>$0.said"
-    root = bundle_of(tmp_path, script + '; echo "swept float32-by-the-host 256 of 256 chunks"')
-    (root / "source" / "tests" / "python" / "test_gpu_x.py").touch()
-    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "HERE", root)
-    monkeypatch.setattr(gpu_tests, "QUESTION", 'print(\'{"torch": "torch 0"}\')')
-    for name in ("HALFWAY_GPU_SECONDS", "HALFWAY_SEED"):
-        monkeypatch.delenv(name, raising=False)
-    assert gpu_tests.main([]) == 0
-    said = {path.name.partition(".")[0]: path.read_text().split() for path in (root / "bin").glob("*.said")}
-    assert set(said) == set(gpu_tests.EXECUTABLES)
-    name, seconds, seed = said.pop(gpu_tests.EXHAUSTIVE)
-    assert 0 < int(seconds) <= gpu_tests.SECONDS - 30
-    assert len(seed) == 8
-    assert all(len(words) == 1 for words in said.values())
-    out = capsys.readouterr().out
-    assert out.index("Python tests") < out.index(f"HALFWAY_SEED={seed} repeats") < out.index(f"ok   {name}")
-    assert out.count("swept float32-by-the-host 256 of 256 chunks") == 1
-
-
-def test_what_takes_too_long_is_ended_and_has_failed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "Summary", lambda: Summary(1.0))
-    monkeypatch.setattr(gpu_tests, "EXECUTABLES", gpu_tests.EXECUTABLES[:1])
-    root = bundle_of(tmp_path, "echo '<s><testcase/></s>' >$junit; echo begun; exec sleep 600")
-    monkeypatch.setattr(gpu_tests, "HERE", root)
-    assert gpu_tests.main([]) == 1
-    out = capsys.readouterr().out
-    assert "ended after 1 s" in out
-    assert f"FAIL {gpu_tests.EXECUTABLES[0]}" in out
-
-
-def test_what_does_not_run_here_is_built_or_says_what_that_takes(tmp_path, monkeypatch, capsys):
-    root = bundle_of(tmp_path, "")
-    for name in gpu_tests.EXECUTABLES:
-        (root / "bin" / name).write_bytes(b"\x7fELF of another machine")
-    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "HERE", root)
-    monkeypatch.setattr(gpu_tests.shutil, "which", lambda name: None if name != "cmake" else "/usr/bin/cmake")
-    monkeypatch.setattr(gpu_tests, "NVCC", tmp_path / "no_nvcc")
-    assert gpu_tests.main([]) == 1
-    assert "building from source needs c++, nvcc, which this machine does not have" in capsys.readouterr().out
-
-
-def test_a_python_without_a_gpu_is_said(tmp_path, monkeypatch, capsys):
-    root = bundle_of(tmp_path, "echo '<s><testcase/></s>' >$junit")
-    (root / "source" / "tests" / "python" / "test_gpu_x.py").touch()
-    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "HERE", root)
-    monkeypatch.setattr(gpu_tests, "QUESTION", 'print(\'{"torch": "torch 0"}\')')
-    assert gpu_tests.main([]) == 0
-    assert f"no Python here has a torch that sees the GPU ({sys.executable}: torch 0)" in capsys.readouterr().out
-
-
-def test_a_python_that_cannot_load_what_the_tests_need_is_said(tmp_path, monkeypatch, capsys):
-    root = bundle_of(tmp_path, "echo '<s><testcase/></s>' >$junit")
-    (root / "source" / "tests" / "python" / "test_gpu_x.py").touch()
-    package = root / "third_party" / "python" / "halfway_of_another_python"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("import halfway_missing_extension")
-    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "HERE", root)
-    monkeypatch.setattr(gpu_tests, "QUESTION", 'print(\'{"torch": "torch 0", "device": "x", "suffix": ".so"}\')')
-    monkeypatch.setattr(gpu_tests, "PACKAGES", ("pytest", package.name))
-    assert gpu_tests.main([]) == 0
-    out = capsys.readouterr().out
-    assert f"not run: no {package.name} for {sys.executable}" in out
-    assert "No module named 'halfway_missing_extension'" in out
-    assert "3 passed, 0 failed, 1 skipped" in out
-
-
 def test_the_bundle_has_what_its_python_tests_import(tmp_path):
     for name in gpu_bundle.required(gpu_tests.PACKAGES):
         for place, path in gpu_bundle.distribution(name).items():
@@ -309,40 +138,24 @@ def test_what_a_distribution_needs_is_followed_for_this_python_only(monkeypatch)
     assert gpu_bundle.required(["a"]) == ["a", "b", "c"]
 
 
-def sanitizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """A bundle, and a compute-sanitizer that is a shell script: $2 is what it checks."""
-    tool = tmp_path / "compute-sanitizer"
-    tool.write_text(f"#!/bin/sh\n{script}\n")
-    tool.chmod(0o755)
-    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "HERE", bundle_of(tmp_path, ""))
-    monkeypatch.setattr(gpu_tests.shutil, "which", lambda name: str(tool))
+def includes(path: Path) -> list[Path]:
+    """The files of the tree that a source includes, as far as their names say where they are."""
+    places = [path.parent, ROOT / "tests", ROOT / "tests" / "exhaustive", ROOT / "cuda", ROOT / "cuda" / "src"]
+    found = re.findall(r'#include "([^"]+)"', path.read_text())
+    return [(place / name).resolve() for name in found for place in places if (place / name).exists()]
 
 
-@pytest.mark.parametrize(
-    ("script", "status", "words"),
-    [
-        ("true", 0, "4 passed, 0 failed, 0 skipped"),
-        ("echo Device not supported", 77, "nothing was run: each line above says why"),
-        ("echo Device not supported; exit 1", 77, "nothing was run: each line above says why"),
-        ("[ $2 = memcheck ] || echo Device not supported", 0, "1 passed, 0 failed, 3 skipped"),
-        ("[ $2 = racecheck ] && exit 1; echo Device not supported", 1, "0 passed, 1 failed, 3 skipped"),
-    ],
-)
-def test_sanitizers_pass_only_where_they_run(tmp_path, monkeypatch, capsys, script, status, words):
-    sanitizer(tmp_path, monkeypatch, script)
-    assert gpu_tests.main(["--sanitize"]) == status
-    assert words in capsys.readouterr().out.splitlines()[-1]
-
-
-def test_without_sanitizers_nothing_is_run(tmp_path, monkeypatch, capsys):
-    sanitizer(tmp_path, monkeypatch, "")
-    monkeypatch.setattr(gpu_tests.shutil, "which", lambda name: None)
-    assert gpu_tests.main(["--sanitize"]) == 77
-    out = capsys.readouterr().out
-    assert "compute-sanitizer" in out
-    assert "not run: looked for it in PATH and /usr/local/cuda/bin" in out
-    assert out.endswith("nothing was run: each line above says why\n")
+def test_all_that_the_tests_of_a_device_are_made_of_is_in_the_fingerprint():
+    waiting = [*(ROOT / "tests" / "cuda").glob("*.cpp"), *(ROOT / "tests" / "exhaustive").glob("*.cpp")]
+    seen: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen.add(path)
+            waiting += includes(path)
+    places = [ROOT / name for name in gpu_tests.SOURCES]
+    assert ROOT / "tests" / "runtime" / "reference.h" in seen
+    assert [path for path in seen if not any(path.is_relative_to(place) for place in places)] == []
 
 
 def test_all_that_a_fingerprint_is_of_exists():
@@ -422,7 +235,7 @@ def test_a_bundle_of_other_sources_is_refused_where_none_can_be_made(checkout, m
     monkeypatch.setenv("MAKE", make)
     monkeypatch.setattr(gpu_tests, "nvcc", lambda: nvcc)
     monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "HERE", checkout / "tools")
+    monkeypatch.setattr(gpu_tests, "HERE", checkout)
     assert gpu_tests.main(["--archive", str(checkout / "build" / "gpu-bundle.tar.gz")]) == 1
     assert words in capsys.readouterr().out.splitlines()[-1]
 
@@ -437,91 +250,3 @@ def test_an_archive_elsewhere_is_compared_and_not_made(checkout, tmp_path, monke
     assert root is None
     assert "was made of other sources than" in why
     assert gpu_tests.current(elsewhere, None)[0] == tmp_path / "gpu-test" / "halfway-gpu"
-
-
-# --- the benchmark
-
-
-def bench_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
-    """A bundle whose benchmark is a script, with a package that loads and a torch that sees a GPU."""
-    root = bundle_of(tmp_path, "exit 1")
-    (root / "source" / "bench").mkdir()
-    (root / "source" / "bench" / "transfer.py").write_text(script)
-    package = root / "python" / "halfway"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("WHERE = __file__\n")
-    (package / "_core.so").touch()
-    monkeypatch.setattr(gpu_tests, "missing_device", lambda: None)
-    monkeypatch.setattr(gpu_tests, "HERE", root)
-    answer = '{"torch": "torch 0", "device": "GPU of 1", "suffix": ".so"}'
-    monkeypatch.setattr(gpu_tests, "QUESTION", f"print({answer!r})")
-    return root
-
-
-def test_the_benchmark_runs_with_the_bundles_package_within_the_time(tmp_path, monkeypatch, capsys):
-    script = "import sys, halfway; print(sys.argv[1:], halfway.WHERE, flush=True)"
-    root = bench_of(tmp_path, monkeypatch, script)
-    assert gpu_tests.main(["--bench"]) == 0
-    out = capsys.readouterr().out
-    given = re.search(rf"\['--folder', '{root}/results', '--seconds', '(\d+)'\]", out)
-    assert given is not None
-    assert 0 < int(given[1]) <= gpu_tests.SECONDS - 60
-    assert f"{root}/python/halfway/__init__.py" in out
-    assert "ok   bench/transfer.py (GPU of 1)" in out
-    assert (root / "results" / "bench.log").read_text() in out
-    assert gpu_tests.main(["--tune", "--results", str(tmp_path / "there")]) == 0
-    out = capsys.readouterr().out
-    assert f"['--folder', '{tmp_path}/there'" in out
-    assert "'--tune']" in out
-
-
-@pytest.mark.parametrize(
-    ("script", "status", "words"),
-    [
-        ("raise SystemExit(1)", 1, "0 passed, 1 failed, 0 skipped"),
-        ("raise RuntimeError('no luck')", 1, "0 passed, 1 failed, 0 skipped"),
-        ("print('why not'); raise SystemExit(77)", 77, "nothing was run"),
-    ],
-)
-def test_how_the_benchmark_ended_is_told(tmp_path, monkeypatch, capsys, script, status, words):
-    bench_of(tmp_path, monkeypatch, script)
-    assert gpu_tests.main(["--bench"]) == status
-    assert words in capsys.readouterr().out
-
-
-def test_a_benchmark_that_does_not_end_is_ended(tmp_path, monkeypatch, capsys):
-    bench_of(tmp_path, monkeypatch, "import time; print('step one', flush=True); time.sleep(600)")
-    monkeypatch.setattr(gpu_tests, "Summary", lambda: Summary(2.0))
-    assert gpu_tests.main(["--bench"]) == 1
-    assert "ended after" in capsys.readouterr().out
-
-
-def test_without_a_torch_that_sees_the_gpu_nothing_is_measured(tmp_path, monkeypatch, capsys):
-    bench_of(tmp_path, monkeypatch, "")
-    monkeypatch.setattr(gpu_tests, "QUESTION", 'print(\'{"torch": "no torch (none here)"}\')')
-    assert gpu_tests.main(["--bench"]) == 77
-    assert "no Python here has a torch that sees the GPU" in capsys.readouterr().out
-
-
-def test_sanitizers_have_equal_parts_of_the_time_and_a_verdict_each(tmp_path, monkeypatch, capsys):
-    sanitizer(tmp_path, monkeypatch, "")
-    parts: list[float] = []
-
-    def run_logged(command: list[Any], log: Path, environment: dict[str, str], *, seconds: float) -> int:
-        assert command[:3] == [str(tmp_path / "compute-sanitizer"), "--tool", gpu_tests.SANITIZERS[len(parts)]]
-        assert environment["HALFWAY_GPU_QUICK"] == "1"
-        parts.append(seconds)
-        log.write_text("" if len(parts) == 2 else "========= ERROR SUMMARY: 0 errors\n")
-        return 124 if len(parts) == 2 else 0
-
-    monkeypatch.setattr(gpu_tests, "run_logged", run_logged)
-    monkeypatch.setattr(Summary, "left", lambda self: 80.0)
-    assert gpu_tests.main(["--sanitize"]) == 1
-    assert parts == [20.0, 80 / 3, 40.0, 80.0]  # of what is left, which the stand-in uses nothing of
-    out = capsys.readouterr().out
-    lines = [line.split()[:3] for line in out.splitlines() if "compute-sanitizer" in line]
-    assert lines == [
-        [verdict, "compute-sanitizer", check]
-        for check, verdict in zip(gpu_tests.SANITIZERS, ("ok", "FAIL", "ok", "ok"), strict=True)
-    ]
-    assert out.count("ERROR SUMMARY: 0 errors") == 3

@@ -49,6 +49,14 @@ def run_examples(text: str, name: str, namespace: dict[str, Any]) -> None:
     assert runner.failures == 0, failures.getvalue()
 
 
+def test_what_readme_says_is_not_there_is_not_there():
+    said = re.search(r"^Not yet: (.*?)\n\n", PAGES[0].read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert said is not None
+    names = re.findall(r"`(\w+)`", said[1])
+    assert "prefetch" in names
+    assert [name for name in names if hasattr(halfway, name)] == []
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_docstring(name):
     run_examples(EXAMPLES[name], name, {})
