@@ -59,15 +59,16 @@
 // Streams: the producer makes memory of a device ready for the legacy default stream, as `__dlpack__()` without a
 // stream says; work on another stream has to be ordered behind that one.
 //
-// Needs pybind11 3 or later and the target halfway::pybind11; neither NumPy's headers nor the Python package `halfway`,
-// which only results of `halfway_tensor` import.
+// Needs pybind11 2.12, the first that knows NumPy 2, or later and the target halfway::pybind11; neither NumPy's headers
+// nor the Python package `halfway`, which only results of `halfway_tensor` import.
 #pragma once
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#if PYBIND11_VERSION_HEX < 0x03000000
-#error "halfway/pybind11.h needs pybind11 3 or later; `python -m pybind11 --cmakedir` says where the installed one is"
+#if PYBIND11_VERSION_HEX < 0x020C0000
+#error \
+    "halfway/pybind11.h needs pybind11 2.12 or later; `python -m pybind11 --cmakedir` says where the installed one is"
 #endif
 
 #include <array>

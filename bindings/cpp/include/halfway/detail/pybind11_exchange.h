@@ -173,7 +173,7 @@ inline Imported import_numpy(const py::array& source) {
     refuse(source, "a masked array has no plain memory; fill it first: x.filled(value)");
   const py::dtype described = source.dtype();
   const std::optional<DType> dtype = dtype_of(described);
-  if (!dtype) refuse(source, "no tensor has elements of dtype " + std::string(py::str(described)));
+  if (!dtype) refuse(source, "no tensor has elements of dtype " + std::string(py::str(py::handle(described))));
   const auto dims = static_cast<std::size_t>(source.ndim());
   std::vector<std::int64_t> shape(source.shape(), source.shape() + dims);
   std::vector<std::int64_t> strides(source.strides(), source.strides() + dims);
