@@ -266,6 +266,9 @@ def test_documented_module(documented):
     with pytest.raises(TypeError) as raised:
         module.doubled(np.zeros(3))
     assert str(raised.value) in " ".join((ROOT / "docs" / "cpp.md").read_text().split())
+    assert [module.points(np.zeros(shape, "f4")) for shape in (3, (2, 3))] == [1, 2]
+    with pytest.raises(TypeError, match="2 dimensions are wanted, not 3"):
+        module.points(np.zeros((1, 2, 3)))
 
 
 # --- The examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -199,6 +200,36 @@ def test_overloads_are_chosen_among_by_what_fits():
     assert casters.overloaded(capsule) == "float64"
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", ">i2"])
+def test_overloads_with_casts(dtype):
+    for rank in (1, 2, 3):
+        array = np.zeros((2,) * rank, dtype)
+        for source in (array, halfway.from_dlpack(array.astype(array.dtype.newbyteorder("="))).__dlpack__()):
+            assert casters.rank(source) == rank
+    with pytest.raises(TypeError, match=r"^numpy.ndarray: 3 dimensions are wanted, not 4: "):  # the last one's words
+        casters.rank(np.zeros((1, 1, 1, 1), dtype))
+    assert casters.variant(np.zeros(2, dtype)) == 0
+    assert casters.variant(np.zeros((2, 2), dtype)) == 1
+    with pytest.raises(TypeError, match="2 dimensions are wanted, not 0"):
+        casters.variant(np.zeros((), dtype))
+
+
+def test_overloads_that_are_no_arrays():
+    assert casters.either(np.zeros(2, "f4")) == "array"
+    assert casters.either([1.0]) == "list"
+    assert casters.either(np.zeros(2, "i4")) == "list"  # which converts what the array's overload leaves to it
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        casters.either(np.zeros((2, 2)))
+    assert ": Array[float32]" in casters.either.__doc__
+    assert "(arg0: Array) -> int" in casters.only_overloaded.__doc__
+
+
+def test_optional_arguments():
+    assert casters.optional() is False
+    assert casters.optional(None) is False
+    assert casters.optional(np.zeros(1)) is True
+
+
 # --- What goes out
 
 
@@ -223,7 +254,38 @@ def test_results_that_a_framework_cannot_hold():
         casters.as_torch(np.zeros(3)[::-1])
     assert np.array_equal(casters.as_numpy(np.arange(3)[::-1]), [2, 1, 0])
     with pytest.raises(TypeError, match="NumPy has no dtype for float4_e2m1fn"):
-        casters.packed()
+        casters.made_for_numpy("float4_e2m1fn")
+
+
+@pytest.mark.parametrize("row", halfway.dtypes(), ids=lambda row: row.name)
+def test_dtypes_of_results_for_torch(row):
+    if row.kind == "refused":
+        return
+    for padded in (False, True):
+        if row.torch is None:
+            with pytest.raises(TypeError, match=f"^torch has no dtype for {row.name}, or takes none"):
+                casters.made_for_torch(row.name, padded=padded)
+        else:
+            result = casters.made_for_torch(row.name, padded=padded)
+            assert (str(result.dtype), result.shape) == (row.torch, (4,))
+
+
+def test_memory_that_torch_cannot_express():
+    with pytest.raises(BufferError, match=r"^torch wants aligned elements"):
+        casters.made_for_torch("float32", offset=1)
+    assert casters.made_for_torch("float32", offset=1, size=0).shape == (0,)
+    assert casters.made_for_torch("int8", offset=1).shape == (4,)
+    with pytest.raises(BufferError, match=r"^torch has no other byte order"):
+        casters.made_for_torch("float32", swapped=True)
+    assert casters.made_for_numpy("float32", swapped=True).dtype == np.dtype("f4").newbyteorder()
+
+
+@pytest.mark.parametrize("framework", ["halfway", "capsule"])
+def test_memory_that_dlpack_cannot_express(framework):
+    make = getattr(casters, f"made_for_{framework}")
+    assert casters.any(make("float32", offset=1))[1] == [4]
+    with pytest.raises(BufferError, match=r"^byte_order: "):
+        make("float32", swapped=True)
 
 
 def test_errors_of_the_runtime_are_translated():
@@ -271,11 +333,27 @@ def test_every_wrong_struct_is_refused_and_released_once(index, versioned):
     assert released(export) == 1, name
 
 
-def test_what_is_older_than_dlpack_1_may_not_be_written_to():
-    class Old(probe.Producer):
-        def __dlpack__(self, stream: Any = None) -> Any:
-            return self.export.capsule()
+class Old(probe.Producer):
+    """A producer of before DLPack 1."""
 
+    def __dlpack__(self, stream: Any = None) -> Any:
+        return self.export.capsule()
+
+
+def test_what_is_older_than_dlpack_1_stays_read_only():
+    for make in (lambda: Old(probe.floats(versioned=False)), lambda: probe.floats(versioned=False).capsule()):
+        assert casters.any(make())[4] is True
+        result = casters.as_numpy(make())
+        assert result.flags.writeable is False
+        with pytest.raises(ValueError, match="read-only"):
+            result[0] = 1
+        with pytest.raises(BufferError, match="read-only"):
+            casters.as_torch(make())
+        for again in (casters.as_halfway, casters.as_capsule):
+            assert casters.any(again(make()))[4] is True
+
+
+def test_what_is_older_than_dlpack_1_may_not_be_written_to():
     assert casters.float32(Old(probe.floats(versioned=False)))[0] == "float32"
     with pytest.raises(TypeError, match="writable memory is wanted"):
         casters.float32_writable(Old(probe.floats(versioned=False)))
@@ -304,6 +382,77 @@ def test_producers_that_misbehave():
         casters.any(GivesText())
     with pytest.raises(TypeError, match="no DLPack capsule, but one called 'other'"):
         casters.any(probe.new_capsule(1, b"other"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, SystemExit])
+def test_what_is_no_fault_of_the_producer_passes(error):
+    class Raises:
+        def __dlpack__(self, **_: Any) -> Any:
+            raise error
+
+    class RaisesBefore:
+        @property
+        def __dlpack__(self) -> Any:
+            raise error
+
+    for function in (casters.any, casters.overloaded, casters.either, casters.exact):
+        for producer in (Raises, RaisesBefore):
+            with pytest.raises(error):
+                function(producer())
+
+
+def test_subclasses_with_attributes_of_their_own():
+    class Masked(np.ndarray):
+        mask = 5
+
+    assert casters.any(np.zeros(2).view(Masked))[1] == [2]
+
+
+def good(capsule: Any, export: probe.Export) -> bool:
+    """Whether nobody has taken what is in the capsule; it is taken."""
+    before = released(export)
+    ours = casters.as_numpy(capsule).tolist() == [0, 1, 2, 3, 4, 5]
+    return before == 0 and ours and released(export) == 1
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_capsule_is_used_up_by_calls_alone(versioned):
+    export = probe.floats(versioned=versioned)
+    capsule = export.capsule()
+    for wrong in ("text", None, 1.5):
+        with pytest.raises(TypeError, match="incompatible"):
+            casters.with_number(capsule, wrong)
+    with pytest.raises(TypeError, match="incompatible"):
+        casters.with_either(capsule, 1)
+    with pytest.raises(TypeError, match="dtype object"):
+        casters.with_array(capsule, np.array([None]))
+    with pytest.raises(TypeError, match="was used before"):
+        casters.with_array(capsule, capsule)
+    with pytest.raises(MemoryError):
+        casters.with_cast(capsule, np.broadcast_to(np.float64(1), 1 << 50))
+    assert good(capsule, export)
+
+    export = probe.floats(versioned=versioned)
+    assert casters.with_either(export.capsule(), "four") == 10  # the second overload
+    assert released(export) == 1
+    export = probe.floats(versioned=versioned)
+    assert casters.with_number(export.capsule(), 2) == 8
+    assert released(export) == 1
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_capsule_whose_cast_fails_is_still_good(versioned):
+    values = np.zeros(1)
+    export = probe.make(values, [1 << 50], [0], (probe.FLOAT, 64, 1), versioned=versioned)
+    capsule = export.capsule()
+    with pytest.raises(MemoryError):
+        casters.cast(capsule)
+    assert released(export) == 0
+    assert casters.any(capsule)[1] == [1 << 50]
+    assert released(export) == 1
+    export = probe.make(values, [1], None, (probe.FLOAT, 64, 1), versioned=versioned)
+    assert casters.without_gil(export.capsule()) == 1  # the cast is the argument, and what it was made from goes
+    assert released(export) == 1
 
 
 def test_a_refused_capsule_is_still_good():
@@ -344,6 +493,30 @@ def test_arrays_kept_beyond_the_call(drop):
     assert alive() is None
 
 
+def test_letting_go_never_waits_for_the_gil():
+    # NumPy's deleter asks for the GIL, which the thread that waits for the one that lets go holds.
+    code = f"""
+import faulthandler, importlib.util, sys, numpy as np
+faulthandler.dump_traceback_later(60, exit=True)
+spec = importlib.util.spec_from_file_location("_halfway_casters", {str(PATH)!r})
+casters = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(casters)
+class Producer:
+    def __dlpack__(self, **keywords):
+        return array.__dlpack__(**keywords)
+array = np.zeros(3)
+before = sys.getrefcount(array)
+for make in (lambda: array, lambda: array.__dlpack__(max_version=(1, 3)), lambda: array.__dlpack__(), Producer):
+    casters.keep(make())
+    assert sys.getrefcount(array) == before + 1
+    casters.drop_in_thread_beside_the_gil()
+    casters.any(np.zeros(1))
+    assert sys.getrefcount(array) == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_argument_may_die_without_the_gil():
     array = np.zeros(3)
     before = sys.getrefcount(array)
@@ -351,6 +524,9 @@ def test_an_argument_may_die_without_the_gil():
         casters.take(array)
     casters.any(np.zeros(1))
     assert sys.getrefcount(array) == before
+    export = probe.floats()
+    casters.take(export.capsule())
+    assert released(export) == 1
 
 
 def test_references_are_counted():
@@ -425,3 +601,19 @@ assert not {{"numpy", "torch", "halfway"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("version", "accepted"), [("0x020B0100", False), ("0x020C0000", True)])
+def test_an_older_pybind11_is_refused_by_name(version, accepted, tmp_path):
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler")
+    (tmp_path / "pybind11").mkdir()
+    for name in ("pybind11.h", "numpy.h"):
+        (tmp_path / "pybind11" / name).write_text(f"#define PYBIND11_VERSION_HEX {version}\n")
+    headers = [probe.ROOT / "bindings" / "cpp" / "include", probe.ROOT / "runtime" / "include"]
+    includes = [f"-I{folder}" for folder in (tmp_path, *headers)]
+    command = [compiler, "-std=c++20", "-E", *includes, "-include", "halfway/pybind11.h", "-xc++", "/dev/null"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode == 0) is accepted, done.stderr
+    assert ("halfway/pybind11.h needs pybind11 2.12 or later" in done.stderr) is not accepted

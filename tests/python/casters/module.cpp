@@ -2,12 +2,15 @@
 #include <halfway/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <complex>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace {
@@ -72,22 +75,57 @@ PYBIND11_MODULE(_halfway_casters, m) {
   m.def("overloaded", [](const hp::array<const double>&) { return "float64"; });
   m.def("overloaded", [](double) { return "number"; });
 
+  // Arguments beside an array, which may fail after it was loaded.
+  m.def("with_number", [](const hp::array<>& x, int number) { return x.size() + number; });
+  m.def("with_either", [](const hp::array<>& x, const std::vector<double>& other) { return x.size() + other.size(); });
+  m.def("with_either", [](const hp::array<>& x, const std::string& other) { return x.size() + other.size(); });
+  m.def("with_array", [](const hp::array<>& x, const hp::array<>& y) { return x.size() + y.size(); });
+  m.def("with_cast",
+        [](const hp::array<>& x, const hp::array<const float, hp::cast_if_needed>& y) { return x.size() + y.size(); });
+  m.def(
+      "without_gil", [](const hp::array<const float, hp::cast_if_needed>& x) { return x.size(); },
+      py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "optional", [](const std::optional<hp::array<>>& x) { return x.has_value(); }, py::arg("x") = py::none());
+
+  m.def("rank", [](const hp::array<const float, hp::ndim<1>, hp::cast_if_needed, hp::overloaded>&) { return 1; });
+  m.def("rank", [](const hp::array<const float, hp::ndim<2>, hp::cast_if_needed, hp::overloaded>&) { return 2; });
+  m.def("rank", [](const hp::array<const float, hp::ndim<3>, hp::cast_if_needed>&) { return 3; });
+  m.def("either", [](const hp::array<const float, hp::overloaded>&) { return "array"; });
+  m.def("either", [](const std::vector<double>&) { return "list"; });
+  m.def("variant",
+        [](const std::variant<hp::array<const float, hp::ndim<1>, hp::cast_if_needed, hp::overloaded>,
+                              hp::array<const float, hp::ndim<2>, hp::cast_if_needed>>& x) { return x.index(); });
+  m.def("only_overloaded", [](const hp::array<hp::overloaded>& x) { return x.size(); });
+
   m.def("as_numpy", passed<hp::numpy>());
   m.def("as_torch", passed<hp::torch>());
   m.def("as_halfway", passed<hp::halfway_tensor>());
   m.def("as_capsule", passed<hp::capsule>());
   m.def("empty", [] { return hp::array<hp::numpy>(); });
-  m.def("packed", [] {
-    halfway::MutableView view;
-    static std::uint8_t bytes[2]{};
-    static const std::int64_t shape[1]{4};
-    static const std::int64_t strides[1]{1};
-    view.data = bytes;
-    view.dtype = halfway::float4_e2m1fn;
-    view.shape = shape;
-    view.strides = strides;
-    return hp::array<hp::numpy>(halfway::Tensor::adopt(view, nullptr, nullptr));
-  });
+  // A result of four elements, `offset` bytes off their alignment.
+  const auto made = []<class Framework>(Framework /*framework*/) {
+    return [](const std::string& dtype, int offset, bool swapped, bool padded, std::int64_t size) {
+      alignas(16) static std::array<std::uint8_t, 80> bytes{};
+      const std::array<std::int64_t, 1> shape{size};
+      const std::array<std::int64_t, 1> strides{1};
+      return hp::array<Framework>(halfway::Tensor::adopt({.data = bytes.data() + offset,
+                                                          .dtype = halfway::find(dtype)->dtype,
+                                                          .shape = shape,
+                                                          .strides = strides,
+                                                          .swapped = swapped,
+                                                          .padded = padded},
+                                                         nullptr, nullptr));
+    };
+  };
+  const auto define = [&m, &made](const char* name, auto framework) {
+    m.def(name, made(framework), py::arg("dtype"), py::kw_only(), py::arg("offset") = 0, py::arg("swapped") = false,
+          py::arg("padded") = false, py::arg("size") = 4);
+  };
+  define("made_for_numpy", hp::numpy());
+  define("made_for_torch", hp::torch());
+  define("made_for_halfway", hp::halfway_tensor());
+  define("made_for_capsule", hp::capsule());
 
   // Kept beyond the call, and let go by whom it pleases.
   m.def("keep", [](const hp::array<hp::any_device>& x) { kept().push_back(x); });
@@ -98,6 +136,7 @@ PYBIND11_MODULE(_halfway_casters, m) {
     const py::gil_scoped_release without;
     std::thread([] { kept().clear(); }).join();
   });
+  m.def("drop_in_thread_beside_the_gil", [] { std::thread([] { kept().clear(); }).join(); });
   const auto take = [](hp::array<> /*x*/) {};  // NOLINT(performance-unnecessary-value-param): it dies in the call
   m.def("take", take, py::call_guard<py::gil_scoped_release>());
   m.def("refuse", [](const hp::array<>& x) { return hp::array<hp::numpy>(halfway::cast(x.view(), halfway::int8)); });

@@ -25,40 +25,57 @@
 //   any_device               wherever it is
 //   cast_if_needed           what has another dtype, order or byte order, or is misaligned, is copied in one pass, as
 //                            halfway::cast does it (same_kind). Needs one dtype; elements are const, in host memory
+//   overloaded               what does not fit is left to the overloads behind this one: see Overloads
 //   numpy, torch,            of results: what they are for Python. A capsule is one of DLPack 1, which any consumer
 //   halfway_tensor, capsule  takes
 //
 // What comes in: NumPy arrays (every version, read-only ones and those of ml_dtypes included), objects with
 // `__dlpack__` (torch, JAX, CuPy, halfway.Tensor ...; DLPack 1 is asked for, before that is understood too), and DLPack
 // capsules. Nothing is copied unless `cast_if_needed` says so. Whether the memory of a producer of before DLPack 1 may
-// be written to cannot be known: it counts as read-only, torch's apart.
+// be written to cannot be known: it counts as read-only, in results too, torch's apart. None is no array, and for
+// Python an empty array is None: what may be left out is a `std::optional<array<...>>` with the default `py::none()`.
 //
 // Errors: what is no array at all is for pybind11 to report, with the function's signature. An array that does not fit
-// is a TypeError that names every constraint it breaks and what came instead; a capsule is still good after it.
-// Overloads are chosen among by what fits without a cast; when none does, the first that takes an array reports. Of a
+// is a TypeError that names every constraint it breaks and what came instead. One whose `__dlpack__` raises is a
+// TypeError too, caused by what was raised; MemoryError, KeyboardInterrupt and the like pass as they are. Of a
 // `py::arg().noconvert()` nothing is cast, and pybind11 reports. Results: TypeError where the framework has no such
-// dtype, BufferError where it cannot express the memory (read-only, negative strides), ImportError without the
-// framework. halfway::Error is translated into BufferError by `register_errors(m)`.
+// dtype, BufferError where it cannot express the memory (for torch: read-only, negative strides, misaligned elements,
+// the other byte order), ImportError without the framework. halfway::Error is translated into BufferError by
+// `register_errors(m)`.
+//
+// Overloads are chosen among by what fits without a cast, then, in their order, by what fits with one. An argument
+// cannot tell whether there are overloads behind it, so it reports why an array does not fit, and these are not tried.
+// That is right for a function that is not overloaded, and for the last overload that takes an array; all before that
+// say `overloaded`. Where the last does too, pybind11 reports, with all signatures.
 //
 // Ownership: an array owns a reference to the memory for as long as it or a copy of it lives, beyond the call if need
 // be. The Python object or DLPack producer is released exactly once, on whatever thread the last one goes, with the GIL
-// or without: then a Python object is left to the interpreter's next opportunity (Py_AddPendingCall). The GIL is never
-// waited for.
+// or without: then that is left to the interpreter's next opportunity (Py_AddPendingCall). The GIL is never waited for.
+// A capsule is used up when the function is called: after an error, of another argument too, it is as good as before.
+// (Inside std::vector, std::optional and std::variant it is used up as soon as it fits.) Memory of devices that
+// `DeviceType` does not name is handed on as it came: whichever thread lets go calls the producer's deleter, and
+// read-only it is only if the producer says so.
 // Threads: conversions hold the GIL. After them arrays need none: `py::call_guard<py::gil_scoped_release>()` is fine.
 // Streams: the producer makes memory of a device ready for the legacy default stream, as `__dlpack__()` without a
 // stream says; work on another stream has to be ordered behind that one.
 //
-// Needs pybind11 3 or later and the target halfway::pybind11; neither NumPy's headers nor the Python package `halfway`,
-// which only results of `halfway_tensor` import.
+// Needs pybind11 2.12, the first that knows NumPy 2, or later and the target halfway::pybind11; neither NumPy's headers
+// nor the Python package `halfway`, which only results of `halfway_tensor` import.
 #pragma once
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#if PYBIND11_VERSION_HEX < 0x020C0000
+#error \
+    "halfway/pybind11.h needs pybind11 2.12 or later; `python -m pybind11 --cmakedir` says where the installed one is"
+#endif
+
 #include <array>
 #include <complex>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -90,6 +107,7 @@ template <DeviceType type>
 struct device {};
 struct any_device {};
 struct cast_if_needed {};
+struct overloaded {};
 
 struct numpy {};
 struct torch {};
@@ -158,6 +176,7 @@ HALFWAY_PYBIND_CONSTRAINT(f_contig, "order='F'", wish.order = Order::f);
 HALFWAY_PYBIND_CONSTRAINT(writable, "writable", wish.needs_writable = true);
 HALFWAY_PYBIND_CONSTRAINT(any_device, "any device", wish.place = Place::any);
 HALFWAY_PYBIND_CONSTRAINT(cast_if_needed, "cast if needed", wish.may_cast = true);
+HALFWAY_PYBIND_CONSTRAINT(overloaded, "", wish.is_overloaded = true);  // nothing to callers
 HALFWAY_PYBIND_CONSTRAINT(numpy, "numpy", wish.framework = Framework::numpy);
 HALFWAY_PYBIND_CONSTRAINT(torch, "torch", wish.framework = Framework::torch);
 HALFWAY_PYBIND_CONSTRAINT(halfway_tensor, "halfway.Tensor", wish.framework = Framework::halfway);
@@ -273,24 +292,50 @@ inline void register_errors(::pybind11::module_& /*module*/) {
 template <class... Constraints>
 struct pybind11::detail::type_caster<halfway::pybind::array<Constraints...>> {
   using Array = halfway::pybind::array<Constraints...>;
-  PYBIND11_TYPE_CASTER(Array, const_name<sizeof...(Constraints) == 0>(
-                                  const_name("Array"),
-                                  const_name("Array[") +
-                                      halfway::pybind::detail::joined(
-                                          const_name(", "), halfway::pybind::detail::Constraint<Constraints>::name...) +
-                                      const_name("]")));
+  static constexpr auto name = halfway::pybind::detail::array_name(
+      halfway::pybind::detail::joined(const_name(", "), halfway::pybind::detail::Constraint<Constraints>::name...));
+  template <class T>
+  using cast_op_type = movable_cast_op_type<T>;
 
   bool load(handle source, bool convert) {
-    halfway::Tensor tensor = halfway::pybind::detail::load_array(source, Array::wish, convert);
-    if (!tensor) return false;
-    value = Array(std::move(tensor));
+    halfway::pybind::detail::Imported imported = halfway::pybind::detail::load_array(source, Array::wish, convert);
+    if (!imported.tensor) return false;
+    claim_ = std::move(imported.claim);
+    value_ = Array(std::move(imported.tensor));
     return true;
   }
 
+  // Asked for once all arguments were loaded, when the function is about to be called.
+  // NOLINTBEGIN(google-explicit-constructor): as pybind11 asks
+  operator Array*() {
+    claim_.settle();
+    return &value_;
+  }
+  operator Array&() {
+    claim_.settle();
+    return value_;
+  }
+  operator Array&&() && {
+    claim_.settle();
+    return std::move(value_);
+  }
+  // NOLINTEND(google-explicit-constructor)
+
+  template <class T>
+  requires std::is_same_v<std::remove_cv_t<T>, Array>
+  static handle cast(T* source, return_value_policy policy, handle parent) {
+    if (source == nullptr) return none().release();
+    const std::unique_ptr<T> owned(policy == return_value_policy::take_ownership ? source : nullptr);
+    return cast(*source, policy, parent);
+  }
   static handle cast(const Array& source, return_value_policy /*policy*/, handle /*parent*/) {
     static_assert(Array::wish.framework != halfway::pybind::detail::Framework::none,
                   "say what the result is: array<numpy>, array<torch>, array<halfway_tensor> or array<capsule>");
     if (!source) return none().release();
     return halfway::pybind::detail::export_as(Array::wish.framework, source.tensor().share()).release();
   }
+
+ private:
+  halfway::pybind::detail::Claim claim_;
+  Array value_;  // goes before the claim
 };

@@ -1,4 +1,4 @@
-// What halfway/pybind11.h does with Python objects: arrays in, arrays out, and owners that let go without the GIL.
+// What halfway/pybind11.h does with Python objects: arrays in, arrays out.
 // Not for use by itself.
 #pragma once
 
@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <bit>
 #include <complex>
 #include <cstddef>
@@ -23,6 +22,7 @@
 #include <vector>
 
 #include "halfway/cast.h"
+#include "halfway/detail/pybind11_owner.h"
 #include "halfway/dlpack.h"
 #include "halfway/dtype.h"
 #include "halfway/error.h"
@@ -33,8 +33,6 @@ namespace halfway {
 inline namespace v0 {
 namespace pybind {
 namespace detail {
-
-namespace py = ::pybind11;
 
 enum class Order : std::uint8_t { any, c, f };
 enum class Place : std::uint8_t { host, on, any };
@@ -51,6 +49,7 @@ struct Wish {
   bool needs_writable = false;
   bool is_typed = false;  // read through a C++ type: aligned, in the machine's byte order
   bool may_cast = false;
+  bool is_overloaded = false;  // what does not fit is for the next overload
   Framework framework = Framework::none;
 };
 
@@ -106,74 +105,32 @@ constexpr auto dim_name() {
   }
 }
 
+// What has no text is left out.
 template <class Separator>
 constexpr auto joined(const Separator& /*separator*/) {
   return py::detail::const_name("");
 }
 template <class Separator, class First, class... Rest>
 constexpr auto joined(const Separator& separator, const First& first, const Rest&... rest) {
-  if constexpr (sizeof...(Rest) == 0) {
+  const auto others = joined(separator, rest...);
+  using Empty = py::detail::descr<0>;
+  if constexpr (std::is_same_v<First, Empty>) {
+    return others;
+  } else if constexpr (std::is_same_v<decltype(others), const Empty>) {
     return first;
   } else {
-    return first + separator + joined(separator, rest...);
+    return first + separator + others;
   }
 }
 
-// --- Owners of Python objects
-
-// A reference to a Python object that any thread may let go of.
-struct Owner {
-  PyObject* object;
-  Owner* next;
-
-  static inline std::atomic<Owner*> waiting{nullptr};
-
-  static bool has_gil() noexcept {
-#if PY_VERSION_HEX >= 0x030D0000
-    PyThreadState* const current = PyThreadState_GetUnchecked();
-#else
-    PyThreadState* const current = _PyThreadState_UncheckedGet();
-#endif
-    return current != nullptr && current == PyGILState_GetThisThreadState();
+template <class Text>
+constexpr auto array_name(const Text& constraints) {
+  if constexpr (std::is_same_v<Text, py::detail::descr<0>>) {
+    return py::detail::const_name("Array");
+  } else {
+    return py::detail::const_name("Array[") + constraints + py::detail::const_name("]");
   }
-  static bool is_finalizing() noexcept {
-#if PY_VERSION_HEX >= 0x030D0000
-    return Py_IsFinalizing() != 0;
-#else
-    return _Py_IsFinalizing() != 0;
-#endif
-  }
-
-  // Lets go of all that wait. The GIL is held.
-  static void drain() noexcept {
-    if (waiting.load(std::memory_order_relaxed) == nullptr) return;
-    Owner* owner = waiting.exchange(nullptr, std::memory_order_acquire);
-    const py::error_scope pending;  // whoever comes here may be about to raise
-    while (owner != nullptr) {
-      const std::unique_ptr<Owner> last(std::exchange(owner, owner->next));
-      Py_DECREF(last->object);
-    }
-  }
-
-  static void release(void* context) noexcept {
-    auto* const owner = static_cast<Owner*>(context);
-    owner->next = waiting.load(std::memory_order_relaxed);
-    while (!waiting.compare_exchange_weak(owner->next, owner, std::memory_order_release, std::memory_order_relaxed)) {
-    }
-    if (has_gil()) {
-      drain();
-    } else if (Py_IsInitialized() != 0 && !is_finalizing()) {
-      // The interpreter's queue may be full: the next release or import with the GIL drains then. An interpreter that
-      // is gone needs nothing back.
-      Py_AddPendingCall(
-          [](void*) {
-            drain();
-            return 0;
-          },
-          nullptr);
-    }
-  }
-};
+}
 
 // --- Arrays in
 
@@ -195,9 +152,10 @@ inline bool is_a(py::handle object, const char* library, const char* type) {
   return module != nullptr && py::hasattr(module, type) && py::isinstance(object, py::handle(module).attr(type));
 }
 
-// An import with what a tensor does not say.
+// What an argument holds. The claim goes last: what is to go back must not be shared any more.
 struct Imported {
-  Tensor tensor;
+  Claim claim{};
+  Tensor tensor{};
   bool readonly = false;
 };
 
@@ -211,10 +169,11 @@ inline std::optional<DType> dtype_of(const py::dtype& dtype) {
 }
 
 inline Imported import_numpy(const py::array& source) {
-  if (py::hasattr(source, "mask")) refuse(source, "a masked array has no plain memory; fill it first: x.filled(value)");
+  if (is_a(source, "numpy.ma", "MaskedArray"))
+    refuse(source, "a masked array has no plain memory; fill it first: x.filled(value)");
   const py::dtype described = source.dtype();
   const std::optional<DType> dtype = dtype_of(described);
-  if (!dtype) refuse(source, "no tensor has elements of dtype " + std::string(py::str(described)));
+  if (!dtype) refuse(source, "no tensor has elements of dtype " + std::string(py::str(py::handle(described))));
   const auto dims = static_cast<std::size_t>(source.ndim());
   std::vector<std::int64_t> shape(source.shape(), source.shape() + dims);
   std::vector<std::int64_t> strides(source.strides(), source.strides() + dims);
@@ -237,33 +196,48 @@ inline Imported import_numpy(const py::array& source) {
                          .readonly = readonly,
                          .swapped = described.byteorder() == (std::endian::native == std::endian::little ? '>' : '<'),
                          .padded = item_size(*dtype) == 0};
-  auto owner = std::make_unique<Owner>(Owner{source.ptr(), nullptr});
-  source.inc_ref();
-  return {Tensor::adopt(view, owner.release(), Owner::release), readonly};
+  auto owner = std::make_unique<Owner>(Owner{source, {}});
+  return {{}, Tensor::adopt(view, owner.release(), Owner::release), readonly};
 }
 
-// Takes what is in a DLPack capsule. Claimed first: what happens then, happens to a struct that is ours.
-inline Imported import_capsule(py::handle source, PyObject* capsule, bool is_torch) {
-  const char* const name = PyCapsule_GetName(capsule);
+// Takes what is in a DLPack capsule, which is the argument itself or was made for this import. Claimed first: what
+// happens then, happens to a struct that is ours.
+inline Imported import_capsule(py::handle source, py::handle capsule, bool is_torch) {
+  const char* const name = PyCapsule_GetName(capsule.ptr());
   const std::string_view said = name == nullptr ? "" : name;
+  Tensor taken;
+  bool readonly = false;
   if (said == "dltensor_versioned") {
-    auto* const managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
-    if (managed == nullptr || PyCapsule_SetName(capsule, "used_dltensor_versioned") != 0) throw py::error_already_set();
-    Tensor tensor = from_dlpack(managed);
-    const bool readonly = tensor.view().readonly;
-    return {std::move(tensor), readonly};
+    auto* const managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), name));
+    if (managed == nullptr || PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned") != 0)
+      throw py::error_already_set();
+    taken = from_dlpack(managed);
+    readonly = taken.view().readonly;
+  } else if (said == "dltensor") {
+    auto* const managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), name));
+    if (managed == nullptr || PyCapsule_SetName(capsule.ptr(), "used_dltensor") != 0) throw py::error_already_set();
+    taken = from_dlpack(managed);
+    readonly = !is_torch;
+  } else {
+    refuse(source, said.starts_with("used_dltensor") ? "the DLPack capsule was used before; make a new one"
+                                                     : "no DLPack capsule, but one called '" + std::string(said) + "'");
   }
-  if (said == "dltensor") {
-    auto* const managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
-    if (managed == nullptr || PyCapsule_SetName(capsule, "used_dltensor") != 0) throw py::error_already_set();
-    return {from_dlpack(managed), !is_torch};
-  }
-  refuse(source, said.starts_with("used_dltensor") ? "the DLPack capsule was used before; make a new one"
-                                                   : "no DLPack capsule, but one called '" + std::string(said) + "'");
+  if (!source.is(capsule)) return {{}, deferred(std::move(taken), readonly), readonly};
+  Claim claim(capsule, std::move(taken), readonly);
+  Tensor tensor = claim.tensor().share();
+  return {std::move(claim), std::move(tensor), readonly};
 }
 
-inline py::object call_dlpack(py::handle source) {
-  const py::object method = source.attr("__dlpack__");
+inline py::object attribute_or_null(py::handle object, const char* name) {
+  PyObject* const found = PyObject_GetAttrString(object.ptr(), name);
+  if (found == nullptr) {
+    if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0) throw py::error_already_set();
+    PyErr_Clear();
+  }
+  return py::reinterpret_steal<py::object>(found);
+}
+
+inline py::object call_dlpack(const py::object& method) {
   try {
     return method(py::arg("max_version") = py::make_tuple(1, 3));
   } catch (py::error_already_set& error) {
@@ -272,32 +246,43 @@ inline py::object call_dlpack(py::handle source) {
   return method();  // of before DLPack 1, which has no such argument
 }
 
-inline Imported import_producer(py::handle source) {
+// The first line: torch's messages have a backtrace behind it.
+inline std::string message_of(const py::error_already_set& error) {
+  std::string message = py::str(error.value());
+  message.resize(std::min(message.find('\n'), message.size()));
+  return message;
+}
+
+// Nothing when it is no producer.
+inline std::optional<Imported> import_producer(py::handle source) {
   const bool is_torch = is_a(source, "torch", "Tensor");
-  // Torch exports the memory of tensors that are negated lazily, not their values.
-  if (is_torch && source.attr("is_neg")().cast<bool>()) {
-    refuse(source, "its memory holds the negatives of its values; x.resolve_neg() first");
-  }
   py::object capsule;
   try {
-    capsule = call_dlpack(source);
+    const py::object method = attribute_or_null(source, "__dlpack__");
+    if (!method) return std::nullopt;
+    // Torch exports the memory of tensors that are negated lazily, not their values.
+    if (is_torch && source.attr("is_neg")().cast<bool>()) {
+      refuse(source, "its memory holds the negatives of its values; x.resolve_neg() first");
+    }
+    capsule = call_dlpack(method);
   } catch (py::error_already_set& error) {
-    std::string reason = py::str(error.value());
-    reason.resize(std::min(reason.find('\n'), reason.size()));
-    py::raise_from(error, PyExc_TypeError, (type_name(source) + ": it does not export its memory: " + reason).c_str());
+    // An interrupt and a lack of memory say nothing about the argument.
+    if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;
+    const std::string what = type_name(source) + ": it does not export its memory: " + message_of(error);
+    py::raise_from(error, PyExc_TypeError, what.c_str());
     throw py::error_already_set();
   }
   if (!PyCapsule_CheckExact(capsule.ptr())) {
     refuse(source, "__dlpack__ gave a " + type_name(capsule) + " and no capsule; its library is at fault");
   }
-  return import_capsule(source, capsule.ptr(), is_torch);
+  return import_capsule(source, capsule, is_torch);
 }
 
 // Nothing when it is no array of any kind.
 inline std::optional<Imported> import_any(py::handle source) {
   if (is_a(source, "numpy", "ndarray")) return import_numpy(py::reinterpret_borrow<py::array>(source));
-  if (PyCapsule_CheckExact(source.ptr())) return import_capsule(source, source.ptr(), false);
-  if (PyType_Check(source.ptr()) || !py::hasattr(source, "__dlpack__")) return std::nullopt;
+  if (PyCapsule_CheckExact(source.ptr())) return import_capsule(source, source, false);
+  if (PyType_Check(source.ptr())) return std::nullopt;
   return import_producer(source);
 }
 
@@ -382,45 +367,36 @@ inline Verdict judge(const Imported& imported, const Wish& wish) {
   return verdict;
 }
 
-// Puts what was taken from a capsule back into it, for the next who asks: a call that was refused has used up nothing.
-inline void give_back(py::handle capsule, Tensor tensor) {
-  const std::string_view name = PyCapsule_GetName(capsule.ptr());
-  const auto fill = [&capsule](void* managed, const char* as) {
-    PyCapsule_SetPointer(capsule.ptr(), managed);
-    PyCapsule_SetName(capsule.ptr(), as);
-  };
-  if (name == "used_dltensor_versioned") {
-    fill(std::move(tensor).to_dlpack(), "dltensor_versioned");
-  } else {
-    fill(std::move(tensor).to_dlpack_legacy(), "dltensor");
-  }
-}
-
-// A tensor that keeps all constraints; an empty one when pybind11 shall go on with other overloads.
-// throws: py::type_error, py::error_already_set (TypeError), std::bad_alloc
-inline Tensor load_array(py::handle source, const Wish& wish, bool convert) {
+// A tensor that keeps all constraints; an empty one when pybind11 shall go on with other overloads, or report.
+// throws: py::type_error, py::error_already_set, std::bad_alloc
+inline Imported load_array(py::handle source, const Wish& wish, bool convert) {
   Owner::drain();
+  const bool reports = convert && !wish.is_overloaded;
   try {
     std::optional<Imported> imported = import_any(source);
     if (!imported) return {};
     const Verdict verdict = judge(*imported, wish);
-    if (verdict.castable.empty() && verdict.lasting.empty()) return std::move(imported->tensor);
+    if (verdict.castable.empty() && verdict.lasting.empty()) return std::move(*imported);
     if (convert && wish.may_cast && verdict.lasting.empty()) {
       const TensorView view = imported->tensor.view();
-      const py::gil_scoped_release without_gil;
-      return cast(view, wish.dtypes[0]);
+      Tensor result;
+      {
+        const py::gil_scoped_release without_gil;
+        result = cast(view, wish.dtypes[0]);
+      }
+      imported->tensor = std::move(result);
+      return std::move(*imported);
     }
-    if (PyCapsule_CheckExact(source.ptr())) give_back(source, std::move(imported->tensor));
-    if (!convert) return {};
+    if (!reports) return {};
     std::string all = verdict.lasting;
     if (!verdict.castable.empty()) Verdict::add(all, verdict.castable);
     refuse(source, all);
   } catch (const Error& error) {
-    if (convert) refuse(source, error.what());
+    if (reports) refuse(source, error.what());
   } catch (const py::type_error&) {
-    if (convert) throw;
+    if (reports) throw;
   } catch (py::error_already_set& error) {
-    if (convert || !error.matches(PyExc_TypeError)) throw;
+    if (reports || !error.matches(PyExc_TypeError)) throw;
   }
   return {};
 }
@@ -477,7 +453,7 @@ inline py::dtype numpy_dtype(DType dtype, bool swapped) {
 inline py::object to_numpy(Tensor tensor) {
   const TensorView view = tensor.view();
   if (!is_host(view.device))
-    throw py::type_error("NumPy has host memory alone, and the result is of " + device_text(view.device));
+    throw py::buffer_error("NumPy has host memory alone, and the result is of " + device_text(view.device));
   const py::dtype dtype = numpy_dtype(view.dtype, view.swapped);
   std::vector<py::ssize_t> strides(view.shape.size());
   for (std::size_t i = 0; i < strides.size(); ++i) strides[i] = static_cast<py::ssize_t>(view.byte_stride(i));
@@ -492,23 +468,45 @@ inline py::object to_numpy(Tensor tensor) {
   return result;
 }
 
-inline void require_for_torch(const TensorView& view) {
+inline void require_for_torch(const py::module_& torch, const TensorView& view) {
+  // Torch has dtypes of its own for elements narrower than a byte, of another layout than DLPack's.
+  const DTypeInfo* const row = find(view.dtype);
+  if (row == nullptr || item_size(view.dtype) == 0 || !py::hasattr(torch, std::string(row->name).c_str()))
+    throw py::type_error("torch has no dtype for " + to_string(view.dtype) + ", or takes none through DLPack");
   if (view.readonly)
     throw py::buffer_error("torch has no read-only tensors, and the result is read-only: return a copy");
   if (has_negative_strides(view)) throw py::buffer_error("torch has no negative strides: return a copy");
+  if (view.swapped) throw py::buffer_error("torch has no other byte order than the machine's: return a copy");
+  if (is_misaligned(view))
+    throw py::buffer_error("torch wants aligned elements, and the result's are not: return a copy");
+}
+
+inline py::object to_torch(Tensor tensor) {
+  const py::module_ torch = py::module_::import("torch");
+  require_for_torch(torch, tensor.view());
+  try {
+    return torch.attr("from_dlpack")(capsule_of(std::move(tensor), false));
+  } catch (py::error_already_set& error) {  // of an older torch, or of one without the device
+    if (!error.matches(PyExc_RuntimeError)) throw;
+    py::raise_from(error, PyExc_BufferError, ("torch does not take the result: " + message_of(error)).c_str());
+    throw py::error_already_set();
+  }
 }
 
 inline py::object export_as(Framework framework, Tensor tensor) {
-  switch (framework) {
-    case Framework::numpy:
-      return to_numpy(std::move(tensor));
-    case Framework::torch:
-      require_for_torch(tensor.view());
-      return py::module_::import("torch").attr("from_dlpack")(capsule_of(std::move(tensor), false));
-    case Framework::halfway:
-      return py::module_::import("halfway").attr("from_dlpack")(capsule_of(std::move(tensor), true));
-    default:
-      return capsule_of(std::move(tensor), true);
+  try {
+    switch (framework) {
+      case Framework::numpy:
+        return to_numpy(std::move(tensor));
+      case Framework::torch:
+        return to_torch(std::move(tensor));
+      case Framework::halfway:
+        return py::module_::import("halfway").attr("from_dlpack")(capsule_of(std::move(tensor), true));
+      default:
+        return capsule_of(std::move(tensor), true);
+    }
+  } catch (const Error& error) {
+    throw py::buffer_error(error.what());
   }
 }
 
