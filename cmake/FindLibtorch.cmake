@@ -1,13 +1,14 @@
-# Finds a libtorch for what this tree compiles against one: tests, benchmarks and examples of halfway/torch.h. Projects
-# that use halfway say find_package(Torch) instead; here that would cost a look at CUDA, MKL and their like, which the
-# adapter does not need.
+# Finds a libtorch for what this tree compiles against one: tests, benchmarks and examples of halfway/torch.h. Torch's own
+# package looks for CUDA, MKL and their like, too, and ends the configuration where a libtorch for CUDA meets no CUDA
+# toolkit; the adapter needs none of them.
 #
 # Looked at, in this order:
 #   1. Libtorch_ROOT, a folder with include/ and lib/, if set by the user
 #   2. the torch of Python_EXECUTABLE (or the Python that CMake finds), without importing it
 #
 # Sets Libtorch_FOUND, Libtorch_ROOT, Libtorch_VERSION, Libtorch_CXX11_ABI (whether std::string is the C++11 one), and
-# defines the targets Libtorch::cpu (torch_cpu and c10) and, where there is one, Libtorch::c10_cuda.
+# defines the targets Libtorch::cpu (torch_cpu and c10) and, where there is one, Libtorch::c10_cuda. What links them is
+# compiled for libtorch's std::string.
 
 if(NOT Libtorch_ROOT)
   if(NOT Python_EXECUTABLE)
@@ -64,6 +65,7 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::cpu)
     IMPORTED_LOCATION "${Libtorch_c10_LIBRARY}"
     INTERFACE_INCLUDE_DIRECTORIES
       "${Libtorch_ROOT}/include;${Libtorch_ROOT}/include/torch/csrc/api/include"
+    INTERFACE_COMPILE_DEFINITIONS "$<$<NOT:$<BOOL:${Libtorch_CXX11_ABI}>>:_GLIBCXX_USE_CXX11_ABI=0>"
     # A build for CUDA needs libraries that lie in other wheels, and finds them when it is loaded.
     INTERFACE_LINK_OPTIONS "LINKER:--allow-shlib-undefined")
   add_library(Libtorch::cpu SHARED IMPORTED)

@@ -8,11 +8,17 @@ log=$work/log
 jobs=${JOBS:-2}
 mkdir -p "$work"
 
+torch=$("$root/.venv/bin/python" -c \
+  'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")')
+nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
+
 key=$({
   c++ --version
   clang++ --version
   cmake --version
-  find CMakeLists.txt CMakePresets.json cmake runtime cuda bindings/cpp tests/package tools/package_test.sh -type f |
+  echo "nvcc: ${nvcc:+$("$nvcc" --version)}"
+  echo "torch: $torch ${torch:+$(cat "$torch/version.py")}"
+  find CMakeLists.txt CMakePresets.json cmake runtime cuda bindings/cpp tests/package tools/package_test.sh docs/cpp.md -type f |
     LC_ALL=C sort | xargs sha256sum
 } | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$work/.passed" 2>/dev/null || true)" = "$key" ]; then
@@ -97,24 +103,29 @@ for kind in static shared; do
     consume "find_package-$kind-$compiler" "$compiler" -DCMAKE_PREFIX_PATH="$work/prefix-$kind"
   done
 done
-# With a libtorch, where this environment has one; its package wants to know for which GPU it is used.
-torch=$("$root/.venv/bin/python" -c \
-  'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")')
+# With a libtorch, where this environment has one, without looking for a CUDA toolkit; and by its own package, which looks
+# for one if the libtorch is for CUDA.
 if [ -n "$torch" ]; then
-  for pair in static:g++ shared:clang++; do
-    name=torch-${pair%:*}-${pair#*:}
-    consume "$name" "${pair#*:}" -DCMAKE_PREFIX_PATH="$work/prefix-${pair%:*}" \
-      -DTorch_DIR="$torch/share/cmake/Torch" -DTORCH_CUDA_ARCH_LIST=9.0 -DCMAKE_CXX_FLAGS_RELEASE=-O0
-    quiet "$work/consumer-$name/consumer_torch"
-  done
+  torch_options=(-DCMAKE_CXX_FLAGS_RELEASE=-O0)
+  consume torch-static-g++ g++ -DCMAKE_PREFIX_PATH="$work/prefix-static" "${torch_options[@]}" \
+    -DTORCH="$torch" -DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON
+  quiet "$work/consumer-torch-static-g++/app"
+  if [ -n "$nvcc" ] || [ ! -e "$torch/lib/libtorch_cuda.so" ]; then
+    consume torch-shared-clang++ clang++ -DCMAKE_PREFIX_PATH="$work/prefix-shared" "${torch_options[@]}" \
+      -DTorch_DIR="$torch/share/cmake/Torch"
+    quiet "$work/consumer-torch-shared-clang++/app"
+  else
+    echo "  --   find_package(Torch): this libtorch is for CUDA, and there is no toolkit"
+  fi
 else
   echo "  --   torch: this environment has no libtorch"
 fi
-consume "fetch_content" clang++ -DHALFWAY_SOURCE="$root" -DHALFWAY_FETCH=ON -DPython_EXECUTABLE="$root/.venv/bin/python"
-# The same build, so that configuring it is what there is to see.
+consume "fetch_content" clang++ -DHALFWAY_SOURCE="$root" -DHALFWAY_FETCH=ON -DCMAKE_UNITY_BUILD=ON \
+  -DPython_EXECUTABLE="$root/.venv/bin/python"
+# The same build, so that configuring it is what there is to see, here with the CUDA backend where it can be built.
 rm -rf "$work/consumer-add_subdirectory"
 quiet cmake -G Ninja -S tests/package -B "$work/consumer-add_subdirectory" -DHALFWAY_SOURCE="$root" \
-  -DPython_EXECUTABLE="$root/.venv/bin/python" -DBUILD_SHARED_LIBS=ON
+  -DPython_EXECUTABLE="$root/.venv/bin/python" -DBUILD_SHARED_LIBS=ON ${nvcc:+-DHALFWAY_CUDA=ON}
 quiet env DESTDIR="$work/stage-add_subdirectory" cmake --install "$work/consumer-add_subdirectory"
 [ -z "$(find "$work/stage-add_subdirectory" -type f 2>/dev/null)" ] || fail "a subdirectory installs files of its parent's"
 passed "add_subdirectory"

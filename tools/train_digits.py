@@ -9,6 +9,7 @@ predicted: the accuracy that it said must be the one that is found here.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -40,10 +41,9 @@ def build(folder: Path) -> Path:
     options = {
         "CMAKE_BUILD_TYPE": "Debug",
         "CMAKE_CXX_FLAGS_DEBUG": "-O0",  # libtorch's headers take a minute otherwise
-        "CMAKE_CXX_FLAGS": "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror",
+        "CMAKE_CXX_FLAGS": f"{os.environ.get('CXXFLAGS', '')} -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror",
         "halfway_DIR": package,
-        "Torch_DIR": str(Path(torch.origin).parent / "share" / "cmake" / "Torch"),
-        "TORCH_CUDA_ARCH_LIST": "9.0",  # of kernels that are not compiled here, but Torch's package wants an answer
+        "Libtorch_ROOT": str(Path(torch.origin).parent),
     }
     definitions = [f"-D{name}={value}" for name, value in options.items()]
     run(["cmake", "-G", "Ninja", "-S", ROOT / "examples", "-B", folder, *definitions])

@@ -26,11 +26,12 @@ from halfway.__main__ import main
 
 BUILD = ROOT / "build" / "consumers"
 BLOCK = re.compile(r"^```cpp *(\w*)\n(.*?)^```\s*$", re.DOTALL | re.MULTILINE)
+CMAKE = re.compile(r"^```cmake\n(.*?)^```\s*$", re.DOTALL | re.MULTILINE)
 HEADERS = {
     "npy.h": ROOT / "runtime" / "include" / "halfway" / "npy.h",
     "pybind11.h": ROOT / "bindings" / "cpp" / "include" / "halfway" / "pybind11.h",
 }
-ERROR_FLAGS = "-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow;-Werror"
+ERROR_FLAGS = "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 
 
 # --- python -m halfway config
@@ -109,28 +110,30 @@ static void {name}() {{
 {body}
 }}
 """
+# The documentation's own words of CMake, where `app` is one of its programs.
 PROJECT = """\
 cmake_minimum_required(VERSION 3.25)
 project(consumers LANGUAGES CXX)
-find_package(halfway CONFIG REQUIRED COMPONENTS runtime pybind11 OPTIONAL_COMPONENTS cuda)
 set(PYBIND11_FINDPYTHON ON)
-find_package(pybind11 CONFIG REQUIRED)
 add_executable(plain plain.cpp)
-target_link_libraries(plain PRIVATE halfway::runtime)
-find_package(Torch REQUIRED)
-find_package(halfway CONFIG REQUIRED COMPONENTS torch)
+{plain}
 add_executable(libtorch torch.cpp)
-target_link_libraries(libtorch PRIVATE halfway::torch ${{TORCH_LIBRARIES}})
-target_link_options(libtorch PRIVATE "LINKER:--allow-shlib-undefined")  # of a libtorch for CUDA
+{libtorch}
+find_package(halfway CONFIG REQUIRED OPTIONAL_COMPONENTS cuda)
 if(TARGET halfway::cuda)
   add_executable(cuda cuda.cpp)
   target_link_libraries(cuda PRIVATE halfway::cuda)
 endif()
-foreach(module IN ITEMS {modules})
-  pybind11_add_module(${{module}} NO_EXTRAS ${{module}}.cpp)
-  target_link_libraries(${{module}} PRIVATE halfway::pybind11)
-endforeach()
+{modules}
 """
+# Words by which a block is told from the others. Torch's own package, which wants a CUDA toolkit if its libtorch is for
+# CUDA, is tried by tests/package.
+CMAKE_BLOCKS = {
+    "plain": "COMPONENTS runtime)",
+    "libtorch": "libtorch_cpu.so",
+    "modules": "pybind11_add_module",
+    "torch_package": "find_package(Torch REQUIRED)",
+}
 
 
 def program(blocks: list[tuple[str, str]]) -> str:
@@ -145,6 +148,16 @@ def program(blocks: list[tuple[str, str]]) -> str:
     return PROGRAM.format(includes=includes, functions="\n".join(functions), calls="\n".join(calls))
 
 
+def cmake_blocks() -> dict[str, str]:
+    """By name, `app` being called like its block."""
+    found = {}
+    for text in CMAKE.findall((ROOT / "docs" / "cpp.md").read_text()):
+        (name,) = (name for name, words in CMAKE_BLOCKS.items() if words in text)
+        assert name not in found
+        found[name] = re.sub(r"\bapp\b", name, text)
+    return found
+
+
 def project() -> dict[str, str]:
     """The files of a project of all blocks."""
     files = {
@@ -152,14 +165,12 @@ def project() -> dict[str, str]:
         "torch.cpp": program([(name, text) for name, kind, text in SNIPPETS if kind == "torch"]),
         "cuda.cpp": program([(name, text) for name, kind, text in SNIPPETS if kind == "cuda"]),
     }
-    modules = []
     for _, kind, text in SNIPPETS:
         if kind == "module":
             match = re.search(r"PYBIND11_MODULE\((\w+)", text)
             assert match
             files[f"{match[1]}.cpp"] = text
-            modules.append(match[1])
-    files["CMakeLists.txt"] = PROJECT.format(modules=" ".join(modules))
+    files["CMakeLists.txt"] = PROJECT.format(**cmake_blocks())
     return files
 
 
@@ -183,7 +194,7 @@ def build(name: str, source: Path, *options: str) -> Path:
                 *(f"-Dhalfway_DIR={config('--cmakedir').strip()}", f"-Dpybind11_DIR={pybind11.stdout.strip()}"),
                 *(
                     f"-DPython_EXECUTABLE={sys.executable}",
-                    f"-DCMAKE_CXX_FLAGS={ERROR_FLAGS.replace(';', ' ')}",
+                    f"-DCMAKE_CXX_FLAGS={os.environ.get('CXXFLAGS', '')} {ERROR_FLAGS}",
                     *options,
                 ),
             ],
@@ -197,7 +208,8 @@ def build(name: str, source: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="session")
 def examples() -> Path:
-    return build("examples", ROOT / "examples")
+    # train_digits, which takes a minute to compile, has a test of its own.
+    return build("examples", ROOT / "examples", "-DCMAKE_DISABLE_FIND_PACKAGE_Libtorch=ON")
 
 
 @pytest.fixture(scope="session")
@@ -210,9 +222,7 @@ def documented() -> Path:
     for path in source.iterdir():
         if path.name not in files:
             path.unlink()
-    torch_dir = Path(torch.__file__).parent / "share" / "cmake" / "Torch"
-    # No kernels are compiled, but Torch's package wants to know for which architecture.
-    return build("documented", source, f"-DTorch_DIR={torch_dir}", "-DTORCH_CUDA_ARCH_LIST=9.0")
+    return build("documented", source, f"-DTORCH={Path(torch.__file__).parent}")
 
 
 def load(folder: Path, name: str) -> Any:
@@ -226,6 +236,10 @@ def load(folder: Path, name: str) -> Any:
 def test_there_are_blocks_of_every_kind():
     assert {kind for _, kind, _ in SNIPPETS} == {"", "cuda", "module", "torch"}
     assert any(name.startswith("readme_") for name, _, _ in SNIPPETS)
+
+
+def test_every_cmake_block_is_run():
+    assert set(cmake_blocks()) == set(CMAKE_BLOCKS)
 
 
 def code_lines(text: str) -> list[str]:
@@ -252,7 +266,7 @@ def test_a_headers_example_is_code_of_the_documentation(name):
 def test_block(documented, name, kind, tmp_path):
     path = documented / {"": "plain", "torch": "libtorch"}.get(kind, kind)
     if not path.exists():
-        pytest.skip("the package was built without the CUDA backend")
+        pytest.skip("the package was built without the CUDA backend, or there is no CUDA toolkit to link it with")
     done = subprocess.run([path, name], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     if name.startswith("cpp_") and (tmp_path / "half.npy").exists():
@@ -314,6 +328,40 @@ def test_plugin(examples):
     kept = table.copy()
     del lookup, table
     assert row.tolist() == kept[2].tolist()
+
+
+def configured(source: Path, folder: Path, *options: str) -> str:
+    """What CMake says of a project in which no package finds a CUDA toolkit."""
+    done = subprocess.run(
+        [
+            *("cmake", "-G", "Ninja", "-S", str(source), "-B", str(folder)),
+            *(f"-Dhalfway_DIR={config('--cmakedir').strip()}", f"-DPython_EXECUTABLE={sys.executable}"),
+            *(f"-DCMAKE_DISABLE_FIND_PACKAGE_{name}=ON" for name in ("CUDA", "CUDAToolkit", "pybind11")),
+            *options,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_examples_need_no_cuda_toolkit(tmp_path):
+    said = configured(ROOT / "examples", tmp_path)
+    assert "train_digits is left out" not in said
+    assert "train_digits" in (tmp_path / "build.ninja").read_text()
+
+
+def test_what_the_examples_leave_out_is_said(tmp_path):
+    said = configured(ROOT / "examples", tmp_path / "a", "-DCMAKE_DISABLE_FIND_PACKAGE_Libtorch=ON")
+    assert "No libtorch >= 2.6: train_digits is left out" in said
+    alone = tmp_path / "examples"
+    shutil.copytree(ROOT / "examples", alone)
+    said = configured(alone, tmp_path / "b")
+    assert "No FindLibtorch.cmake: train_digits is left out" in said
+    assert "embed_plain" in (tmp_path / "b" / "build.ninja").read_text()
 
 
 # --- pkg-config

@@ -57,6 +57,16 @@ def test_the_matrix_lists_what_it_would_do():
         assert lines[-1].startswith("rm -rf")
 
 
+def test_the_matrix_builds_everything_for_the_older_string():
+    """What links or includes libtorch, and the package that such programs link."""
+    flag = "-D_GLIBCXX_USE_CXX11_ABI=0"
+    lines = matrix("--dry-run", "--only", "oldest", "--old-abi").stdout.splitlines()
+    for step in ("--no-deps", "cmake -S", "pytest"):
+        (line,) = (line for line in lines if step in line)
+        assert flag in line
+    assert flag not in matrix("--dry-run").stdout
+
+
 def test_the_matrix_knows_its_rows():
     done = matrix("--dry-run", "--only", "newest")
     assert done.returncode == 0

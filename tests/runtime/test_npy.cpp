@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <boost/test/unit_test.hpp>
 
@@ -258,6 +259,66 @@ BOOST_AUTO_TEST_CASE(a_file_may_be_saved_over_while_it_is_loaded) {
   BOOST_TEST((load_npy(path).view().dtype == halfway::float64));
   BOOST_TEST(fs::is_symlink(folder / "link.npy"));
   BOOST_TEST((fs::status(path).permissions() == static_cast<fs::perms>(0640)));
+}
+
+BOOST_AUTO_TEST_CASE(links_are_followed_to_where_no_file_is_yet) {
+  const Folder folder;
+  fs::create_directory(folder / "data");
+  fs::create_directory_symlink(folder / "data", folder / "directory");
+  fs::create_symlink("../data/array.npy", folder / "data" / "second.npy");
+  fs::create_symlink("directory/second.npy", folder / "first.npy");
+  save_npy(folder / "first.npy", Counting({2}).view());
+  BOOST_TEST(fs::is_symlink(folder / "first.npy"));
+  BOOST_TEST(fs::is_symlink(folder / "data" / "second.npy"));
+  BOOST_TEST(fs::is_regular_file(fs::symlink_status(folder / "data" / "array.npy")));
+  save_npy(folder / "first.npy", Counting({3}).view());  // now there is one
+  BOOST_TEST(load_npy(folder / "data" / "array.npy").view().shape[0] == 3);
+
+  const auto error_of = [&](const char* name) {
+    try {
+      save_npy(folder / name, Counting({2}).view());
+    } catch (const fs::filesystem_error& error) {
+      return error.code().value();
+    }
+    return 0;
+  };
+  fs::create_symlink("round.npy", folder / "circle.npy");
+  fs::create_symlink("circle.npy", folder / "round.npy");
+  BOOST_TEST(error_of("circle.npy") == ELOOP);
+  fs::create_symlink("absent/array.npy", folder / "nowhere.npy");
+  BOOST_TEST(error_of("nowhere.npy") == ENOENT);
+  const std::vector<std::string> names{"circle.npy", "data", "directory", "first.npy", "nowhere.npy", "round.npy"};
+  BOOST_TEST(folder.names() == names, boost::test_tools::per_element());
+  BOOST_TEST(fs::is_symlink(folder / "nowhere.npy"));
+}
+
+// A process that the system ends in the middle of writing leaves what it wrote so far.
+BOOST_AUTO_TEST_CASE(what_replaces_a_private_file_is_private_while_it_is_written) {
+  for (const mode_t mode : {0600U, 0400U, 0640U}) {
+    const Folder folder;
+    const fs::path path = folder / "array.npy";
+    save_npy(path, Counting({2}).view());
+    BOOST_TEST_REQUIRE(::chmod(path.c_str(), mode) == 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::umask(0);
+      const rlimit none{};
+      const rlimit little{100, 100};
+      ::setrlimit(RLIMIT_CORE, &none);
+      ::setrlimit(RLIMIT_FSIZE, &little);
+      static_cast<void>(std::signal(SIGXFSZ, SIG_DFL));
+      save_npy(path, Counting({1000}).view());
+      ::_exit(0);
+    }
+    int status = 0;
+    BOOST_TEST_REQUIRE(::waitpid(child, &status, 0) == child);
+    BOOST_TEST_REQUIRE(WIFSIGNALED(status));
+    BOOST_TEST_REQUIRE(folder.names().size() == 2U);
+    struct stat written {};
+    BOOST_TEST_REQUIRE(::stat((folder / folder.names().front()).c_str(), &written) == 0);
+    BOOST_TEST((written.st_mode & ~mode & 0077U) == 0U);  // nothing for others that they have not had
+    BOOST_TEST(load_npy(path).view().shape[0] == 2);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(what_is_no_file_is_refused) {

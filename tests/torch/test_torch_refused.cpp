@@ -135,6 +135,15 @@ BOOST_AUTO_TEST_CASE(what_torch_cannot_express_is_refused_and_kept) {
        [](Described& d) {
          d.device = {static_cast<DeviceType>(7), 0};
        }},
+      // Not cut to the 8 bits that torch has for them.
+      {{"device"},
+       [](Described& d) {
+         d.device = {DeviceType::cuda, 256};
+       }},
+      {{"device"},
+       [](Described& d) {
+         d.device = {DeviceType::cuda, -1};
+       }},
       // The tests link no CUDA part of libtorch.
       {{"unavailable"},
        [](Described& d) {
@@ -183,6 +192,8 @@ BOOST_AUTO_TEST_CASE(what_means_nothing_is_not_refused) {
   BOOST_TEST(to_torch(described.tensor()).sum().item<float>() == 0.0F);
   described.shape = {0, 2};
   described.strides = {-2, -1};
+  BOOST_TEST(to_torch(described.tensor()).numel() == 0);
+  described.offset = 1;
   BOOST_TEST(to_torch(described.tensor()).numel() == 0);
   described.dtype = halfway::complex64;  // is aligned as its parts are
   described.offset = 4;

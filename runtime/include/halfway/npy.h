@@ -47,17 +47,17 @@ struct NpyOptions {
 // Writes the elements of a view in host memory, of any strides, so that NumPy loads the same shape and values.
 //
 // Row-major and column-major views are written from where they are, in their byte order, the latter in Fortran order;
-// others by way of a row-major copy. Dtypes that NumPy does not know are written as ml_dtypes does: as `V<bytes of an
-// element>` in the machine's order. Elements narrower than a byte have to be padded to one.
+// others by way of a row-major copy. Dtypes that NumPy does not know are written as bytes, `V<bytes of an element>`, in
+// the machine's order, so that np.load(path).view(dtype) has them. (ml_dtypes does so, too, but for float8_e5m2 and
+// complex32: np.load refuses its files of these, and load_npy() takes them.) Elements narrower than a byte have to be
+// padded to one.
 // The file appears under its name when it is complete, in place of what was there; until then, and when this throws,
-// what was there stays as it was. So a file may be saved over while it is loaded. Symbolic links are followed;
-// permissions of a replaced file are kept. It is not synchronised to the disk. A process that is killed may leave a
-// file called
-// `.halfway-<number>-<number>.tmp` beside it.
-// throws: Error (device: not host memory; unsupported_dtype: packed sub-byte elements; no_storage; malformed: a shape
-// or
+// what was there stays as it was. So a file may be saved over while it is loaded. Symbolic links are followed, also to
+// where no file is yet; permissions of a replaced file are kept, and hold while the new one is written. It is not
+// synchronised to the disk. A process that is killed may leave a file `.halfway-<number>-<number>.tmp` beside it.
+// throws: Error (device: not host memory; unsupported_dtype: packed sub-byte elements; no_storage; malformed: shape and
 //         strides that no tensor has; unavailable), std::filesystem::filesystem_error (the system does not write it, or
-//         something other than a file has the name), std::bad_alloc
+//         something other than a file has the name; ELOOP: links that lead in a circle), std::bad_alloc
 void save_npy(const std::filesystem::path& path, const TensorView& view);
 
 // Every way in which a file is refused.

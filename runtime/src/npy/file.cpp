@@ -52,7 +52,7 @@ class Descriptor {
 // A file under a name of its own, until it is renamed.
 class Draft {
  public:
-  explicit Draft(const fs::path& target) : file_(create(target.parent_path(), path_)) {
+  Draft(const fs::path& target, mode_t mode) : file_(create(target.parent_path(), mode, path_)) {
     if (file_.get() < 0) fail("cannot create a file beside", target);
   }
   Draft(const Draft&) = delete;
@@ -69,12 +69,12 @@ class Draft {
   }
 
  private:
-  static int create(const fs::path& directory, fs::path& path) {
+  static int create(const fs::path& directory, mode_t mode, fs::path& path) {
     static std::atomic<unsigned> next{0};
     for (;;) {
       const std::string name = ".halfway-" + std::to_string(::getpid()) + "-" + std::to_string(next.fetch_add(1));
       fs::path candidate = directory / (name + ".tmp");
-      const int descriptor = ::open(candidate.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      const int descriptor = ::open(candidate.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
       if (descriptor >= 0) path = std::move(candidate);
       if (descriptor >= 0 || (errno != EEXIST && errno != EINTR)) return descriptor;
     }
@@ -83,6 +83,20 @@ class Draft {
   fs::path path_;
   Descriptor file_;
 };
+
+// What a chain of symbolic links leads to, where nothing is there yet.
+fs::path end_of_links(const fs::path& path) {
+  constexpr int most = 40;  // as Linux follows; `path` is no circle unless somebody makes it one meanwhile
+  fs::path end = path;
+  for (int links = 0; fs::is_symlink(fs::symlink_status(end)); ++links) {
+    if (links == most) {
+      errno = ELOOP;
+      fail("cannot follow", path);
+    }
+    end = end.parent_path() / fs::read_symlink(end);
+  }
+  return end;
+}
 
 void write_all(int file, std::span<const std::byte> bytes, const fs::path& target) {
   constexpr std::size_t most = std::size_t{1}
@@ -117,17 +131,16 @@ FileMap::~FileMap() {
 
 void replace_file(const fs::path& path, std::initializer_list<std::span<const std::byte>> parts) {
   // Renaming would replace a symbolic link, or a device that is called like a file, itself.
-  fs::path target = path;
   struct stat status {};
   const bool exists = ::stat(path.c_str(), &status) == 0;
-  if (exists) {
-    target = fs::canonical(path);
-    if (!S_ISREG(status.st_mode)) {
-      throw fs::filesystem_error("cannot replace what is no regular file", path,
-                                 std::make_error_code(std::errc::invalid_argument));
-    }
+  if (!exists && errno != ENOENT) fail("cannot examine", path);
+  if (exists && !S_ISREG(status.st_mode)) {
+    throw fs::filesystem_error("cannot replace what is no regular file", path,
+                               std::make_error_code(std::errc::invalid_argument));
   }
-  Draft draft(target);
+  const fs::path target = exists ? fs::canonical(path) : end_of_links(path);
+  // Nobody reads of a private file what is not its own yet.
+  Draft draft(target, exists ? 0600 : 0666);
   for (const std::span<const std::byte> part : parts) write_all(draft.file().get(), part, path);
   // Not every file system has permissions: the file then has those that it gives.
   if (exists) static_cast<void>(::fchmod(draft.file().get(), status.st_mode & 0777U));

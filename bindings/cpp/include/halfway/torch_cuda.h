@@ -66,7 +66,9 @@ void cast_on_device_into(const at::Tensor& source, const at::Tensor& destination
 // number)
 [[nodiscard]] void* torch_stream(int device);
 
-// Torch's caching allocator. Memory for streams that torch did not make is refused: Error(stream).
+// Torch's caching allocator, for any stream. One that torch did not make (c10::cuda::getStreamFromExternal) has to
+// exist as long as the memory is in use: freed memory is given out again in that stream's order.
+// allocate() throws: Error (unavailable; device: none of that number), std::bad_alloc
 [[nodiscard]] DeviceAllocator& torch_memory() noexcept;
 
 // --- implementation

@@ -16,6 +16,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <optional>
 #include <span>
@@ -131,10 +132,15 @@ inline constexpr Table table;
 
 inline bool has_dtype(DType dtype) { return table.type(dtype) != c10::ScalarType::Undefined; }
 
-// As an element's alignment, but only looked up where the address is not a multiple of the element's size.
-inline bool is_misaligned(const void* data, DType dtype) noexcept {
-  const auto address = reinterpret_cast<std::uintptr_t>(data);
-  return (address & (item_size(dtype) - 1)) != 0 && address % alignment(dtype) != 0;
+// As halfway::is_misaligned, which is only asked where the address is not a multiple of the element's size.
+inline bool is_misaligned(const TensorView& view) noexcept {
+  const auto address = reinterpret_cast<std::uintptr_t>(view.data);
+  return (address & (item_size(view.dtype) - 1)) != 0 && halfway::is_misaligned(view);
+}
+
+// Whether torch has a number for it: its own are one byte, and those below 0 mean the current device.
+inline bool has_device_index(Device device) noexcept {
+  return device.id >= 0 && device.id <= std::numeric_limits<at::DeviceIndex>::max();
 }
 
 inline at::IntArrayRef array_of(std::span<const std::int64_t> span) noexcept { return {span.data(), span.size()}; }
@@ -181,6 +187,11 @@ inline at::Tensor tensor_over(c10::Storage&& storage, c10::DispatchKey key, c10:
     const bool is_readonly = error.reason() == Reason::readonly;
     throw Error({error.reasons().begin(), error.reasons().end()}, error.message(),
                 is_readonly ? "set ToTorchOptions::allow_readonly to alias it knowingly, or " + copies : copies);
+  }
+  if (view.device.type == DeviceType::cuda && !has_device_index(view.device)) {
+    throw Error(Reason::device, "torch counts devices from 0 to " +
+                                    std::to_string(std::numeric_limits<at::DeviceIndex>::max()) +
+                                    ", and the memory is on " + to_string(view.device));
   }
   if (view.device.type == DeviceType::cuda) {
     throw Error(Reason::unavailable, "the memory is on " + to_string(view.device) + ", and this libtorch has no CUDA",
@@ -427,10 +438,11 @@ inline at::Tensor to_torch(Tensor&& tensor, const ToTorchOptions& options) {
   if (!tensor) throw Error(Reason::consumed, "the tensor is empty: moved from, exported or never filled");
   const MutableView view = tensor.mutable_view();
   const c10::ScalarType type = libtorch::table.type(view.dtype);
-  const bool on_cuda = view.device.type == DeviceType::cuda && c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA);
+  const bool on_cuda = view.device.type == DeviceType::cuda && libtorch::has_device_index(view.device) &&
+                       c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA);
   if (type == c10::ScalarType::Undefined || (view.readonly && !options.allow_readonly) ||
-      (view.swapped && view.dtype.bits > 8) || libtorch::is_misaligned(view.data, view.dtype) ||
-      libtorch::has_negative_strides(view) || !(is_host(view.device) || on_cuda)) {
+      (view.swapped && view.dtype.bits > 8) || libtorch::is_misaligned(view) || libtorch::has_negative_strides(view) ||
+      !(is_host(view.device) || on_cuda)) {
     libtorch::refuse(view, options);
   }
   return libtorch::translated([&] {
