@@ -166,6 +166,9 @@ class Bundle:
                 f"the driver is for CUDA {driver[0]}.{driver[1]}, and nvcc here ({compiler}) is of CUDA "
                 f"{found[0]}.{found[1]}: a newer driver is needed"
             )
+        print(
+            "building the C++ tests here" if python is None else f"building the extension for {python} here", flush=True
+        )
         third_party = self.root / "third_party"
         options: dict[str, object] = {
             "CMAKE_BUILD_TYPE": "Release",
@@ -200,7 +203,6 @@ class Bundle:
         found = [self.root / "bin" / name for name in EXECUTABLES]
         if not build and self.too_new() is None and all(self.runs(path) for path in found):
             return found
-        print("gpu-test: building the C++ tests here", flush=True)
         self.make(["halfway_gpu_tests"], None)
         return [self.build / "tests" / "cuda" / name for name in EXECUTABLES]
 
@@ -214,7 +216,6 @@ class Bundle:
         fits = (package / "halfway" / f"_core{suffix}").exists() and self.too_new() is None
         if not build and fits and subprocess.run(loads, capture_output=True, check=False).returncode == 0:
             return package
-        print(f"gpu-test: building the extension for {python} here", flush=True)
         self.make(["_core", "halfway_probe"], python)
         package = self.root / "python-here"
         shutil.rmtree(package, ignore_errors=True)
