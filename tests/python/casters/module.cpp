@@ -5,6 +5,7 @@
 #include <array>
 #include <complex>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -77,8 +78,9 @@ PYBIND11_MODULE(_halfway_casters, m) {
 
   // Arguments beside an array, which may fail after it was loaded.
   m.def("with_number", [](const hp::array<>& x, int number) { return x.size() + number; });
-  m.def("with_either", [](const hp::array<>& x, const std::vector<double>& other) { return x.size() + other.size(); });
-  m.def("with_either", [](const hp::array<>& x, const std::string& other) { return x.size() + other.size(); });
+  m.def("with_either",
+        [](const hp::array<>& x, const std::vector<double>& other) { return x.size() + std::ssize(other); });
+  m.def("with_either", [](const hp::array<>& x, const std::string& other) { return x.size() + std::ssize(other); });
   m.def("with_array", [](const hp::array<>& x, const hp::array<>& y) { return x.size() + y.size(); });
   m.def("with_cast",
         [](const hp::array<>& x, const hp::array<const float, hp::cast_if_needed>& y) { return x.size() + y.size(); });

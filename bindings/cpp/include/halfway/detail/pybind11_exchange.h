@@ -196,7 +196,8 @@ inline Imported import_numpy(const py::array& source) {
                          .readonly = readonly,
                          .swapped = described.byteorder() == (std::endian::native == std::endian::little ? '>' : '<'),
                          .padded = item_size(*dtype) == 0};
-  auto owner = std::make_unique<Owner>(Owner{source, {}});
+  auto owner = std::make_unique<Owner>(Owner{source.ptr(), {}});
+  source.inc_ref();
   return {{}, Tensor::adopt(view, owner.release(), Owner::release), readonly};
 }
 

@@ -1,5 +1,5 @@
 // Owners behind the arrays of halfway/pybind11.h, which any thread may let go of, with the GIL or without. Not for use
-// by itself.
+// by itself. References are plain pointers: pybind11's types are hidden, which g++ does not like to see in others.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -20,7 +20,7 @@ namespace py = ::pybind11;
 
 // What has to be let go of with the GIL: a Python object, or a tensor whose producer's deleter may ask for it.
 struct Owner {
-  py::object object;
+  PyObject* object;
   Tensor tensor;
   Owner* next = nullptr;
 
@@ -49,6 +49,7 @@ struct Owner {
     const py::error_scope pending;  // whoever comes here may be about to raise
     while (owner != nullptr) {
       const std::unique_ptr<Owner> last(std::exchange(owner, owner->next));
+      Py_XDECREF(last->object);
     }
   }
 
@@ -81,7 +82,7 @@ inline Tensor deferred(Tensor tensor, bool readonly) {
   MutableView view = tensor.mutable_view();
   if (!is_addressable(view.device)) return tensor;
   view.readonly = readonly;
-  auto owner = std::make_unique<Owner>(Owner{{}, std::move(tensor)});
+  auto owner = std::make_unique<Owner>(Owner{nullptr, std::move(tensor)});
   return Tensor::adopt(view, owner.release(), Owner::release);
 }
 
@@ -92,15 +93,16 @@ class Claim {
   Claim() = default;
   // The capsule is good again when this throws. throws: std::bad_alloc
   Claim(py::handle capsule, Tensor imported, bool readonly)
-      : capsule_(py::reinterpret_borrow<py::object>(capsule)), imported_(std::move(imported)) {
+      : capsule_(capsule.inc_ref().ptr()), imported_(std::move(imported)) {
     try {
       tensor_ = deferred(imported_.share(), readonly);
     } catch (...) {
       give_back();
+      capsule.dec_ref();
       throw;
     }
   }
-  Claim(Claim&&) noexcept = default;
+  Claim(Claim&& other) noexcept { *this = std::move(other); }
   Claim& operator=(Claim&& other) noexcept {
     std::swap(capsule_, other.capsule_);
     std::swap(imported_, other.imported_);
@@ -109,7 +111,10 @@ class Claim {
   }
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
-  ~Claim() { give_back(); }
+  ~Claim() {
+    give_back();
+    Py_XDECREF(capsule_);
+  }
 
   [[nodiscard]] const Tensor& tensor() const noexcept { return tensor_; }
 
@@ -125,11 +130,11 @@ class Claim {
     tensor_.reset();
     const py::error_scope pending;
     const auto fill = [this](void* managed, const char* name) {
-      PyCapsule_SetPointer(capsule_.ptr(), managed);
-      PyCapsule_SetName(capsule_.ptr(), name);
+      PyCapsule_SetPointer(capsule_, managed);
+      PyCapsule_SetName(capsule_, name);
     };
     try {
-      if (std::string_view(PyCapsule_GetName(capsule_.ptr())) == "used_dltensor_versioned") {
+      if (std::string_view(PyCapsule_GetName(capsule_)) == "used_dltensor_versioned") {
         fill(std::move(imported_).to_dlpack(), "dltensor_versioned");
       } else {
         fill(std::move(imported_).to_dlpack_legacy(), "dltensor");
@@ -138,7 +143,7 @@ class Claim {
     }
   }
 
-  py::object capsule_;
+  PyObject* capsule_ = nullptr;
   Tensor imported_;  // as it goes back
   Tensor tensor_;    // as it is handed out
 };
