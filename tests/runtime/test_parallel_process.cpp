@@ -32,11 +32,22 @@ using halfway::detail::run_parallel;
 
 using std::chrono::microseconds;
 
-// At most 128 tasks. Without memory from the heap: the locks of AddressSanitizer's allocator do not survive a fork.
+// At most 128 tasks. Without memory from the heap: the locks of AddressSanitizer's allocator do not survive a fork, and
+// a child that is forked while another thread holds one waits for it for ever.
 bool runs_each_once(int tasks) {
   std::array<int, 128> runs{};
   run_parallel(tasks, [&runs](int index) { ++runs.at(static_cast<std::size_t>(index)); });
   return std::count(runs.begin(), runs.end(), 1) == tasks && std::count(runs.begin(), runs.end(), 0) == 128 - tasks;
+}
+
+// Tasks that wait for each other: the pool's workers have started, and each of so many threads has one of the tasks. A
+// thread that starts takes memory from the heap, so forks come after this.
+void all_meet(int threads) {
+  std::atomic<int> here{0};
+  run_parallel(threads, [&here, threads](int /*index*/) {
+    ++here;
+    while (here < threads) std::this_thread::yield();
+  });
 }
 
 // --- scenarios: this executable again, with an environment of its own
@@ -133,11 +144,7 @@ bool child_works() {
 // The workers that a child has started do take part.
 bool child_has_workers() {
   set_num_threads(2);
-  std::atomic<int> here{0};
-  run_parallel(2, [&here](int) {
-    ++here;
-    while (here < 2) std::this_thread::yield();
-  });
+  all_meet(2);
   return true;
 }
 
@@ -187,6 +194,7 @@ BOOST_AUTO_TEST_CASE(fork_with_idle_workers) {
   for (const int spin : {-1, 0, 1'000'000}) {
     halfway::detail::set_spin_time(spin);
     set_num_threads(4);
+    all_meet(4);
     for (int i = 0; i < 50; ++i) {
       BOOST_TEST(runs_each_once(i));
       BOOST_TEST(in_child(i % 2 == 0 ? child_works : child_has_workers));
@@ -201,14 +209,18 @@ BOOST_AUTO_TEST_CASE(fork_with_idle_workers) {
 
 BOOST_AUTO_TEST_CASE(fork_while_others_run_jobs) {
   set_num_threads(3);
+  all_meet(3);
   std::atomic<bool> stop{false};
   std::atomic<int> failures{0};
+  std::atomic<int> started{0};
   std::vector<std::thread> callers;
   for (int caller = 0; caller < 3; ++caller) {
     callers.emplace_back([&, caller] {
+      ++started;
       for (int job = caller; !stop; ++job) failures += runs_each_once(job % 9) ? 0 : 1;
     });
   }
+  while (started < 3) std::this_thread::yield();
   for (int i = 0; i < 200; ++i) {
     if (i % 40 == 0) halfway::detail::set_spin_time(i % 80 == 0 ? 0 : -1);
     BOOST_TEST(in_child(i % 2 == 0 ? child_works : child_has_workers));
