@@ -48,12 +48,22 @@ EXHAUSTIVE = EXECUTABLES[-1]  # takes the time that the others leave
 SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
 # What runs under them: the shorter first, whose time the other has too where it is not needed.
 SANITIZED = (EXECUTABLES[1], EXECUTABLES[0])
-# Cases that cannot run under them.
-NOT_SANITIZED = (
-    "gpu_streams/a_forked_child_is_refused_and_may_let_go",  # the child has the tool's threads no more
-    "gpu_streams/errors_leave_nothing_behind",  # calls that fail on purpose are findings
-    "gpu_streams/a_transfer_takes_no_more_device_memory_than_its_result",  # the tools take some of their own
-)
+# Cases that cannot run under them, and under which.
+NOT_SANITIZED = {
+    # The child has the tool's threads no more.
+    "gpu_streams/a_forked_child_is_refused_and_may_let_go": SANITIZERS,
+    # Calls that fail on purpose are findings.
+    "gpu_streams/errors_leave_nothing_behind": SANITIZERS,
+    # The tools take some device memory of their own.
+    "gpu_streams/a_transfer_takes_no_more_device_memory_than_its_result": SANITIZERS,
+    # Kernels launched by several threads at a time: "Internal Sanitizer Error: Detected a failure to track a kernel
+    # launch" (compute-sanitizer 2025.3 on an H100). What it looks for is inside a kernel, whose threads these are not.
+    "gpu_streams/threads_with_streams_of_their_own": ("racecheck",),
+    # A call under it waits for all that the stream was given before, and these hold the stream back.
+    "gpu_streams/a_transfer_keeps_its_place_in_the_callers_stream": ("initcheck",),
+    "gpu_streams/a_cast_on_the_device_keeps_its_place_and_its_source": ("initcheck",),
+    "gpu_streams/a_result_that_is_under_way": ("initcheck",),
+}
 PACKAGES = ("pytest", "ml_dtypes")  # what the Python tests import beside NumPy and torch
 # What the tests and what they test are made of.
 SOURCES = [
@@ -498,6 +508,11 @@ def run_sanitizer(
     return None
 
 
+def left_out(check: str) -> list[str]:
+    """The cases that do not run under a tool."""
+    return [case for case, tools in NOT_SANITIZED.items() if check in tools]
+
+
 def run_sanitizers(bundle: Bundle, summary: Summary, executables: list[Path]) -> None:
     """Each tool of compute-sanitizer in turn, which have equal parts of the time, as have the executables of a tool."""
     tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
@@ -510,7 +525,7 @@ def run_sanitizers(bundle: Bundle, summary: Summary, executables: list[Path]) ->
             subject = executable.replace("halfway_test_", "")
             command: list[str | Path] = [tool, "--tool", check, "--error-exitcode", "1", paths[executable]]
             command += ["--color_output=no", "--log_level=test_suite"]
-            command += [f"--run_test=!{case}" for case in NOT_SANITIZED if case.startswith(f"{subject}/")]
+            command += [f"--run_test=!{case}" for case in left_out(check) if case.startswith(f"{subject}/")]
             log = bundle.results / f"{check}-{subject}.log"
             seconds = max((end - time.monotonic()) / left, 1.0)
             run_sanitizer(bundle, summary, command, f"{check} of {subject}", log, seconds)
