@@ -9,6 +9,7 @@ reported are its median and quartiles over the rounds.
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import json
 import math
 import os
@@ -19,7 +20,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
@@ -293,9 +293,11 @@ def _cpu_model() -> str:
 
 
 def _version_of(package: str) -> str | None:
+    """Of an installed package, by the name it is imported by: CuPy's distributions have that of a CUDA in theirs."""
+    names = importlib.metadata.packages_distributions().get(package, [package])
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return importlib.metadata.version(names[0])
+    except importlib.metadata.PackageNotFoundError:
         return None
 
 

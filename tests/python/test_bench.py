@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench import harness
 
 pytest.importorskip("torch")
 
@@ -117,3 +118,13 @@ def test_dimensions_live_exports_and_the_import_are_measured(result):
     assert is_spread(result["import"]["added_ms"])
     assert result["import"]["target"] == 30
     assert result["import"]["loaded_too"] == []
+
+
+def test_versions_are_found_by_what_is_imported(tmp_path, monkeypatch):
+    about = tmp_path / "cupy_cuda13x-14.2.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: cupy-cuda13x\nVersion: 14.2.0\n")
+    (about / "top_level.txt").write_text("cupy\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert harness.machine(("cupy", "nothing_of_this_name"))["cupy"] == "14.2.0"
+    assert harness.machine(("nothing_of_this_name",))["nothing_of_this_name"] is None
