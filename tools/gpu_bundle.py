@@ -46,7 +46,7 @@ MOST_BYTES = 40 << 20
 SOURCES = ["CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "pyproject.toml"]
 SOURCES += ["bench", "bindings", "cmake", "cuda", "runtime", "tests", "tools"]
 EXECUTABLES = gpu_tests.EXECUTABLES
-RUNNERS = ("gpu_machine.py", "gpu_tests.py")
+RUNNERS = ("gpu_machine.py", "gpu_report.py", "gpu_tests.py")
 # What must be in it, whatever else is.
 NEEDED = (
     "run",

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.python.loading import load_tool
-from tools import gpu_machine
+from tools import gpu_machine, gpu_report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -146,7 +146,7 @@ def test_the_exhaustive_tests_come_last_and_have_the_time_that_is_left(tmp_path,
     said = {path.name.partition(".")[0]: path.read_text().split() for path in (root / "bin").glob("*.said")}
     assert set(said) == set(gpu_tests.EXECUTABLES)
     name, seconds, seed = said.pop(gpu_tests.EXHAUSTIVE)
-    assert 0 < int(seconds) <= gpu_tests.SECONDS - 30
+    assert 0 < int(seconds) <= gpu_report.SECONDS - 30
     assert len(seed) == 8
     assert all(len(words) == 1 for words in said.values())
     out = capsys.readouterr().out
@@ -457,7 +457,7 @@ def test_the_benchmark_runs_with_the_bundles_package_within_the_time(tmp_path, m
     out = capsys.readouterr().out
     given = re.search(rf"\['--folder', '{root}/results', '--seconds', '(\d+)'\]", out)
     assert given is not None
-    assert 0 < int(given[1]) <= gpu_tests.SECONDS - 60
+    assert 0 < int(given[1]) <= gpu_report.SECONDS - 60
     assert f"{root}/python/halfway/__init__.py" in out
     assert "ok   bench/transfer.py (GPU of 1)" in out
     assert (root / "results" / "bench.log").read_text() in out
