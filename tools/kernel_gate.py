@@ -30,7 +30,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tests" / "cuda" / "kernels.json"
-SOURCES = ("fused", "general")
+SOURCES = ("fused", "channels", "general")
 ARCHITECTURES = (80, 90, 100)
 SKIPPED = 77
 # As cuda/CMakeLists.txt compiles them for a release.
@@ -38,18 +38,23 @@ OPTIONS = ["-O3", "-std=c++20", "-fmad=false", *(f"-I{ROOT / name}" for name in 
 OPTIONS += [f"-I{ROOT / 'runtime' / 'src'}"]
 
 # Blocks have 256 threads, a multiprocessor 65536 registers: 80 leave room for 3 blocks, 128 for 2.
-MOST_REGISTERS = {"fused": 80, "general": 128}
+MOST_REGISTERS = {"fused": 80, "channels": 80, "general": 128}
 FIRST_WITH_FP8 = 89
 WORDS = {
     "registers": "registers",
-    "loads": "loads of 128 bits",
+    "loads": "loads of vectors",
     "stores": "stores of 128 bits",
     "packed": "packed conversions",
 }
 
-# What has to be in the code of a fused kernel, as (in machine code, in PTX). The general one's addresses are of shared
-# memory as well.
-LOAD = (r"\bLDG?\.E\.(ENL2\.)?(128|256)", r"\bld(\.global)?\.v4\.(b32|u32|f32)|\bld(\.global)?\.v2\.(b64|u64|f64)")
+# What has to be in the code of a kernel of pairs, as (in machine code, in PTX). The general one's addresses are of shared
+# memory as well. Loads by their bytes: of a source that is narrower than the destination a thread reads less at a time
+# than it writes.
+LOADS = {
+    16: (r"\bLDG?\.E\.(ENL2\.)?(128|256)", r"\bld(\.global)?\.v4\.(b32|u32|f32)|\bld(\.global)?\.v2\.(b64|u64|f64)"),
+    8: (r"\bLDG?\.E\.64\b", r"\bld(\.global)?\.v2\.(b32|u32|f32)|\bld(\.global)?\.(b64|u64|f64)"),
+    4: (r"\bLDG?\.E ", r"\bld(\.global)?\.(b32|u32|f32)"),
+}
 STORE = (r"\bSTG?\.E\.(ENL2\.)?(128|256)", r"\bst(\.global)?\.v4\.(b32|u32|f32)|\bst(\.global)?\.v2\.(b64|u64|f64)")
 PACKED_TARGETS = {
     "float16": (r"\bF2FP\.(F16\.(F32\.)?)?PACK_AB", r"\bcvt\.rn\.f16x2\.f32"),
@@ -70,6 +75,7 @@ class Kernel:
     source: str
     architecture: int
     name: str
+    load_bytes: int = 16
     registers: int = 0
     stack: int = 0
     spills: int = 0
@@ -132,7 +138,7 @@ def compile_one(nvcc: Path, dump: Path | None, folder: Path, source: str, archit
 
 
 def readable(mangled: str) -> str:
-    """A kernel as the table calls it: "float32 -> bfloat16", "double, counting", "copy"."""
+    """A kernel as the table calls it: "float32 -> bfloat16", "uint8 -> float16, 3 channels", "double, counting"."""
     filt = shutil.which("c++filt") or shutil.which("llvm-cxxfilt") or find_tool("cu++filt")
     if filt is None:
         raise SystemExit("no c++filt: names of kernels cannot be read")
@@ -145,7 +151,23 @@ def readable(mangled: str) -> str:
         return wide + (", counting" if general[2] == "true" else "")
     integers = {"unsigned char": "uint8", "int": "int32", "long": "int64"}
     found = re.findall(r"Integer<([a-z ]+)>|formats::(\w+)|(Boolean)", name)
-    return " -> ".join(integers[integer] if integer else real or "bool" for integer, real, _ in found)
+    pair = [integers[integer] if integer else real or "bool" for integer, real, _ in found]
+    channels = re.search(r", (\d), ", name)
+    what = ", scaled" if ", true, " in name else f", {channels[1]} channels" if channels else ""
+    return " -> ".join(pair) + what
+
+
+BYTES = {"bool": 1, "uint8": 1, "float8_e5m2": 1, "float8_e4m3fn": 1, "float16": 2, "bfloat16": 2}
+BYTES |= {"int32": 4, "float32": 4, "int64": 8, "float64": 8}
+
+
+def load_bytes(name: str) -> int:
+    """What a thread of a kernel reads at a time, where it writes vectors of 16 bytes: fused.h, channels.h."""
+    pair = re.fullmatch(r"(\w+) -> (\w+)(?:, scaled|, (\d) channels)?", name)
+    if pair is None:
+        return 16
+    taken = 16 // BYTES[pair[2]] * BYTES[pair[1]] * int(pair[3] or 1)
+    return min(16, taken & -taken)
 
 
 def kernels_in(folder: Path, source: str, architecture: int, is_machine_code: bool) -> Iterator[Kernel]:
@@ -161,10 +183,12 @@ def kernels_in(folder: Path, source: str, architecture: int, is_machine_code: bo
         registers = re.search(r"Used (\d+) registers", block)
         if numbers is None or registers is None:
             raise SystemExit(f"the compiler did not say what {mangled} uses:\n{block}")
+        name = readable(mangled)
         yield Kernel(
             source,
             architecture,
-            readable(mangled),
+            name,
+            load_bytes=load_bytes(name),
             registers=int(registers[1]),
             stack=int(numbers[1]),
             spills=int(numbers[2]) + int(numbers[3]),
@@ -175,22 +199,23 @@ def kernels_in(folder: Path, source: str, architecture: int, is_machine_code: bo
 def examine(kernel: Kernel, which: int) -> None:
     """Fills in what is in the code, and what is wrong with it."""
     say = kernel.findings.append
-    kernel.vectors = (len(re.findall(LOAD[which], kernel.code)), len(re.findall(STORE[which], kernel.code)))
+    loads = LOADS[kernel.load_bytes][which]
+    kernel.vectors = (len(re.findall(loads, kernel.code)), len(re.findall(STORE[which], kernel.code)))
     if kernel.stack:
         say(f"a stack of {kernel.stack} bytes")
     if kernel.spills:
         say(f"{kernel.spills} bytes spilled")
     if kernel.registers > MOST_REGISTERS[kernel.source]:
         say(f"{kernel.registers} registers, more than {MOST_REGISTERS[kernel.source]}")
-    if kernel.source != "fused":
+    if kernel.source == "general":
         kernel.packed = sum(len(re.findall(packed[which], kernel.code)) for packed in PACKED_TARGETS.values())
         return
-    for count, what in zip(kernel.vectors, ("loads", "stores"), strict=True):
+    for count, what, width in zip(kernel.vectors, ("loads", "stores"), (kernel.load_bytes, 16), strict=True):
         if count == 0:
-            say(f"no {what} of 128 bits")
+            say(f"no {what} of {8 * width} bits")
     if kernel.name == "copy":
         return
-    source, target = kernel.name.split(" -> ")
+    source, target = kernel.name.split(",")[0].split(" -> ")
     for table, dtype in ((PACKED_TARGETS, target), (PACKED_SOURCES, source)):
         if dtype not in table or (dtype.startswith("float8") and kernel.architecture < FIRST_WITH_FP8):
             continue
@@ -270,13 +295,13 @@ def main() -> int:
             re.sub(r"\{\s+(\"registers\"[^}]*?)\s+\}", lambda m: "{" + re.sub(r"\s+", " ", m[1]) + "}", text) + "\n"
         )
     print(f"nvcc {version[1]}, {'machine code' if dump is not None else 'PTX: there is no cuobjdump'}")
-    print(f"{'kernel':<32}" + "".join(f"{f'sm_{a}':>24}" for a in ARCHITECTURES))
-    print(f"{'':<32}" + f"{'registers ld st packed':>24}" * len(ARCHITECTURES))
+    print(f"{'kernel':<44}" + "".join(f"{f'sm_{a}':>24}" for a in ARCHITECTURES))
+    print(f"{'':<44}" + f"{'registers ld st packed':>24}" * len(ARCHITECTURES))
     for name in dict.fromkeys((k.source, k.name) for k in kernels):
         cells = [k for k in kernels if (k.source, k.name) == name]
         cells.sort(key=lambda k: ARCHITECTURES.index(k.architecture))
         row = "".join(f"{k.registers:>12}{k.vectors[0]:>4}{k.vectors[1]:>3}{k.packed:>5}" for k in cells)
-        print(f"{name[0] + ': ' + name[1]:<32}{row}")
+        print(f"{name[0] + ': ' + name[1]:<44}{row}")
     wrong = [f"sm_{k.architecture}: {k.source}: {k.name}: {text}" for k in kernels for text in k.findings]
     wrong += compare(kernels, version[1], dump is not None)
     print("\n".join(wrong) or f"{len(kernels)} kernels, as they should be")

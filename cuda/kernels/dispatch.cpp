@@ -55,15 +55,24 @@ std::uint64_t most_blocks(Reach reach, std::uint64_t bytes) noexcept {
   if (reach == Reach::device) return tuning::most_blocks;
   const std::uint64_t blocks =
       reach == Reach::reads_host ? tuning::most_blocks_reading_host : tuning::most_blocks_writing_host;
-  constexpr std::uint64_t presumed = tuning::fused_bytes;
+  constexpr std::uint64_t presumed = tuning::Fused::bytes;
   return std::min(tuning::most_blocks, bytes < presumed ? blocks * presumed / bytes : blocks);
 }
 
-// The elements before the first one from which on both sides are aligned to vectors; none where they never are.
-std::optional<std::uint32_t> head_of(std::uint64_t from, std::uint64_t to, std::uint64_t in,
-                                     std::uint64_t out) noexcept {
+// One side of a launch: where it begins, the bytes of an element, and those of the vectors that it is accessed in.
+struct Vectors {
+  std::uint64_t address;
+  std::uint64_t size;
+  std::uint64_t alignment;
+};
+
+// The elements before the first one from which on both sides are aligned; none where they never are.
+std::optional<std::uint32_t> head_of(const Vectors& from, const Vectors& to) noexcept {
+  const auto is_aligned = [](const Vectors& side, std::uint32_t head) {
+    return (side.address + head * side.size) % side.alignment == 0;
+  };
   for (std::uint32_t head = 0; head < 16; ++head) {
-    if ((from + head * in) % 16 == 0 && (to + head * out) % 16 == 0) return head;
+    if (is_aligned(from, head) && is_aligned(to, head)) return head;
   }
   return std::nullopt;
 }
@@ -114,18 +123,19 @@ class Chooser {
  private:
   // On the host's side.
   [[nodiscard]] std::uint64_t bytes_of_thread() const noexcept {
-    if (launch_.kind != KernelKind::general) return tuning::fused_bytes;
+    if (launch_.kind != KernelKind::general) return tuning::Fused::bytes;
     const Side& side = work_.reach == Reach::reads_host ? launch_.job.from_side : launch_.job.to_side;
     return size_of(side) * group;
   }
   // Nothing is done to the elements but to move them.
   [[nodiscard]] bool moves_bits() const noexcept { return launch_.job.keeps_bits && launch_.job.tally == nullptr; }
 
-  // Whether all that is asked for is to convert.
-  [[nodiscard]] bool is_plain() const noexcept {
+  // Whether all that is asked for is to convert; and to scale, perhaps.
+  [[nodiscard]] bool is_plain() const noexcept { return is_plain_or_scaled() && launch_.job.affine.count == 0; }
+  [[nodiscard]] bool is_plain_or_scaled() const noexcept {
     const Job& job = launch_.job;
-    return job.tally == nullptr && job.writes && job.affine.count == 0 && !job.policy.stochastic &&
-           !job.from_side.swapped && !job.to_side.swapped;
+    return job.tally == nullptr && job.writes && !job.policy.stochastic && !job.from_side.swapped &&
+           !job.to_side.swapped;
   }
 
   // Elements of several scalars are as many of one, where nothing is said of them as a whole.
@@ -159,6 +169,7 @@ class Chooser {
     if (const std::optional<Tiles> tiles = tiles_of(work_)) {
       job.walk = Walk::tiled;
       job.tiles = *tiles;
+      if (take_channels()) return;
       job.steps = tiles->tiles[0] * tiles->tiles[1] * outer_count(*tiles, work_);
       launch_.shared_bytes = tiles->pitch * tiles->tile[1];
     } else {
@@ -166,6 +177,45 @@ class Chooser {
       constexpr std::uint64_t some = General<float, false>::elements_of_block;
       job.steps = (job.count + some - 1) / some;
     }
+  }
+
+  // As channels that are separated, if that is what the tiles are.
+  [[nodiscard]] bool take_channels() noexcept {
+    Job& job = launch_.job;
+    Tiles& tiles = job.tiles;
+    const auto in = static_cast<std::int64_t>(size_of(job.from_side));
+    const auto out = static_cast<std::int64_t>(size_of(job.to_side));
+    const std::uint64_t channels = tiles.plane[0];
+    const Affine& affine = job.affine;
+    const bool along_channels = affine.count == channels && affine.inner == tiles.plane_number_strides[0];
+    const bool dense = tiles.plane_source_strides[0] == in &&
+                       tiles.plane_source_strides[1] == static_cast<std::int64_t>(channels) * in &&
+                       tiles.plane_destination_strides[1] == out;
+    if (!dense || !is_flat() || work_.from_scalars != 1 || !is_plain_or_scaled()) return false;
+    if (affine.count > 1 && !along_channels) return false;
+    if (work_.count / channels >= std::uint64_t{1} << 32) return false;  // pixels are numbered in 32 bits
+    if (affine.count != 0 && !is_float(work_.to)) return false;
+    if (job.from_side.access == Access::bytes || job.to_side.access == Access::bytes) return false;
+    return use_channels(work_.from, work_.to, channels, [&](auto body) {
+      using Body = decltype(body);
+      launch_.kind = KernelKind::channels;
+      const std::uint64_t pixels = tiles.plane[1];
+      std::uint64_t from_bits = address_of(job.source) + static_cast<std::uint64_t>(tiles.source_base);
+      std::uint64_t to_bits = address_of(job.destination) + static_cast<std::uint64_t>(tiles.destination_base);
+      to_bits |= static_cast<std::uint64_t>(tiles.plane_destination_strides[0]);
+      for (int axis = 0; axis < tiles.axes; ++axis) {
+        from_bits |= static_cast<std::uint64_t>(tiles.source_strides[axis]);
+        to_bits |= static_cast<std::uint64_t>(tiles.destination_strides[axis]);
+      }
+      const bool vectors = pixels % Body::pixels == 0 && from_bits % Body::unit == 0 && to_bits % Body::alignment == 0;
+      job.from_side.access = job.to_side.access = vectors ? Access::vectors : Access::scalars;
+      tiles.tile[1] = vectors ? Body::pixels : 1;
+      tiles.tiles[1] = pixels / tiles.tile[1];
+      job.groups = outer_count(tiles, work_) * tiles.tiles[1];
+      job.groups_of_row = Divisor(static_cast<std::uint32_t>(tiles.tiles[1]));
+      const std::uint64_t some = Body::groups_of_block(vectors);
+      job.steps = (job.groups + some - 1) / some;
+    });
   }
 
   void take_segments() noexcept {
@@ -199,7 +249,8 @@ class Chooser {
     const bool one = walk == Walk::dense && count == 1;
     if (moves_bits() && is_plain()) {
       launch_.kind = KernelKind::copy;
-      const auto head = one ? head_of(from_bits, to_bits, 1, 1) : head_of(from_bits, to_bits, 16, 16);
+      const std::uint64_t element = one ? 1 : 16;  // several tensors have no head
+      const auto head = head_of({from_bits, element, 16}, {to_bits, element, 16});
       if (!head) launch_.kind = KernelKind::general;
       // As bytes, or as the largest scalars that both sides hold aligned.
       std::uint64_t unit = 1;
@@ -209,15 +260,26 @@ class Chooser {
       for (std::uint32_t i = 0; i < count; ++i) segments[i].count = segments[i].count * size_of(job.from_side) / unit;
       job.from_side.size = job.to_side.size = static_cast<int>(unit);
       job.head = head.value_or(0);
-    } else if (is_plain()) {
-      use_fused(work_.from, work_.to, [&](auto body) {
+    } else if (is_plain_or_scaled()) {
+      const auto take = [&](auto body) {
         using Body = decltype(body);
-        const auto head = one ? head_of(from_bits, to_bits, sizeof(typename Body::In), sizeof(typename Body::Out))
-                              : head_of(from_bits, to_bits, 16, 16);
+        const std::uint64_t in = sizeof(typename Body::In);
+        const std::uint64_t out = sizeof(typename Body::Out);
+        const Vectors from{from_bits, one ? in : 16, alignof(typename Body::InVectors)};
+        const Vectors to{to_bits, one ? out : 16, alignof(typename Body::OutVectors)};
+        const auto head = head_of(from, to);
         if (!head || *head >= Body::elements) return;
-        launch_.kind = KernelKind::fused;
+        launch_.kind = Body::prepares ? KernelKind::scaled : KernelKind::fused;
         job.head = *head;
-      });
+        if (Body::prepares) launch_.shared_bytes = static_cast<std::uint32_t>(job.affine.count * sizeof(Coefficients));
+      };
+      if (job.affine.count != 0 && !set_period()) {
+        // The axis is too long to be counted in 32 bits.
+      } else if (job.affine.count == 0) {
+        use_fused(work_.from, work_.to, take);
+      } else {
+        use_scaled(work_.from, work_.to, take);
+      }
     }
     job.from_side.access = dense_access(from_bits, size_of(job.from_side));
     job.to_side.access = dense_access(to_bits, size_of(job.to_side));
@@ -227,12 +289,23 @@ class Chooser {
     }
   }
 
+  // What elements of the affine axis are divided by, if it can be counted in 32 bits.
+  [[nodiscard]] bool set_period() noexcept {
+    Job& job = launch_.job;
+    constexpr std::uint64_t bound = std::uint64_t{1} << 31;
+    if (job.affine.count == 1) return true;
+    if (job.affine.inner >= bound / Affine::most) return false;
+    job.period = static_cast<std::uint32_t>(job.affine.inner * job.affine.count);
+    job.inner = Divisor(static_cast<std::uint32_t>(job.affine.inner));
+    job.indices = Divisor(static_cast<std::uint32_t>(job.affine.count));
+    return true;
+  }
+
   [[nodiscard]] std::uint64_t steps_of_run(std::uint64_t count) const noexcept {
     const std::uint32_t head = launch_.job.head;
-    if (launch_.kind == KernelKind::copy) return steps_of<CopyVectors>(count, head);
     if (launch_.kind == KernelKind::general) return steps_of<General<float, false>>(count, 0);
     std::uint64_t steps = 0;
-    use_fused(launch_.from, launch_.to, [&](auto body) { steps = steps_of<decltype(body)>(count, head); });
+    use_dense(launch_, [&](auto body) { steps = steps_of<decltype(body)>(count, head); });
     return steps;
   }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "channels.h"
 #include "fused.h"
 #include "general.h"
 #include "job.h"
@@ -13,7 +14,7 @@ inline namespace v0 {
 namespace cuda {
 namespace detail {
 
-enum class KernelKind : std::uint8_t { copy, fused, general };
+enum class KernelKind : std::uint8_t { copy, fused, scaled, channels, general };
 enum class WideKind : std::uint8_t { single, double_, signed_, unsigned_ };
 
 struct Launch {
@@ -21,7 +22,7 @@ struct Launch {
   WideKind wide = WideKind::single;  // of the general kernel
   std::uint32_t blocks = 0;          // 0: there is nothing to do
   std::uint32_t shared_bytes = 0;
-  DType from{};  // of the fused kernel
+  DType from{};  // of the kernels of pairs
   DType to{};
   Job job{};
 };
@@ -30,7 +31,20 @@ struct Launch {
 // among them are counted, and not told apart.
 [[nodiscard]] Launch choose(const Conversion& work) noexcept;
 
-// `use(Body{})` of the general kernel that was chosen.
+// `use(Body{})` of the kernel that was chosen: of one of fused.h, of channels.h, of general.h, of any.
+template <class Use>
+void use_dense(const Launch& launch, Use use) {
+  if (launch.kind == KernelKind::copy) return use(CopyVectors{});
+  if (launch.kind == KernelKind::fused) {
+    use_fused(launch.from, launch.to, use);
+  } else if (launch.kind == KernelKind::scaled) {
+    use_scaled(launch.from, launch.to, use);
+  }
+}
+template <class Use>
+void use_channels(const Launch& launch, Use use) {
+  use_channels(launch.from, launch.to, launch.job.tiles.plane[0], use);
+}
 template <class Use>
 void use_general(const Launch& launch, Use use) {
   const bool counts = launch.job.tally != nullptr;
@@ -44,6 +58,13 @@ void use_general(const Launch& launch, Use use) {
     case WideKind::unsigned_:
       return counts ? use(General<std::uint64_t, true>{}) : use(General<std::uint64_t, false>{});
   }
+}
+
+template <class Use>
+void use_kernel(const Launch& launch, Use use) {
+  if (launch.kind == KernelKind::general) return use_general(launch, use);
+  if (launch.kind == KernelKind::channels) return use_channels(launch, use);
+  use_dense(launch, use);
 }
 
 }  // namespace detail

@@ -77,6 +77,21 @@ struct alignas(sizeof(Bits) * count < 16 ? sizeof(Bits) * count : 16) Run {
   Bits bits[count];
 };
 
+// Elements that are narrower than registers lie in words where they fill these, and are taken from them where they are
+// used: a register holds four bytes of a load, and not one.
+template <class Bits, int count>
+struct Words {
+  static constexpr bool has_words = sizeof(Bits) < 4 && sizeof(Bits) * count % 4 == 0;
+  using Word = std::conditional_t<has_words, std::uint32_t, Bits>;
+  static constexpr int of_word = static_cast<int>(sizeof(Word) / sizeof(Bits));
+  using Vector = Run<Word, count / of_word>;
+};
+template <class Bits, class Word>
+[[nodiscard]] HALFWAY_HD constexpr Bits element_of(const Word* words, int index) noexcept {
+  constexpr int some = static_cast<int>(sizeof(Word) / sizeof(Bits));
+  return static_cast<Bits>(words[index / some] >> (index % some * 8 * static_cast<int>(sizeof(Bits))));
+}
+
 // Through a pointer that is aligned for T: the device faults where it is not, and so does the simulated one.
 template <class T>
 HALFWAY_HD inline void require_aligned([[maybe_unused]] const void* place) noexcept {
@@ -349,6 +364,25 @@ HALFWAY_HD inline void encode_group(convert::List<E...> all, int to, const Polic
   rest = a - quotient * b;
   return quotient;
 }
+
+// Divides numbers of 32 bits by one that the host knows.
+struct Divisor {
+  std::uint32_t value = 1;
+  std::uint32_t reciprocal = 0xFFFFFFFF;  // floor((2^32 - 1) / value)
+
+  Divisor() = default;
+  HALFWAY_HD constexpr explicit Divisor(std::uint32_t number) noexcept
+      : value(number), reciprocal(0xFFFFFFFF / number) {}
+
+  // The product with the reciprocal is less than the quotient by a / 2^32 at most, and so by less than one.
+  [[nodiscard]] HALFWAY_HD constexpr std::uint32_t divide(std::uint32_t a, std::uint32_t& rest) const noexcept {
+    auto quotient = static_cast<std::uint32_t>((std::uint64_t{a} * reciprocal) >> 32);
+    rest = a - quotient * value;
+    if (rest < value) return quotient;
+    rest -= value;
+    return quotient + 1;
+  }
+};
 
 // Which of the numbers along the affine axis each element of a group takes. Elements that follow each other, as they do
 // where both sides are dense, are divided once and counted on.

@@ -1,4 +1,4 @@
-// The kernels of the hot pairs and of plain copies.
+// The kernels of the hot pairs, scaled or not, and of plain copies.
 #include "kernel.cuh"
 
 namespace halfway {
@@ -7,9 +7,8 @@ namespace cuda {
 namespace detail {
 
 cudaError_t launch_fused(const Launch& launch, cudaStream_t stream) noexcept {
-  if (launch.kind == KernelKind::copy) return launch_body<CopyVectors>(launch, stream);
   cudaError_t error = cudaErrorInvalidValue;
-  use_fused(launch.from, launch.to, [&](auto body) { error = launch_body<decltype(body)>(launch, stream); });
+  use_dense(launch, [&](auto body) { error = launch_body<decltype(body)>(launch, stream); });
   return error;
 }
 

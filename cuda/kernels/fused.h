@@ -1,5 +1,8 @@
-// The hot pairs: a kernel each, of dense elements in the machine's byte order, that only converts. Both sides are
-// accessed in vectors of 16 bytes; whatever else a launch asks for is the general kernel's (general.h).
+// The hot pairs: a kernel each, of dense elements in the machine's byte order, that converts and, some of them, scales
+// first. What a thread writes at a time is one vector of 16 bytes, and its neighbours write the ones beside it: a
+// warp's stores are of whole lines of the cache. A thread that wrote several vectors in a row would leave every store
+// with holes, which caches join for loads and not for stores. Whatever else a launch asks for is the general kernel's
+// (general.h) or that of channels (channels.h).
 #pragma once
 
 #include <cstddef>
@@ -13,67 +16,128 @@ inline namespace v0 {
 namespace cuda {
 namespace detail {
 
-template <class From, class To>
+// Scale and shift of one index of the axis, as threads take them from shared memory.
+using Coefficients = Run<float, 2>;
+
+// Requires: the affine numbers are of float.
+HALFWAY_HD inline Coefficients coefficients_at(const Affine& affine, std::uint32_t index) noexcept {
+  return {{static_cast<float>(affine.scales[index]), static_cast<float>(affine.shifts[index])}};
+}
+
+// Scales neighbours by the numbers that `table` holds for the axis. `place`: of the first of them along the axis and
+// what is inside of it, plus any number of periods.
+template <int n>
+HALFWAY_HD inline void scale_run(const Job& job, const unsigned char* table, std::uint32_t place,
+                                 float (&values)[n]) noexcept {
+  if (job.affine.count == 1) {
+    const auto all = load_aligned<Coefficients>(table);
+    HALFWAY_UNROLLED
+    for (float& value : values) value = convert::multiply_add(value, all.bits[0], all.bits[1]);
+    return;
+  }
+  // Divided once and counted on.
+  std::uint32_t rest = 0;
+  std::uint32_t index = 0;
+  static_cast<void>(job.indices.divide(job.inner.divide(place, rest), index));
+  HALFWAY_UNROLLED
+  for (float& value : values) {
+    const auto one = load_aligned<Coefficients>(table + index * sizeof(Coefficients));
+    value = convert::multiply_add(value, one.bits[0], one.bits[1]);
+    if (++rest != job.inner.value) continue;
+    rest = 0;
+    index = index + 1 == job.indices.value ? 0 : index + 1;
+  }
+}
+
+// `n` neighbours.
+template <class From, int n>
+HALFWAY_HD inline void decode_floats(const typename From::Bits (&bits)[n], float (&values)[n]) noexcept {
+  if constexpr (n % 2 == 0) {
+    HALFWAY_UNROLLED
+    for (int i = 0; i < n; i += 2) decode_pair<From>(bits[i], bits[i + 1], values[i], values[i + 1]);
+  } else {
+    HALFWAY_UNROLLED
+    for (int i = 0; i < n; ++i) values[i] = From::decode_number(bits[i]);
+  }
+}
+
+// `scaled`: by the launch's scale and shift. `Cut`: see tuning.h.
+template <class From, class To, bool scaled = false, class Cut = tuning::Fused>
 struct Fused {
   using In = typename From::Bits;
   using Out = typename To::Bits;
   static constexpr bool has_tiles = false;
   static constexpr bool counts = false;
+  static constexpr bool prepares = scaled;
+  static constexpr unsigned threads = Cut::threads;
   struct Registers {};
 
-  static constexpr int vector = 16;
-  // Elements of a thread at a time: a vector of the narrower side, and whole vectors of the other.
-  static constexpr int elements = vector / static_cast<int>(sizeof(In) < sizeof(Out) ? sizeof(In) : sizeof(Out));
-  static constexpr int loads = elements * static_cast<int>(sizeof(In)) / vector;
-  static constexpr int stores = elements * static_cast<int>(sizeof(Out)) / vector;
-  // So many of these are loaded before any is converted.
-  static constexpr int ahead = loads * vector >= tuning::fused_bytes ? 1 : tuning::fused_bytes / (loads * vector);
-  static constexpr std::uint64_t elements_of_block = std::uint64_t{tuning::threads} * elements * ahead;
+  // Elements of a vector of the destination.
+  static constexpr int elements = Cut::vector / static_cast<int>(sizeof(Out));
+  static constexpr int bytes_in = elements * static_cast<int>(sizeof(In));
+  // So many vectors, a block's width apart, are loaded before any is converted.
+  static constexpr int ahead = bytes_in >= Cut::bytes ? 1 : Cut::bytes / bytes_in;
+  static constexpr std::uint64_t elements_of_block = std::uint64_t{threads} * elements * ahead;
 
-  using InVectors = Run<In, elements>;
+  using InVectors = typename Words<In, elements>::Vector;
   using OutVectors = Run<Out, elements>;
 
-  HALFWAY_HD static void convert_some(const InVectors& in, OutVectors& out, bool saturate) noexcept {
-    using Number = decltype(From::decode_number(In{}));
-    if constexpr (convert::is_float<To> && std::is_same_v<Number, float>) {
-      float values[elements];
-      HALFWAY_UNROLLED
-      for (int i = 0; i < elements; i += 2) {
-        decode_pair<From>(in.bits[i], in.bits[i + 1], values[i], values[i + 1]);
-      }
-      encode_floats<To>(values, out.bits, saturate);
-    } else if constexpr (convert::is_float<To> && sizeof(Out) < 4) {
-      float values[elements];
-      HALFWAY_UNROLLED
-      for (int i = 0; i < elements; ++i) values[i] = convert::detail::to_odd(From::decode_number(in.bits[i]));
-      encode_floats<To>(values, out.bits, saturate);
-    } else {
-      HALFWAY_UNROLLED
-      for (int i = 0; i < elements; ++i) out.bits[i] = convert::convert<To, From>(in.bits[i], saturate).bits;
-    }
+  // The numbers of the axis, into shared memory: threads take different ones at a time, which constant memory, where
+  // they are else, answers one after the other.
+  HALFWAY_HD static void prepare(const Job& job, const Thread& thread, unsigned char* shared) noexcept {
+    if (thread.index >= job.affine.count) return;
+    store_aligned(shared + thread.index * sizeof(Coefficients), coefficients_at(job.affine, thread.index));
   }
 
-  HALFWAY_HD static void convert_one(const unsigned char* source, unsigned char* destination, std::uint64_t index,
-                                     bool saturate) noexcept {
-    const auto in = load_aligned<In>(source + index * sizeof(In));
-    store_aligned(destination + index * sizeof(Out), convert::convert<To, From>(in, saturate).bits);
+  template <int n>
+  HALFWAY_HD static void convert_run(const Job& job, const unsigned char* shared, std::uint32_t place,
+                                     const In (&in)[n], Out (&out)[n]) noexcept {
+    using Number = decltype(From::decode_number(In{}));
+    const bool saturate = job.policy.saturate;
+    if constexpr (scaled || (n > 1 && convert::is_float<To> && std::is_same_v<Number, float>)) {
+      static_assert(std::is_same_v<Number, float>);
+      float values[n];
+      decode_floats<From>(in, values);
+      if constexpr (scaled) scale_run(job, shared, place, values);
+      encode_floats<To>(values, out, saturate);
+    } else if constexpr (n > 1 && convert::is_float<To> && sizeof(Out) < 4) {
+      float values[n];
+      HALFWAY_UNROLLED
+      for (int i = 0; i < n; ++i) values[i] = convert::detail::to_odd(From::decode_number(in[i]));
+      encode_floats<To>(values, out, saturate);
+    } else {
+      HALFWAY_UNROLLED
+      for (int i = 0; i < n; ++i) out[i] = convert::convert<To, From>(in[i], saturate).bits;
+    }
   }
 
   HALFWAY_HD static void load(const Job& /*job*/, const Thread& /*thread*/, std::uint64_t /*step*/,
                               unsigned char* /*shared*/) noexcept {}
 
   // Step 0 also converts the elements before the first whole vector; what is behind the last one is of the last step.
-  HALFWAY_HD static void convert(const Job& job, const Thread& thread, std::uint64_t step, unsigned char* /*shared*/,
+  HALFWAY_HD static void convert(const Job& job, const Thread& thread, std::uint64_t step, unsigned char* shared,
                                  Registers& /*registers*/) noexcept {
     const Span span = in_global_memory(span_of(job, step));
-    const bool saturate = job.policy.saturate;
     const std::uint64_t head = job.head < span.count ? job.head : span.count;
     const std::uint64_t whole = (span.count - head) / elements * elements + head;  // the end of the vectors
-    const std::uint64_t begin = head + span.step * elements_of_block;
-    if (span.step == 0 && thread.index < head) convert_one(span.source, span.destination, thread.index, saturate);
-    if (begin + elements_of_block > whole && thread.index < span.count - whole) {
-      convert_one(span.source, span.destination, whole + thread.index, saturate);
+    const std::uint64_t base = span.step * elements_of_block;
+    const std::uint64_t begin = head + base;
+    // Of element `base` along the affine axis, so that from there on 32 bits do.
+    std::uint64_t phase = 0;
+    if constexpr (scaled) static_cast<void>(divide(job.first + base, job.period, job.narrow, phase));
+    const auto place_of = [base, phase](std::uint64_t at) { return static_cast<std::uint32_t>(at - base + phase); };
+
+    const std::uint64_t heads = span.step == 0 ? head : 0;
+    const std::uint64_t tails = begin + elements_of_block > whole ? span.count - whole : 0;
+    HALFWAY_ROLLED
+    for (std::uint64_t i = thread.index; i < heads + tails; i += thread.count) {
+      const std::uint64_t at = i < heads ? i : whole + (i - heads);
+      const In in[1] = {load_aligned<In>(span.source + at * sizeof(In))};
+      Out out[1];
+      convert_run(job, shared, place_of(at), in, out);
+      store_aligned(span.destination + at * sizeof(Out), out[0]);
     }
+
     InVectors in[ahead];
     HALFWAY_UNROLLED
     for (int i = 0; i < ahead; ++i) {
@@ -86,8 +150,11 @@ struct Fused {
       const std::uint64_t at =
           begin + (std::uint64_t{thread.count} * static_cast<unsigned>(i) + thread.index) * elements;
       if (at >= whole) continue;
+      In bits[elements];
+      HALFWAY_UNROLLED
+      for (int k = 0; k < elements; ++k) bits[k] = element_of<In>(in[i].bits, k);
       OutVectors out;
-      convert_some(in[i], out, saturate);
+      convert_run(job, shared, place_of(at), bits, out.bits);
       store_aligned(span.destination + at * sizeof(Out), out);
     }
   }
@@ -97,9 +164,11 @@ struct Fused {
 struct CopyVectors {
   static constexpr bool has_tiles = false;
   static constexpr bool counts = false;
+  static constexpr bool prepares = false;
+  static constexpr unsigned threads = tuning::threads;
   struct Registers {};
 
-  static constexpr int ahead = tuning::fused_bytes / 16;
+  static constexpr int ahead = tuning::Fused::bytes / 16;
   static constexpr std::uint64_t elements_of_block = std::uint64_t{tuning::threads} * ahead * 16;
   using Vector = Run<std::uint32_t, 4>;
 
@@ -139,13 +208,13 @@ template <class Body>
   return steps == 0 && count > 0 ? 1 : steps;
 }
 
-// The pairs. `use(Fused<From, To>{})` of the one that it is; false where it is none.
+// Calls `use` with the pair among these; false where it is none.
 template <class... Pairs, class Use>
-bool use_fused_of(convert::List<Pairs...> /*pairs*/, DType from, DType to, Use use) {
+bool use_pair(convert::List<Pairs...> /*pairs*/, DType from, DType to, Use use) {
   const auto one = [&](auto pair) {
     using Pair = decltype(pair);
     if (!is_dtype(from, Pair::From::dtype) || !is_dtype(to, Pair::To::dtype)) return false;
-    use(Fused<typename Pair::From, typename Pair::To>{});
+    use(pair);
     return true;
   };
   return (one(Pairs{}) || ...);
@@ -172,9 +241,20 @@ using HotPairs =
                   Pair<Int32, Int64>, Pair<convert::Boolean, Float32>, Pair<Float8E4M3FN, Float32>,
                   Pair<Float8E4M3FN, BFloat16>, Pair<Float8E5M2, Float32>, Pair<Float8E5M2, BFloat16>>;
 
+// Those that are scaled, too: in float, which holds every value of the source.
+using ScaledPairs = convert::List<Pair<UInt8, Float32>, Pair<UInt8, Float16>, Pair<UInt8, BFloat16>,
+                                  Pair<Float32, Float32>, Pair<Float32, Float16>, Pair<Float32, BFloat16>>;
+
+// `use(Fused<From, To, scaled>{})` of the pair; false where there is no kernel of it.
 template <class Use>
 bool use_fused(DType from, DType to, Use use) {
-  return use_fused_of(HotPairs{}, from, to, use);
+  return use_pair(HotPairs{}, from, to,
+                  [&](auto pair) { use(Fused<typename decltype(pair)::From, typename decltype(pair)::To>{}); });
+}
+template <class Use>
+bool use_scaled(DType from, DType to, Use use) {
+  return use_pair(ScaledPairs{}, from, to,
+                  [&](auto pair) { use(Fused<typename decltype(pair)::From, typename decltype(pair)::To, true>{}); });
 }
 
 }  // namespace detail

@@ -25,6 +25,8 @@ template <class W, bool counting>
 struct General {
   static constexpr bool has_tiles = true;
   static constexpr bool counts = counting;
+  static constexpr bool prepares = false;
+  static constexpr unsigned threads = tuning::threads;
   struct Registers {
     Sums sums;
   };

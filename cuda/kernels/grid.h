@@ -4,6 +4,7 @@
 //
 //   struct Body {
 //     struct Registers {...};                                   // a thread's own, kept between phases
+//     static void prepare(job, thread, shared);  // before all steps, of bodies that prepare
 //     static void load(job, thread, step, shared);              // first phase of a step; only of jobs that are tiled
 //     static void convert(job, thread, step, shared, registers);  // second phase
 //   };
@@ -91,6 +92,10 @@ template <class Body>
 __device__ inline void run_block(const Job& job, unsigned char* shared) {
   const Thread thread{threadIdx.x, blockDim.x};
   typename Body::Registers registers;
+  if constexpr (Body::prepares) {
+    Body::prepare(job, thread, shared);
+    __syncthreads();
+  }
   for (std::uint64_t step = blockIdx.x; step < job.steps; step += gridDim.x) {
     if (Body::has_tiles && job.walk == Walk::tiled) {
       Body::load(job, thread, step, shared);

@@ -70,6 +70,11 @@ struct Job {
   bool writes = true;
   bool narrow = false;     // every number of an element fits 32 bits
   std::uint32_t head = 0;  // fused kernels: elements before the first whole vector
+  Divisor inner{};         // kernels that scale: elements of an index of the axis, indices, and elements of them all
+  Divisor indices{};
+  std::uint32_t period = 1;
+  std::uint64_t groups = 0;  // kernels of channels: groups of pixels in all, and in a row
+  Divisor groups_of_row{};
   halfway::detail::Places source_places{};
   halfway::detail::Places destination_places{};
   Affine affine{};
@@ -92,12 +97,15 @@ struct Span {
 
 // Memory of the device and mapped memory of the host are global memory: told so, compilers choose the instructions for
 // that instead of those for any.
-[[nodiscard]] HALFWAY_HD inline Span in_global_memory(const Span& span) noexcept {
+template <class Byte>
+[[nodiscard]] HALFWAY_HD inline Byte* global(Byte* place) noexcept {
 #if defined(__CUDA_ARCH__)
-  __builtin_assume(__isGlobal(span.source));
-  __builtin_assume(__isGlobal(span.destination));
+  __builtin_assume(__isGlobal(place));
 #endif
-  return span;
+  return place;
+}
+[[nodiscard]] HALFWAY_HD inline Span in_global_memory(const Span& span) noexcept {
+  return {global(span.source), global(span.destination), span.count, span.step};
 }
 
 [[nodiscard]] HALFWAY_HD inline Span span_of(const Job& job, std::uint64_t step) noexcept {

@@ -9,7 +9,7 @@ namespace cuda {
 namespace detail {
 
 template <class Body>
-__global__ void __launch_bounds__(tuning::threads) run_kernel(const __grid_constant__ Job job) {
+__global__ void __launch_bounds__(Body::threads) run_kernel(const __grid_constant__ Job job) {
   extern __shared__ __align__(16) unsigned char shared[];
   run_block<Body>(job, shared);
 }
@@ -20,7 +20,7 @@ template <class Body>
 cudaError_t launch_body(const Launch& launch, cudaStream_t stream) noexcept {
   Job job = launch.job;
   void* arguments[] = {&job};
-  return cudaLaunchKernel(run_kernel<Body>, dim3(launch.blocks), dim3(tuning::threads), arguments, launch.shared_bytes,
+  return cudaLaunchKernel(run_kernel<Body>, dim3(launch.blocks), dim3(Body::threads), arguments, launch.shared_bytes,
                           stream);
 }
 

@@ -120,12 +120,11 @@ __device__ inline std::uint32_t encode_packed(float first, float second, bool sa
 }
 #endif
 
-// `n` floats, an even number, into elements.
+// `n` floats into elements.
 template <class E, int n>
 HALFWAY_HD inline void encode_floats(const float (&values)[n], typename E::Bits (&elements)[n],
                                      bool saturate) noexcept {
-  static_assert(n % 2 == 0);
-  if constexpr (has_packed_encoding<E>) {
+  if constexpr (has_packed_encoding<E> && n % 2 == 0) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     HALFWAY_UNROLLED
     for (int i = 0; i < n; i += 2) {

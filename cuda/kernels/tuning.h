@@ -16,11 +16,16 @@ namespace tuning {
 // to a multiprocessor of 2048 threads. Experiment: float32 -> bfloat16 and uint8 -> bfloat16 with 128, 256, 512.
 inline constexpr unsigned threads = 256;
 
-// Bytes of the source that a thread of a fused kernel asks for before it uses any. 32 are two vectors of 16: with 2048
-// threads that is 64 KiB under way in each multiprocessor, more than the 40 KiB or so that 3.35 TB/s (H100 SXM) at 700
-// ns and 132 multiprocessors need (Little's law: 2.3 MB in all, 18 KB each, doubled for the writes). Experiment: uint8
-// -> float32, bfloat16 -> float32 and float16 -> bfloat16 with 16, 32, 64.
-inline constexpr int fused_bytes = 32;
+// How a kernel of a pair is cut: threads of a block; bytes of the destination that a thread writes at a time; and bytes
+// of the source that it asks for before it uses any, in as many vectors as that takes.
+template <unsigned threads_, int vector_, int bytes_>
+struct Cut {
+  static constexpr unsigned threads = threads_;
+  static constexpr int vector = vector_;
+  static constexpr int bytes = bytes_;
+};
+using Fused = Cut<threads, 16, 32>;
+using Channels = Cut<threads, 16, 48>;
 
 // Elements of a thread of the general kernel at a time. 4: vectors of 16 bytes where elements have four, and four
 // accesses under way where they lie apart. 8 would need twice the registers and twice the code.

@@ -89,7 +89,7 @@ BOOST_AUTO_TEST_CASE(every_kind_of_launch_gets_its_kernel) {
     Conversion work = dense(from, to, base + source, base + destination, 1000);
     if (change) change(work);
     const Launch launch = choose(work);
-    constexpr std::array kinds{"copy", "fused", "general"};
+    constexpr std::array kinds{"copy", "fused", "scaled", "channels", "general"};
     constexpr std::array walks{"dense", "strided", "tiled", "several"};
     return std::string(kinds[static_cast<std::size_t>(launch.kind)]) + " " +
            walks[static_cast<std::size_t>(launch.job.walk)] + ", head " + std::to_string(launch.job.head);
@@ -100,13 +100,22 @@ BOOST_AUTO_TEST_CASE(every_kind_of_launch_gets_its_kernel) {
   BOOST_TEST(kind(float32, bfloat16, 0, 8) == "fused dense, head 4");
   BOOST_TEST(kind(float32, bfloat16, 4, 2) == "fused dense, head 7");
   BOOST_TEST(kind(float32, bfloat16, 4, 0) == "general dense, head 0");  // never both
-  BOOST_TEST(kind(uint8, float32, 3, 12) == "fused dense, head 13");
+  BOOST_TEST(kind(uint8, float32, 3, 12) == "fused dense, head 1");      // vectors of 4 bytes there, of 16 here
   BOOST_TEST(kind(uint8, uint8, 5, 5) == "copy dense, head 11");
   BOOST_TEST(kind(float32, float32, 4, 8) == "general dense, head 0");
   BOOST_TEST(kind(int32, float16, 0, 0) == "general dense, head 0");  // not hot
   BOOST_TEST(kind(float32, bfloat16, 0, 0, [](Conversion& w) { w.saturate = true; }) == "fused dense, head 0");
   BOOST_TEST(kind(float32, bfloat16, 0, 0, [](Conversion& w) { w.stochastic = true; }) == "general dense, head 0");
-  BOOST_TEST(kind(float32, bfloat16, 0, 0, [](Conversion& w) { w.affine.count = 1; }) == "general dense, head 0");
+  const auto scaled = [](Conversion& w) { w.affine.count = 3; };
+  BOOST_TEST(kind(float32, bfloat16, 0, 8, scaled) == "scaled dense, head 4");
+  BOOST_TEST(kind(uint8, float32, 3, 12, scaled) == "scaled dense, head 1");
+  BOOST_TEST(kind(float16, float32, 0, 0, scaled) == "general dense, head 0");
+  BOOST_TEST(kind(uint8, int8, 0, 0, scaled) == "general dense, head 0");
+  const auto along_everything = [](Conversion& w) {
+    w.affine.count = 32;
+    w.affine.inner = std::uint64_t{1} << 27;
+  };
+  BOOST_TEST(kind(uint8, float32, 0, 0, along_everything) == "general dense, head 0");
   BOOST_TEST(kind(float32, bfloat16, 0, 0, [](Conversion& w) { w.source_swapped = true; }) == "general dense, head 0");
   cuda::detail::Tally tally;
   BOOST_TEST(kind(float32, bfloat16, 0, 0, [&](Conversion& w) { w.tally = &tally; }) == "general dense, head 0");
@@ -119,6 +128,36 @@ BOOST_AUTO_TEST_CASE(every_kind_of_launch_gets_its_kernel) {
   const auto every_other = [](Conversion& w) { w.source_places.strides[0] = 8; };
   BOOST_TEST(kind(float32, bfloat16, 0, 0, every_other) == "general strided, head 0");
   BOOST_TEST(choose(dense(float32, bfloat16, base, base, 0)).blocks == 0U);
+
+  // Channels, of which 1000 elements are as many pixels as there are times them, with this many images.
+  const auto interleaved = [](std::int64_t images, std::int64_t channels, const std::function<void(Conversion&)>& ask) {
+    return [=](Conversion& w) {
+      const std::int64_t pixels = 1000 / images / channels;
+      w.count = static_cast<std::uint64_t>(images * channels * pixels);
+      w.source_places =
+          Places{.axes = 3, .dims = {images, channels, pixels}, .strides = {channels * pixels, 1, channels}};
+      if (images == 1) w.source_places = Places{.axes = 2, .dims = {channels, pixels}, .strides = {1, channels}};
+      if (ask) ask(w);
+    };
+  };
+  const auto along_channels = [](std::int64_t channels, std::int64_t pixels) {
+    return [=](Conversion& w) {
+      w.affine.count = static_cast<std::uint64_t>(channels);
+      w.affine.inner = static_cast<std::uint64_t>(pixels);
+    };
+  };
+  for (const DType to : {uint8, float16, bfloat16, float32}) {
+    BOOST_TEST(kind(uint8, to, 0, 0, interleaved(1, 2, {})) == "channels tiled, head 0");
+    BOOST_TEST(kind(uint8, to, 1, 4, interleaved(5, 4, {})) == "channels tiled, head 0");
+    BOOST_TEST(kind(uint8, to, 0, 0, interleaved(1, 5, {})) == "general tiled, head 0");
+  }
+  BOOST_TEST(kind(uint8, bfloat16, 0, 0, interleaved(2, 4, along_channels(4, 125))) == "channels tiled, head 0");
+  BOOST_TEST(kind(uint8, bfloat16, 0, 0, interleaved(2, 4, along_channels(4, 124))) == "general tiled, head 0");
+  BOOST_TEST(kind(uint8, bfloat16, 0, 0, interleaved(2, 4, along_channels(2, 500))) == "general tiled, head 0");
+  BOOST_TEST(kind(uint8, uint8, 0, 0, interleaved(2, 4, along_channels(4, 125))) == "general tiled, head 0");
+  BOOST_TEST(kind(uint8, bfloat16, 0, 1, interleaved(2, 4, {})) == "general tiled, head 0");  // never aligned
+  BOOST_TEST(kind(uint8, bfloat16, 0, 0, interleaved(2, 4, [&](Conversion& w) { w.tally = &tally; })) ==
+             "general tiled, head 0");
 }
 
 // Where the wire is what is waited for, few blocks do; a launch has no more than it has work for.
@@ -135,7 +174,7 @@ BOOST_AUTO_TEST_CASE(blocks_follow_the_work_and_the_wire) {
   work.count += 1;
   BOOST_TEST(choose(work).blocks == 4U);
   // Threads of the general kernel ask for less at a time, so that as many bytes are under way by more of them.
-  Conversion bytes = dense(uint8, bfloat16, memory.data(), memory.data(), std::uint64_t{1} << 30);
+  Conversion bytes = dense(int8, bfloat16, memory.data(), memory.data(), std::uint64_t{1} << 30);
   bytes.affine.count = 1;
   bytes.reach = cuda::detail::Reach::reads_host;
   BOOST_TEST(choose(bytes).blocks == tuning::most_blocks_reading_host * 8);
@@ -261,6 +300,38 @@ BOOST_AUTO_TEST_CASE(tiles_of_any_plane_and_part) {
   }
   BOOST_TEST(tiled > rounds::of(300) / 10);
   BOOST_TEST(parts_tiled > rounds::of(300) / 10);
+}
+
+// Channels become planes in parts of a tensor, too: some of its images, as transfers bring them.
+BOOST_AUTO_TEST_CASE(channels_of_some_images) {
+  std::mt19937_64 random(7);
+  for (const std::int64_t channels : {2, 3, 4}) {
+    for (const std::int64_t pixels : {64, 65, 4096}) {
+      const std::int64_t images = 7;
+      const std::array<std::int64_t, 3> shape{images, channels, pixels};
+      const std::array<std::int64_t, 3> strides{channels * pixels, 1, channels};
+      const auto count = static_cast<std::size_t>(images * channels * pixels);
+      const Memory source(0, count);
+      fill(random, source, count);
+      const TensorView view{.data = source.data(), .dtype = uint8, .shape = shape, .strides = strides};
+      const Tensor cast = halfway::cast(view, bfloat16, {.casting = Casting::unsafe});
+      const auto* const first = static_cast<const unsigned char*>(cast.view().data);
+      const std::vector<unsigned char> expected(first, first + count * 2);
+      const Memory destination(0, count * 2);
+      Conversion work = dense(uint8, bfloat16, source.data(), destination.data(), 0);
+      work.source_places = halfway::detail::places_of(view).value();
+      const auto image = static_cast<std::uint64_t>(channels * pixels);
+      for (std::uint64_t number = 0; number < 7; number += 1 + number % 2) {
+        work.count = (1 + number % 2) * image;
+        work.first = work.source_places.first = work.destination_places.first = number * image;
+        const Launch launch = choose(work);
+        BOOST_TEST((launch.kind == KernelKind::channels));
+        run_launch(launch);
+      }
+      BOOST_TEST_INFO_SCOPE(channels << " channels of " << pixels << " pixels");
+      BOOST_CHECK(destination.bytes() == expected);
+    }
+  }
 }
 
 BOOST_AUTO_TEST_CASE(several_tensors_in_one_launch) {

@@ -27,10 +27,13 @@ void run_blocks(const Launch& launch) {
   const Job& job = launch.job;
   for (std::uint64_t block = 0; block < launch.blocks; ++block) {
     std::vector<unsigned char> shared(launch.shared_bytes, 0xA5);
-    std::vector<typename Body::Registers> registers(tuning::threads);
+    std::vector<typename Body::Registers> registers(Body::threads);
     const auto each = [&](auto phase) {
-      for (unsigned thread = 0; thread < tuning::threads; ++thread) phase(Thread{thread, tuning::threads});
+      for (unsigned thread = 0; thread < Body::threads; ++thread) phase(Thread{thread, Body::threads});
     };
+    if constexpr (Body::prepares) {
+      each([&](const Thread& thread) { Body::prepare(job, thread, shared.data()); });
+    }
     for (std::uint64_t step = block; step < job.steps; step += launch.blocks) {
       if (Body::has_tiles && job.walk == Walk::tiled) {
         each([&](const Thread& thread) { Body::load(job, thread, step, shared.data()); });
@@ -46,11 +49,7 @@ void run_blocks(const Launch& launch) {
 }  // namespace
 
 void run_launch(const Launch& launch) {
-  if (launch.kind == KernelKind::copy) return run_blocks<CopyVectors>(launch);
-  if (launch.kind == KernelKind::general) {
-    return use_general(launch, [&](auto body) { run_blocks<decltype(body)>(launch); });
-  }
-  use_fused(launch.from, launch.to, [&](auto body) { run_blocks<decltype(body)>(launch); });
+  use_kernel(launch, [&](auto body) { run_blocks<decltype(body)>(launch); });
 }
 
 void run_conversion(const Conversion& work) {
