@@ -58,9 +58,10 @@ def thread_counts() -> list[int]:
 def experiments() -> tuple[Experiment, ...]:
     ring = tuple(
         {"chunk": chunk, "slots": slots}
-        for slots in (2, 3, 4, 8)
-        for chunk in (256 * KI, 512 * KI, MI, 2 * MI, 4 * MI, 8 * MI)
+        for slots in (2, 3, 4, 6, 8)
+        for chunk in (512 * KI, MI, 2 * MI, 4 * MI, 8 * MI, 16 * MI)
     )
+    pieces = tuple({"piece": size * KI} for size in (96, 192, 384, 768))
     small = [
         Experiment(
             f"bypass: kernel or copy engine, {memory}, {size >> 10} KiB",
@@ -75,7 +76,8 @@ def experiments() -> tuple[Experiment, ...]:
     ]
     ways = ({"small": ALWAYS}, {"small": NEVER, **DEVICE_CASTS}, {"small": NEVER, **HOST_CASTS})
     return (
-        Experiment("chunk and slots of the ring", STAGING, ring, {"chunk": MI, "slots": 4}),
+        Experiment("chunk and slots of the ring", STAGING, ring, {"chunk": 4 * MI, "slots": 3}),
+        Experiment("bytes of a thread's piece", "cuda/src/staging.h, StagingSizes::piece", pieces, {"piece": 192 * KI}),
         Experiment(
             "chunks of device memory between the copy engine and the kernel",
             "cuda/src/staging.h, StagingSizes::scratch",

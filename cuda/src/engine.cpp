@@ -7,7 +7,6 @@
 
 #include "halfway/layout.h"
 #include "halfway/parallel.h"
-#include "launches.h"
 #include "planted.h"
 #include "requirements.h"
 #include "views.h"
@@ -16,17 +15,6 @@ namespace halfway {
 inline namespace v0 {
 namespace cuda {
 namespace detail {
-namespace {
-
-std::byte* at(void* memory, std::uint64_t offset) noexcept { return static_cast<std::byte*>(memory) + offset; }
-const std::byte* at(const void* memory, std::uint64_t offset) noexcept {
-  return static_cast<const std::byte*>(memory) + offset;
-}
-
-// Bytes of an element, and 1 for those that cross as bytes.
-std::uint64_t unit_of(DType dtype) noexcept { return std::max<std::size_t>(item_size(dtype), 1); }
-
-}  // namespace
 
 Engine::Engine(Backend& backend, EngineSizes sizes) : backend_(backend), sizes_(std::move(sizes)) {}
 
@@ -267,50 +255,6 @@ void Engine::finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event 
   fail(backend_, status, "waiting for a transfer");
 }
 
-void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                               const CastOptions& options, const MutableView& destination, Tally* tally) {
-  Ring& ring = channel.ring();
-  Launches launches(plan, destination, options);
-  launches.count(tally);
-  HostPass pass(plan, halfway::detail::writable(source), options);
-  const std::uint64_t unit = unit_of(plan.wire);
-  void* const mapped = plan.staged || plan.copy_engine ? nullptr : mapped_address(source.data);
-  for (std::uint64_t chunk = 0; chunk < plan.chunks; ++chunk) {
-    const halfway::detail::Slice range = pass.range(chunk);
-    const auto first = static_cast<std::uint64_t>(range.first);
-    const auto count = static_cast<std::uint64_t>(range.count);
-    Slot* slot = nullptr;
-    const void* shipped = at(source.data, first * unit);
-    if (plan.staged) {
-      slot = &ring.next();
-      pass.fill(chunk, slot->memory);
-      shipped = slot->memory;
-    }
-    // The slot's event belongs behind the work that reads it.
-    const auto used = [&](Stream stream, bool before) {
-      if (slot != nullptr && before == has_bug(Bug::reuse_slot_early)) ring.used(*slot, stream);
-    };
-    if (!plan.copy_engine) {
-      const void* const seen = plan.staged ? slot->mapped : at(mapped, first * unit);
-      used(channel.kernels(), true);
-      require(backend_, backend_.launch(launches.from(seen, first, count), channel.kernels()), "launching a kernel");
-      used(channel.kernels(), false);
-      continue;
-    }
-    Scratch* const scratch = plan.kernel ? &ring.next_scratch(channel.copies()) : nullptr;
-    used(channel.copies(), true);
-    void* const target = scratch != nullptr ? scratch->memory : at(destination.data, first * unit);
-    require(backend_, backend_.copy(target, shipped, count * unit, CopyKind::to_device, channel.copies()),
-            "copying to the device");
-    used(channel.copies(), false);
-    if (scratch == nullptr) continue;
-    ring.filled(*scratch, channel.copies(), channel.kernels());
-    require(backend_, backend_.launch(launches.from(scratch->memory, first, count), channel.kernels()),
-            "launching a kernel");
-    ring.read(*scratch, channel.kernels());
-  }
-}
-
 // --- to the host
 
 TransferPlan Engine::plan_to_host_later(const TensorView& source, const TransferOptions& options) {
@@ -405,54 +349,6 @@ void Engine::receive(Channel& channel, const TransferPlan& plan, const TensorVie
     throw;
   }
   finish(channel, lock, done);
-}
-
-// Everything at once, into memory that the device reaches.
-void Engine::enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const TensorView& source,
-                             void* memory, Stream stream, Tally* tally) {
-  if (plan.copy_engine) {
-    require(backend_, backend_.copy(memory, source.data, plan.bytes_wire, CopyKind::to_host, stream),
-            "copying to the host");
-    return;
-  }
-  Launches launches(plan, source, options);
-  launches.count(tally);
-  require(backend_, backend_.launch(launches.into(memory, 0, plan.elements), stream), "launching a kernel");
-}
-
-// As many chunks are under way as there are slots: the oldest is emptied before the next one begins.
-void Engine::drain_to_host(Channel& channel, const TransferPlan& plan, const TensorView& source,
-                           const MutableView& destination, const CastOptions& options, Tally* tally) {
-  Ring& ring = channel.ring();
-  HostPass pass(plan, destination, options);
-  Launches launches(plan, source, options);
-  launches.count(tally);
-  Stream stream = plan.kernel ? channel.kernels() : channel.copies();
-  const std::uint64_t unit = unit_of(plan.wire);
-  const std::uint64_t depth = std::max<std::uint64_t>(ring.slots(), 1);
-  std::vector<Slot*> under_way(depth);
-  const auto drain = [&](std::uint64_t chunk) {
-    Slot& slot = *under_way[chunk % depth];
-    if (!has_bug(Bug::drop_drain_wait)) ring.await(slot);
-    pass.drain(chunk, slot.memory);
-  };
-  for (std::uint64_t chunk = 0; chunk < plan.chunks; ++chunk) {
-    if (chunk >= depth) drain(chunk - depth);
-    const halfway::detail::Slice range = pass.range(chunk);
-    const auto count = static_cast<std::uint64_t>(range.count);
-    const auto first = static_cast<std::uint64_t>(range.first);
-    Slot& slot = ring.next();
-    under_way[chunk % depth] = &slot;
-    if (plan.copy_engine) {
-      const void* const from = at(source.data, first * unit);
-      require(backend_, backend_.copy(slot.memory, from, count * unit, CopyKind::to_host, stream),
-              "copying to the host");
-    } else {
-      require(backend_, backend_.launch(launches.into(slot.mapped, first, count), stream), "launching a kernel");
-    }
-    ring.used(slot, stream);
-  }
-  for (std::uint64_t chunk = plan.chunks - std::min(depth, plan.chunks); chunk < plan.chunks; ++chunk) drain(chunk);
 }
 
 std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOptions& options) {

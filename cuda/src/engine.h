@@ -33,6 +33,7 @@ struct EngineSizes {
   Machine machine{};  // `cores` 0: num_threads(); `chunk` is the size of a slot
   int slots = StagingSizes{}.slots;
   int scratch = StagingSizes{}.scratch;
+  std::size_t piece = StagingSizes{}.piece;  // bytes, at least 1
 };
 
 class Engine {

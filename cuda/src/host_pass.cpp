@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include "cast/permutation.h"
 #include "cast/transform.h"
@@ -19,13 +20,15 @@ namespace {
 
 bool options_apply(const TransferPlan& plan) noexcept { return !plan.whole && !plan.device_casts; }
 
+// Elements that are no whole bytes cross as bytes.
+DType slot_dtype(const TransferPlan& plan) noexcept { return item_size(plan.wire) == 0 ? uint8 : plan.wire; }
+
 }  // namespace
 
-HostPass::HostPass(const TransferPlan& plan, const MutableView& host, const CastOptions& options)
+HostPass::HostPass(const TransferPlan& plan, const MutableView& host, const CastOptions& options,
+                   std::size_t piece_bytes)
     : plan_(plan), options_(options), casts_(options_apply(plan)), view_(host), slices_({}, 1) {
-  if (casts_ && options.report != nullptr) *options.report = {};
   if (plan.flat) {
-    // Elements that are no whole bytes cross as bytes.
     if (item_size(view_.dtype) == 0) view_.dtype = uint8;
     dims_[0] = static_cast<std::int64_t>(plan.elements);
     strides_[0] = 1;
@@ -50,13 +53,31 @@ HostPass::HostPass(const TransferPlan& plan, const MutableView& host, const Cast
     view_.strides = {strides_.data(), host.shape.size()};
   }
   slices_ = Slices(view_.shape, static_cast<std::int64_t>(plan.chunk));
+  if (piece_bytes == 0 || slices_.size() == 0) return;
+  constexpr std::int64_t line = 64;  // elements: pieces do not share cache lines of a slot
+  const Slice largest = range(0);
+  const std::uint64_t bytes =
+      static_cast<std::uint64_t>(largest.count) * (item_size(view_.dtype) + item_size(slot_dtype(plan)));
+  const auto wanted = static_cast<std::int64_t>((bytes + piece_bytes - 1) / piece_bytes);
+  piece_ = (largest.count + wanted - 1) / wanted;
+  if (plan.flat && piece_ > line) piece_ = (piece_ + line - 1) / line * line;
+  std::array<std::int64_t, max_ndim>
+      shape;  // NOLINT(cppcoreguidelines-pro-type-member-init): written before it is read
+  pieces_ = static_cast<std::uint64_t>(Slices(shape_of(view_.shape, largest, shape), piece_).size());
 }
 
 Slice HostPass::range(std::uint64_t chunk) const noexcept { return slices_[static_cast<std::int64_t>(chunk)]; }
 
-MutableView HostPass::part(std::uint64_t chunk) { return halfway::detail::slice_of(view_, range(chunk), part_shape_); }
+Slice HostPass::piece_of(const Slice& chunk, std::uint64_t piece) const noexcept {
+  if (pieces_ == 1) return chunk;
+  std::array<std::int64_t, max_ndim>
+      shape;  // NOLINT(cppcoreguidelines-pro-type-member-init): written before it is read
+  const Slices pieces(shape_of(view_.shape, chunk, shape), piece_);
+  const auto index = static_cast<std::int64_t>(piece);
+  return index < pieces.size() ? within(view_.shape, chunk, pieces[index]) : Slice{};
+}
 
-// The options for a chunk alone. Whether they are permitted has been asked for the whole.
+// The options for a part alone. Whether they are permitted has been asked for the whole.
 CastOptions HostPass::options_of(const Slice& slice) const {
   CastOptions options;
   options.casting = Casting::unsafe;
@@ -85,30 +106,40 @@ CastOptions HostPass::options_of(const Slice& slice) const {
   return options;
 }
 
-// Casts a chunk, `pass(slot, options)` knowing which way, `slot` being laid out like the part in row-major order.
-template <class Data, class Cast>
-void HostPass::run(std::uint64_t chunk, std::span<const std::int64_t> shape, Data* slot, const Cast& pass) {
-  CastOptions options = options_of(range(chunk));
+// Casts a piece, `pass(part, dense, options)` knowing which way, `dense` being the part in the slot, in row-major
+// order.
+template <class Byte, class Cast>
+Report HostPass::run(std::uint64_t chunk, std::uint64_t piece, Byte* slot, const Cast& pass) const {
+  const Slice whole = range(chunk);
+  const Slice slice = piece_of(whole, piece);
   Report report;
-  const bool counts = casts_ && options_.report != nullptr;
-  if (counts) options.report = &report;
-  const std::span<std::int64_t> strides(slot_strides_.data(), shape.size());
-  row_major_strides(shape, strides);
-  const DType dtype = item_size(plan_.wire) == 0 ? uint8 : plan_.wire;
-  pass(BasicView<Data>{.data = slot, .dtype = dtype, .shape = shape, .strides = strides}, options);
-  if (counts) *options_.report += report;
+  if (slice.count == 0) return report;
+  std::array<std::int64_t, max_ndim> dims;           // NOLINT(cppcoreguidelines-pro-type-member-init): as far as used
+  std::array<std::int64_t, max_ndim> dense_strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  const MutableView part = halfway::detail::slice_of(view_, slice, dims);
+  const std::span<std::int64_t> strides(dense_strides.data(), part.shape.size());
+  row_major_strides(part.shape, strides);
+  const DType dtype = slot_dtype(plan_);
+  using Data = std::conditional_t<std::is_const_v<Byte>, const void, void>;
+  Data* const data = slot + (slice.first - whole.first) * static_cast<std::int64_t>(item_size(dtype));
+  CastOptions options = options_of(slice);
+  if (counts()) options.report = &report;
+  pass(part, BasicView<Data>{.data = data, .dtype = dtype, .shape = part.shape, .strides = strides}, options);
+  return report;
 }
 
-void HostPass::fill(std::uint64_t chunk, void* slot) {
-  const TensorView source = part(chunk);
-  run(chunk, source.shape, slot,
-      [&source](const MutableView& to, const CastOptions& options) { cast_into(source, to, options); });
+Report HostPass::fill(std::uint64_t chunk, std::uint64_t piece, void* slot) const {
+  return run(chunk, piece, static_cast<std::byte*>(slot),
+             [](const TensorView& part, const MutableView& dense, const CastOptions& options) {
+               cast_into(part, dense, options);
+             });
 }
 
-void HostPass::drain(std::uint64_t chunk, const void* slot) {
-  const MutableView destination = part(chunk);
-  run(chunk, destination.shape, slot,
-      [&destination](const TensorView& from, const CastOptions& options) { cast_into(from, destination, options); });
+Report HostPass::drain(std::uint64_t chunk, std::uint64_t piece, const void* slot) const {
+  return run(chunk, piece, static_cast<const std::byte*>(slot),
+             [](const MutableView& part, const TensorView& dense, const CastOptions& options) {
+               cast_into(dense, part, options);
+             });
 }
 
 }  // namespace detail

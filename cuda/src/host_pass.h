@@ -1,5 +1,5 @@
-// The host's part of a staged transfer, chunk by chunk: casts of runtime/ between a tensor of any layout and dense
-// slots. Private to the engine.
+// The host's part of a staged transfer, piece by piece of each chunk: casts of runtime/ between a tensor of any layout
+// and dense slots. Private to the engine.
 #pragma once
 
 #include <array>
@@ -15,38 +15,46 @@ inline namespace v0 {
 namespace cuda {
 namespace detail {
 
+// Threads: const, so that pieces may be cast by several threads at a time.
 class HostPass {
  public:
   // `host` is the source of a transfer to the device, or the destination of one to the host, and is borrowed, as what
-  // the options borrow is. `options` are those of the cast, whose report starts from zero. throws: Error (permute)
-  HostPass(const TransferPlan& plan, const MutableView& host, const CastOptions& options);
+  // the options borrow is. `options` are those of the cast. Pieces are of about `piece_bytes` that are read and written
+  // together; 0: a chunk is one piece. throws: Error (permute)
+  HostPass(const TransferPlan& plan, const MutableView& host, const CastOptions& options, std::size_t piece_bytes = 0);
   ~HostPass() = default;
   HostPass(const HostPass&) = delete;
   HostPass& operator=(const HostPass&) = delete;
 
   // The elements of a chunk, in the order in which they cross.
   [[nodiscard]] halfway::detail::Slice range(std::uint64_t chunk) const noexcept;
+  // Of every chunk; some of the last may be empty where a chunk is smaller than others.
+  [[nodiscard]] std::uint64_t pieces() const noexcept { return pieces_; }
+  // Whether the pieces count for the options' report.
+  [[nodiscard]] bool counts() const noexcept { return casts_ && options_.report != nullptr; }
 
-  // The chunk's elements into a slot, or out of it. throws: what cast_into() throws
-  void fill(std::uint64_t chunk, void* slot);
-  void drain(std::uint64_t chunk, const void* slot);
+  // A piece of the chunk's elements into the chunk's slot, or out of it. Returns what was counted.
+  // throws: what cast_into() throws
+  Report fill(std::uint64_t chunk, std::uint64_t piece, void* slot) const;
+  Report drain(std::uint64_t chunk, std::uint64_t piece, const void* slot) const;
 
  private:
-  [[nodiscard]] MutableView part(std::uint64_t chunk);
+  [[nodiscard]] halfway::detail::Slice piece_of(const halfway::detail::Slice& chunk,
+                                                std::uint64_t piece) const noexcept;
   [[nodiscard]] CastOptions options_of(const halfway::detail::Slice& slice) const;
-  template <class Data, class Cast>
-  void run(std::uint64_t chunk, std::span<const std::int64_t> shape, Data* slot, const Cast& pass);
+  template <class Byte, class Cast>
+  Report run(std::uint64_t chunk, std::uint64_t piece, Byte* slot, const Cast& pass) const;
 
   const TransferPlan& plan_;
   const CastOptions& options_;
   const bool casts_;  // the options are about this pass, and not about a kernel's
   MutableView view_;
-  std::array<std::int64_t, max_ndim> dims_;          // NOLINT(cppcoreguidelines-pro-type-member-init): as far as used
-  std::array<std::int64_t, max_ndim> strides_;       // NOLINT(cppcoreguidelines-pro-type-member-init)
-  std::array<std::int64_t, max_ndim> part_shape_;    // NOLINT(cppcoreguidelines-pro-type-member-init)
-  std::array<std::int64_t, max_ndim> slot_strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  std::int64_t axis_ = -1;                           // of the coefficients, in terms of the view
+  std::array<std::int64_t, max_ndim> dims_;     // NOLINT(cppcoreguidelines-pro-type-member-init): as far as used
+  std::array<std::int64_t, max_ndim> strides_;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  std::int64_t axis_ = -1;                      // of the coefficients, in terms of the view
   halfway::detail::Slices slices_;
+  std::uint64_t pieces_ = 1;
+  std::int64_t piece_ = 0;  // the most elements of a piece, where there are several
 };
 
 }  // namespace detail

@@ -19,8 +19,8 @@ Event Ring::make_event() {
   return event;
 }
 
-Slot& Ring::next() {
-  Slot& slot = slots_[slot_];
+Slot& Ring::take(std::uint64_t chunk) {
+  Slot& slot = slots_[(slot_ + chunk) % slots_.size()];
   if (slot.touched == nullptr) slot.touched = make_event();
   if (slot.memory == nullptr) {
     require(backend_, backend_.allocate_pinned(sizes_.slot_bytes, slot.memory), "allocating pinned memory");
@@ -32,7 +32,6 @@ Slot& Ring::next() {
   }
   if (!has_bug(Bug::drop_slot_wait)) await(slot);
   backend_.recycled(slot.memory, sizes_.slot_bytes);
-  slot_ = (slot_ + 1) % slots_.size();
   return slot;
 }
 

@@ -1,17 +1,20 @@
 // The ring of pinned slots between pageable memory and one device, and the few chunks of device memory in which a
 // kernel finds what was shipped before it is cast.
 //
-// A slot goes around like this: next() hands it out, when the device is done with what it held before; the host (or, on
+// A slot goes around like this: take() hands it out, when the device is done with what it held before; the host (or, on
 // the way back, the device) fills it; whoever enqueues the last work that touches it says so by used(), which records
 // the slot's event behind that work. Nothing else keeps a slot from being written anew.
 //
-// Memory: a slot gets its bytes, exactly, when it is first handed out, so that a program of small transfers has one; it
-// keeps them until release(). The bound is slots x bytes, pinned, and as much for the chunks on the device.
+// Memory: a slot gets its bytes, exactly, when it is first handed out, and keeps them until release(). Pinning takes
+// about a millisecond for 4 MiB, once: the first transfers of a program, one for each slot, are that much slower. The
+// bound is slots x bytes, pinned, and scratch x bytes on the device.
 //
-// Threads: none of its own; the channel's lock is held. In a forked child nothing here may be called.
+// Threads: none of its own; the channel's lock is held by the thread that transfers. Those that help it may use
+// different slots at a time, and scratch one after the other. In a forked child nothing here may be called.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "device.h"
@@ -21,20 +24,24 @@ inline namespace v0 {
 namespace cuda {
 namespace detail {
 
-// Assumed, not measured on a GPU; `Machine::chunk` in plan.h is the third of these numbers.
-//   chunk 1 MiB   A copy of 1 MiB takes 20 us at 50 GB/s, several times the cost of enqueuing it, and four of them stay
-//                 within a core's share of the last-level cache, so that the wire's reads find what the host just
-//                 wrote.
-//   slots 4       One that is written, one that crosses, and two for the jitter of either side: with fewer, the wire
-//                 stands still whenever the thread does. More would only take more of the cache.
-//   scratch 2     One that is filled, one that is cast. Kernels are presumed to be faster than the wire.
-// The experiments that will replace them (`make gpu-tune`, bench/transfer_tune.py): to_device of 256 MiB float32 as
-// bfloat16, from pageable memory over chunk = 256 KiB .. 8 MiB and slots = 2 .. 8, from pinned memory that is cast on
-// the device over scratch = 1 .. 4; the smallest that is within 2% of the best. Result: not measured.
+// `Machine::chunk` in plan.h is the third of these numbers; all are to be had by `make gpu-tune`
+// (bench/transfer_tune.py): to_device of 256 MiB float32 as bfloat16, from pageable memory over chunks, slots and
+// threads, from pinned memory that is cast on the device over scratch; the smallest that is within 2% of the best.
+//   chunk 4 MiB   A chunk costs its enqueuing, about 5 us, by one of the threads while the others go on; 4 MiB take 80
+//                 us at 50 GB/s.
+//   slots 3       One that is written and two that wait or cross, so that the wire goes on while threads are late.
+//   scratch 2     One that is filled, one that is cast: kernels are faster than the wire.
+//   piece 192 KiB What a thread reads and writes at a time: less than a pass that would itself be parallel, and 10 to
+//   30
+//                 us of work, many times what taking a piece costs. A thread is asked for only for so much.
+// With one parallel region for each chunk (an earlier engine) on an H100 with PCIe 5 x16 and 16 cores, 256 MiB
+// took 11.2 ms with 4 slots of 1 MiB and 4.15 ms with 3 of 8 MiB: forking and joining 16 threads took about 70 us a
+// chunk. With one region for the transfer: not measured.
 struct StagingSizes {
-  std::size_t slot_bytes = std::size_t{1} << 20;
-  int slots = 4;
+  std::size_t slot_bytes = std::size_t{1} << 22;
+  int slots = 3;
   int scratch = 2;
+  std::size_t piece = std::size_t{192} << 10;
 };
 
 struct Slot {
@@ -60,8 +67,11 @@ class Ring {
 
   [[nodiscard]] std::size_t slots() const noexcept { return slots_.size(); }
 
-  // The next slot in turn, when the device no longer touches it. throws: Error, std::bad_alloc
-  [[nodiscard]] Slot& next();
+  // The slot of a transfer's chunk, when the device no longer touches it: slots take turns, from the first that the
+  // transfers before left. throws: Error, std::bad_alloc
+  [[nodiscard]] Slot& take(std::uint64_t chunk);
+  // A transfer has used the slots of so many chunks.
+  void advance(std::uint64_t chunks) noexcept { slot_ = (slot_ + chunks) % slots_.size(); }
   // The work that was just enqueued on `stream` is the last that touches the slot. throws: Error
   void used(Slot& slot, Stream stream);
   // Returns when the device is done with the slot. throws: Error
@@ -86,7 +96,7 @@ class Ring {
   StagingSizes sizes_;
   std::vector<Slot> slots_;
   std::vector<Scratch> scratch_;
-  std::size_t slot_ = 0;  // next in turn
+  std::uint64_t slot_ = 0;  // next in turn
   std::size_t chunk_ = 0;
 };
 

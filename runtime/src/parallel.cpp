@@ -48,12 +48,6 @@ int default_threads() noexcept {
   return by_default.load(std::memory_order_relaxed);
 }
 
-// Threads that spin while others have no CPU to run on are in their way.
-bool may_spin(int threads) noexcept {
-  if (available.load(std::memory_order_relaxed) == 0) read_default();
-  return threads <= available.load(std::memory_order_relaxed);
-}
-
 int threads_of(const Executor* executor) noexcept {
   const int n = chosen.load(std::memory_order_relaxed);
   if (executor == nullptr) return n != 0 ? n : default_threads();
@@ -87,6 +81,11 @@ void set_num_threads(int n) {
 Executor* set_executor(Executor* executor) noexcept { return current.exchange(executor, std::memory_order_acq_rel); }
 
 namespace detail {
+
+bool may_spin(int threads) noexcept {
+  if (available.load(std::memory_order_relaxed) == 0) read_default();
+  return threads <= available.load(std::memory_order_relaxed);
+}
 
 void run_parallel(int tasks, Executor::Task task, void* context) noexcept {
   if (tasks > 1) {

@@ -26,6 +26,10 @@ void run_parallel(int tasks, Body&& body) noexcept {  // NOLINT(cppcoreguideline
       const_cast<void*>(static_cast<const void*>(std::addressof(body))));
 }
 
+// Whether so many threads have a CPU each, so that one that waits may spin for a moment: elsewhere it is in the way of
+// what it waits for.
+[[nodiscard]] bool may_spin(int threads) noexcept;
+
 // Threads that are there anyway, for what would otherwise run on the built-in pool. Calls task(context, index) for
 // every index on at most `threads` threads and returns true when all have returned; or does nothing and returns false:
 // then the pool is used. Unlike an Executor it has no say in num_threads(). nullptr: none, as in a forked child at

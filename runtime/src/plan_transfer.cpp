@@ -335,13 +335,22 @@ class Planner {
     return bits % 8 == 0 ? facts_.count * (bits / 8) : (facts_.count * bits + 7) / 8;
   }
 
+  // Multiples of a size that keeps what begins a chunk as aligned as what begins the tensor.
+  [[nodiscard]] std::uint64_t chunk_bytes() const noexcept {
+    constexpr std::uint64_t parts = 8;
+    constexpr std::uint64_t least = std::uint64_t{512} << 10;
+    constexpr std::uint64_t grain = std::uint64_t{64} << 10;
+    const std::uint64_t part = (plan_.bytes_wire / parts + grain - 1) / grain * grain;
+    return std::min(std::max(part, least), facts_.machine.chunk);
+  }
+
   void cut(bool by_shape) {
     const std::uint64_t size = std::max<std::uint64_t>(item_size(plan_.wire), 1);
     if (size > facts_.machine.chunk) {
       throw Error(Reason::unsupported_dtype,
                   "an element of " + to_string(plan_.wire) + " is larger than a pinned slot");
     }
-    plan_.chunk = std::min(facts_.machine.chunk / size, plan_.elements);
+    plan_.chunk = std::min(chunk_bytes() / size, plan_.elements);
     // Coefficients along an axis are found by an element's place on it.
     const bool has_axis = facts_.wish.options.axis.has_value() && !plan_.device_casts;
     plan_.flat = !by_shape || plan_.whole || (facts_.host.dense && !has_axis);

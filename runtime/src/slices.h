@@ -77,6 +77,34 @@ class Slices {
   return rest % shape[axis];
 }
 
+// The shape of a part, kept in `dims`.
+[[nodiscard]] inline std::span<const std::int64_t> shape_of(std::span<const std::int64_t> shape, const Slice& slice,
+                                                            std::array<std::int64_t, max_ndim>& dims) noexcept {
+  if (shape.empty()) return {};
+  const std::size_t ndim = shape.size() - slice.axis;
+  dims[0] = slice.rows;
+  for (std::size_t i = 1; i < ndim; ++i) dims[i] = shape[slice.axis + i];
+  return {dims.data(), ndim};
+}
+
+// A part of a part, as one of the whole: `inner` is one of `Slices` over the shape of `outer`.
+[[nodiscard]] inline Slice within(std::span<const std::int64_t> shape, const Slice& outer,
+                                  const Slice& inner) noexcept {
+  if (shape.empty()) return outer;
+  Slice slice = inner;
+  slice.axis = outer.axis + inner.axis;
+  slice.first = outer.first + inner.first;
+  if (inner.axis == 0) {
+    slice.begin = outer.begin + inner.begin;
+    slice.outer = outer.outer;
+    return slice;
+  }
+  std::int64_t before = outer.outer * shape[outer.axis] + outer.begin;
+  for (std::size_t i = outer.axis + 1; i < slice.axis; ++i) before *= shape[i];
+  slice.outer = before + inner.outer;
+  return slice;
+}
+
 // A part of a view, whose elements are whole bytes; its shape is kept in `shape`, its strides are the view's own.
 template <class View>
 [[nodiscard]] View slice_of(const View& view, const Slice& slice, std::array<std::int64_t, max_ndim>& shape) noexcept {
@@ -91,10 +119,7 @@ template <class View>
   using Byte =
       std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(view.data)>>, const std::byte, std::byte>;
   part.data = static_cast<Byte*>(view.data) + offset;
-  const std::size_t ndim = view.shape.size() - slice.axis;
-  shape[0] = slice.rows;
-  for (std::size_t i = 1; i < ndim; ++i) shape[i] = view.shape[slice.axis + i];
-  part.shape = {shape.data(), ndim};
+  part.shape = shape_of(view.shape, slice, shape);
   part.strides = view.strides.subspan(slice.axis);
   return part;
 }

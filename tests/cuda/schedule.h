@@ -38,9 +38,11 @@ struct Run {
   int errors = 0;                // that were thrown
 };
 
+// `piece`: a transfer gets a thread for each so many bytes that the host reads and writes. By default a schedule's are
+// too small for a second one, so that a seed always gives the same run.
 class Schedule {
  public:
-  Schedule(std::uint64_t seed, std::uint64_t fail_call, Fault fault)
+  Schedule(std::uint64_t seed, std::uint64_t fail_call, Fault fault, std::size_t piece = EngineSizes{}.piece)
       : random_(seed * 0x9E3779B97F4A7C15U + 12345),
         faulty_(fail_call != 0),
         coherent_(chance(8)),
@@ -59,6 +61,7 @@ class Schedule {
     sizes.machine.cores = chance(2) ? 1 : 64;  // slower and faster than the wire
     sizes.slots = 1 + static_cast<int>(random_() % 3);
     sizes.scratch = 1 + static_cast<int>(random_() % 2);
+    sizes.piece = piece;
     engine_ = std::make_unique<Engine>(device_, sizes);
     for (int i = 0; i < 2; ++i) streams_.push_back({device_.make_stream(0), 0});
     if (devices_ > 1) streams_.push_back({device_.make_stream(1), 1});
@@ -478,9 +481,12 @@ class Schedule {
   Run run_;
 };
 
-inline Run run_schedule(std::uint64_t seed, std::uint64_t fail_call = 0, Fault fault = Fault::refused) {
-  Schedule schedule(seed, fail_call, fault);
+inline Run run_schedule(std::uint64_t seed, std::uint64_t fail_call = 0, Fault fault = Fault::refused,
+                        std::size_t piece = EngineSizes{}.piece) {
+  Schedule schedule(seed, fail_call, fault, piece);
   return schedule.run();
 }
+
+inline constexpr std::size_t small_piece = 64;
 
 }  // namespace rig

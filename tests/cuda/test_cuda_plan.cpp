@@ -28,7 +28,7 @@ const Machine machine{.wire_to_device = 50e9,
                       .host_memory = 100e9,
                       .cores = 1,
                       .small = 64 * kib,
-                      .chunk = 1024 * kib};
+                      .chunk = 512 * kib};
 
 Machine with_cores(int cores) {
   Machine changed = machine;
@@ -68,41 +68,41 @@ constexpr auto coherent = HostMemory::coherent;
 const std::vector<Case>& cases() {
   // clang-format off
   static const std::vector<Case> rows{
-    // Pageable: the host touches every byte anyway. 1e6 x 2 B = 2e6 B, in chunks of 1 MiB: ceil(2e6 / 1048576) = 2.
+    // Pageable: the host touches every byte anyway. 1e6 x 2 B = 2e6 B, in chunks of 512 KiB: ceil(2e6 / 524288) = 4.
     {"f32 -> bf16 pageable: 2e6 < 4e6 B, cast before the wire", in, float32, bfloat16, million, pageable, machine,
-     Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+     Route::host_cast, bfloat16, true, 2'000'000, 4, 0},
     {"f64 -> f16 pageable: a quarter of 8e6 B", in, float64, float16, million, pageable, machine,
-     Route::host_cast, float16, true, 2'000'000, 2, 0},
+     Route::host_cast, float16, true, 2'000'000, 4, 0},
     {"f32 -> bf16 pageable, one slow core: it has to copy as many bytes as it casts", in, float32, bfloat16, million,
-     pageable, with_wire(1e12), Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
-    {"f32 -> f32 pageable: 4e6 B in ceil(3.81) chunks", in, float32, float32, million, pageable, machine,
-     Route::host_cast, float32, true, 4'000'000, 4, 0},
+     pageable, with_wire(1e12), Route::host_cast, bfloat16, true, 2'000'000, 4, 0},
+    {"f32 -> f32 pageable: 4e6 B in ceil(7.63) chunks", in, float32, float32, million, pageable, machine,
+     Route::host_cast, float32, true, 4'000'000, 8, 0},
     {"f32 -> i32 pageable: as wide, so cast on the way into the slots", in, float32, int32, million, pageable, machine,
-     Route::host_cast, int32, true, 4'000'000, 4, 0},
+     Route::host_cast, int32, true, 4'000'000, 8, 0},
     {"u8 -> f32 pageable: 1e6 B cross, 4e6 are made behind the wire", in, uint8, float32, million, pageable, machine,
-     Route::device_cast, uint8, true, 1'000'000, 1, 1},
+     Route::device_cast, uint8, true, 1'000'000, 2, 2},
     {"f16 -> f64 pageable: 2e6 B of 8e6", in, float16, float64, million, pageable, machine,
-     Route::device_cast, float16, true, 2'000'000, 2, 2},
+     Route::device_cast, float16, true, 2'000'000, 4, 4},
     // Pinned: wide / wire against max(wide / (cores x rate), narrow / wire).
     {"f32 -> f32 pinned: one copy of all", in, float32, float32, million, pinned, machine,
      Route::direct, float32, false, 4'000'000, 1, 0},
     {"f32 -> bf16 pinned, 1 core: 4e6/50e9 = 80 us < max(4e6/10e9, ..) = 400 us", in, float32, bfloat16, million, pinned,
-     machine, Route::device_cast, float32, false, 4'000'000, 4, 4},
+     machine, Route::device_cast, float32, false, 4'000'000, 8, 8},
     {"f32 -> bf16 pinned, 5 cores: 80 us is not more than max(4e6/50e9, 2e6/50e9) = 80 us", in, float32, bfloat16,
-     million, pinned, with_cores(5), Route::device_cast, float32, false, 4'000'000, 4, 4},
+     million, pinned, with_cores(5), Route::device_cast, float32, false, 4'000'000, 8, 8},
     {"f32 -> bf16 pinned, 8 cores: 80 us > max(4e6/80e9, 2e6/50e9) = 50 us", in, float32, bfloat16, million, pinned,
-     with_cores(8), Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+     with_cores(8), Route::host_cast, bfloat16, true, 2'000'000, 4, 0},
     {"f32 -> bf16 pinned, 64 cores: 80 us > max(4e6/100e9 (memory), 2e6/50e9) = 40 us", in, float32, bfloat16, million,
-     pinned, with_cores(64), Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+     pinned, with_cores(64), Route::host_cast, bfloat16, true, 2'000'000, 4, 0},
     {"f32 -> bf16 pinned, 8 cores, wire of 100e9: 40 us < max(4e6/80e9, ..) = 50 us", in, float32, bfloat16, million,
      pinned, [] { Machine m = with_wire(100e9); m.cores = 8; return m; }(),
-     Route::device_cast, float32, false, 4'000'000, 4, 4},
+     Route::device_cast, float32, false, 4'000'000, 8, 8},
     {"f32 -> bf16 pinned, 1 core, wire of 8e9 (PCIe 3 x8): 500 us > max(400, 250) us", in, float32, bfloat16, million,
-     pinned, with_wire(8e9), Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+     pinned, with_wire(8e9), Route::host_cast, bfloat16, true, 2'000'000, 4, 0},
     {"bf16 -> f32 pinned: 2e6 B cross whatever the cores", in, bfloat16, float32, million, pinned, with_cores(64),
-     Route::device_cast, bfloat16, false, 2'000'000, 2, 2},
+     Route::device_cast, bfloat16, false, 2'000'000, 4, 4},
     {"f32 -> i32 pinned: as wide; nothing is gained on the host", in, float32, int32, million, pinned, with_cores(64),
-     Route::device_cast, float32, false, 4'000'000, 4, 4},
+     Route::device_cast, float32, false, 4'000'000, 8, 8},
     // Small: what crosses is at most 65536 B.
     {"f32 -> bf16 pageable: 32768 x 2 B = 65536 B, a kernel reads the slot", in, float32, bfloat16, 32'768, pageable,
      machine, Route::mapped, bfloat16, true, 65'536, 0, 1},
@@ -117,21 +117,21 @@ const std::vector<Case>& cases() {
      Route::mapped, float32, false, 4'000'000, 0, 1},
     {"bf16 -> f32 to coherent memory", out, bfloat16, float32, million, coherent, machine,
      Route::mapped, float32, false, 4'000'000, 0, 1},
-    {"c64 -> f32 pinned, 1 core: 800 us > 160 us; ceil(8e6/1048576) = 8 chunks", in, complex64, float32, million,
-     pinned, machine, Route::device_cast, complex64, false, 8'000'000, 8, 8},
+    {"c64 -> f32 pinned, 1 core: 800 us > 160 us; ceil(8e6/524288) = 16 chunks", in, complex64, float32, million,
+     pinned, machine, Route::device_cast, complex64, false, 8'000'000, 16, 16},
     {"c128 -> c64: pairs of what kernels convert", in, complex128, complex64, million, pinned, machine,
-     Route::device_cast, complex128, false, 16'000'000, 16, 16},
+     Route::device_cast, complex128, false, 16'000'000, 31, 31},
     // To the host: narrowed before the wire by kernels that write the slots, widened behind it by the host.
     {"f32 -> bf16 to pageable: 2e6 B", out, float32, bfloat16, million, pageable, machine,
-     Route::mapped, bfloat16, true, 2'000'000, 0, 2},
+     Route::mapped, bfloat16, true, 2'000'000, 0, 4},
     {"f32 -> bf16 to pinned: a kernel writes it, at once", out, float32, bfloat16, million, pinned, machine,
      Route::mapped, bfloat16, false, 2'000'000, 0, 1},
     {"bf16 -> f32 to pageable: 2e6 B cross", out, bfloat16, float32, million, pageable, machine,
-     Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+     Route::host_cast, bfloat16, true, 2'000'000, 4, 0},
     {"bf16 -> f32 to pinned: 2e6 B cross, into slots", out, bfloat16, float32, million, pinned, machine,
-     Route::host_cast, bfloat16, true, 2'000'000, 2, 0},
+     Route::host_cast, bfloat16, true, 2'000'000, 4, 0},
     {"f32 -> f32 to pageable", out, float32, float32, million, pageable, machine,
-     Route::host_cast, float32, true, 4'000'000, 4, 0},
+     Route::host_cast, float32, true, 4'000'000, 8, 0},
     {"f32 -> f32 to pinned", out, float32, float32, million, pinned, machine,
      Route::direct, float32, false, 4'000'000, 1, 0},
     {"f32 -> bf16 to pageable, small", out, float32, bfloat16, 1000, pageable, machine,
@@ -209,17 +209,17 @@ BOOST_AUTO_TEST_CASE(a_layout_in_device_memory_costs_no_more_than_a_kernel) {
   };
   const std::array rows{
       // From the host: what crosses is as for a row-major tensor; where a copy engine would have written the result, it
-      // writes chunks beside it, and a kernel scatters them: ceil(4e6 / 1048576) = 4 of each.
-      Row{"pageable", in, float32, float32, pageable, "device_cast staged, 4000000 B, 4 copies, 4 launches"},
-      Row{"pinned", in, float32, float32, pinned, "device_cast, 4000000 B, 4 copies, 4 launches"},
-      Row{"narrowed", in, float32, bfloat16, pageable, "device_cast staged, 2000000 B, 2 copies, 2 launches"},
-      Row{"widened", in, bfloat16, float32, pageable, "device_cast staged, 2000000 B, 2 copies, 2 launches"},
+      // writes chunks beside it, and a kernel scatters them: ceil(4e6 / 524288) = 8 of each.
+      Row{"pageable", in, float32, float32, pageable, "device_cast staged, 4000000 B, 8 copies, 8 launches"},
+      Row{"pinned", in, float32, float32, pinned, "device_cast, 4000000 B, 8 copies, 8 launches"},
+      Row{"narrowed", in, float32, bfloat16, pageable, "device_cast staged, 2000000 B, 4 copies, 4 launches"},
+      Row{"widened", in, bfloat16, float32, pageable, "device_cast staged, 2000000 B, 4 copies, 4 launches"},
       Row{"coherent", in, float32, bfloat16, coherent, "mapped, 4000000 B, 0 copies, 1 launches"},
       // To the host: the kernel that gathers writes the host's memory itself.
-      Row{"pageable", out, float32, float32, pageable, "mapped staged, 4000000 B, 0 copies, 4 launches"},
+      Row{"pageable", out, float32, float32, pageable, "mapped staged, 4000000 B, 0 copies, 8 launches"},
       Row{"pinned", out, float32, float32, pinned, "mapped, 4000000 B, 0 copies, 1 launches"},
-      Row{"narrowed", out, float32, bfloat16, pageable, "mapped staged, 2000000 B, 0 copies, 2 launches"},
-      Row{"widened", out, bfloat16, float32, pinned, "mapped staged, 2000000 B, 0 copies, 2 launches"},
+      Row{"narrowed", out, float32, bfloat16, pageable, "mapped staged, 2000000 B, 0 copies, 4 launches"},
+      Row{"widened", out, bfloat16, float32, pinned, "mapped staged, 2000000 B, 0 copies, 4 launches"},
       Row{"coherent", out, bfloat16, float32, coherent, "mapped, 4000000 B, 0 copies, 1 launches"},
       // On the device: one launch, and nothing crosses.
       Row{"narrowed", Direction::on_device, float32, bfloat16, pageable, "on_device, 0 B, 0 copies, 1 launches"},
@@ -255,12 +255,12 @@ BOOST_AUTO_TEST_CASE(axes_that_change_places_on_the_device_are_a_layout) {
   const TransferPlan plan = plan_of(question, out, float32, {.permute = axes});
   BOOST_TEST(plan.strided);
   BOOST_TEST(!plan.whole);
-  BOOST_TEST(plan.launches == 4U);
+  BOOST_TEST(plan.launches == 8U);
   // Unless all of it is looked at by the host, which permutes it then.
   const TransferPlan checked = plan_of(question, out, bfloat16, {.overflow = Overflow::raise, .permute = axes});
   BOOST_TEST(checked.whole);
   BOOST_TEST(!checked.strided);
-  BOOST_TEST(checked.copies == 4U);
+  BOOST_TEST(checked.copies == 8U);
 }
 
 BOOST_AUTO_TEST_CASE(what_the_options_change) {
@@ -333,16 +333,36 @@ BOOST_AUTO_TEST_CASE(scale_shift_chance_and_counts_are_whose_the_cast_is) {
   BOOST_TEST(told(Direction::on_device, int32, int32, counted) == "int32, by the host");
 }
 
+// Into slots' worth, smaller transfers into eighths, in steps of 64 KiB between 512 KiB and a slot.
+BOOST_AUTO_TEST_CASE(smaller_transfers_are_cut_into_smaller_chunks) {
+  Machine large = machine;
+  large.chunk = 4096 * kib;
+  const auto chunk_of = [&](std::int64_t bytes) {
+    Question question(uint8, {bytes}, in);
+    const TransferPlan plan = plan_transfer(question.view, {.to = uint8}, large);
+    BOOST_TEST(plan.copies == (static_cast<std::uint64_t>(bytes) + plan.chunk - 1) / plan.chunk);
+    return plan.chunk;
+  };
+  constexpr std::int64_t mib = 1024 * 1024;
+  BOOST_TEST(chunk_of(100'000) == 100'000U);
+  BOOST_TEST(chunk_of(mib) == 512 * kib);
+  BOOST_TEST(chunk_of(4 * mib) == 512 * kib);
+  BOOST_TEST(chunk_of(4 * mib + 8) == 576 * kib);
+  BOOST_TEST(chunk_of(8 * mib) == 1024 * kib);
+  BOOST_TEST(chunk_of(32 * mib) == 4096 * kib);
+  BOOST_TEST(chunk_of(100 * mib) == 4096 * kib);
+}
+
 BOOST_AUTO_TEST_CASE(a_layout_is_cut_along_its_axes) {
-  // Rows of 600000 B in chunks of 1 MiB: one row at a time, though two thirds of another would fit.
-  Question question(float32, {7, 150'000}, in);
-  question.strides = {300'000, 2};
+  // Rows of 300000 B in chunks of 512 KiB: one row at a time, though two thirds of another would fit.
+  Question question(float32, {7, 75'000}, in);
+  question.strides = {150'000, 2};
   const TransferPlan plan = plan_of(question, in, float32);
   BOOST_TEST(!plan.flat);
   BOOST_TEST(plan.copies == 7U);
-  // Rows of 2e6 B: 1048576 / 4 = 262144 elements of one at a time, ceil(500000 / 262144) = 2 each.
-  Question wide(float32, {3, 500'000}, in);
-  wide.strides = {1'000'000, 2};
+  // Rows of 1e6 B: 524288 / 4 = 131072 elements of one at a time, ceil(250000 / 131072) = 2 each.
+  Question wide(float32, {3, 250'000}, in);
+  wide.strides = {500'000, 2};
   BOOST_TEST(plan_of(wide, in, float32).copies == 6U);
 }
 
@@ -382,7 +402,7 @@ BOOST_AUTO_TEST_CASE(words_for_people) {
              "float32 -> device bfloat16: host_cast, 2000000 B over the wire\n"
              "  because   the host has to copy pageable memory, and casts on the way\n"
              "  cast      float32 -> bfloat16, on the host, into pinned slots, reads 4000000 B, writes 2000000 B\n"
-             "  ship      bfloat16, 2 copies by a copy engine, reads 2000000 B, writes 2000000 B");
+             "  ship      bfloat16, 4 copies by a copy engine, reads 2000000 B, writes 2000000 B");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

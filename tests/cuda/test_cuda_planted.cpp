@@ -14,6 +14,7 @@
 #include <ostream>
 #include <string>
 
+#include "halfway/parallel.h"
 #include "planted.h"
 #include "schedule.h"
 
@@ -63,16 +64,17 @@ struct Message {
 
 // The child: seeds until one of them is wrong. A fault at a call is part of every other run, since some bugs only show
 // on the way out of an error.
-[[noreturn]] void hunt(Bug bug, int out) {
+[[noreturn]] void hunt(Bug bug, std::size_t piece, int out) {
   const int nothing = ::open("/dev/null", O_WRONLY);
   ::dup2(nothing, 1);
   ::dup2(nothing, 2);
   halfway::cuda::detail::planted_bug = bug;
+  halfway::set_num_threads(4);  // in a forked child it is 1
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     Message message{seed, {}};
     if (::write(out, &message, sizeof(message)) != sizeof(message)) ::_exit(9);
     const std::uint64_t call = seed % 2 == 0 ? 20 + seed % 41 : 0;
-    const rig::Run run = rig::run_schedule(seed, call, Fault::refused);
+    const rig::Run run = rig::run_schedule(seed, call, Fault::refused, piece);
     if (run.wrong.empty()) continue;
     std::snprintf(message.wrong, sizeof(message.wrong), "%s", run.wrong.c_str());
     if (::write(out, &message, sizeof(message)) != sizeof(message)) ::_exit(9);
@@ -81,11 +83,11 @@ struct Message {
   ::_exit(0);
 }
 
-Found find(Bug bug) {
+Found find(Bug bug, std::size_t piece = rig::EngineSizes{}.piece) {
   std::array<int, 2> ends{};
   BOOST_REQUIRE(::pipe(ends.data()) == 0);
   const pid_t child = ::fork();
-  if (child == 0) hunt(bug, ends[1]);
+  if (child == 0) hunt(bug, piece, ends[1]);
   BOOST_REQUIRE(child > 0);
   ::close(ends[1]);
   Message last{};
@@ -109,6 +111,23 @@ BOOST_DATA_TEST_CASE(every_planted_bug_is_caught, boost::unit_test::data::make(p
                               << (found.found ? "seed " + std::to_string(found.seed) + ", " + found.how
                                               : "nothing in " + std::to_string(seeds) + " seeds"));
   BOOST_TEST(found.found == (row.bug != Bug::none), row.name << ": " << found.how << ", seed " << found.seed);
+}
+
+// The faults of the ring, where several threads fill and empty it.
+constexpr std::array of_the_ring{Bug::none,
+                                 Bug::drop_slot_wait,
+                                 Bug::reuse_slot_early,
+                                 Bug::drop_drain_wait,
+                                 Bug::drop_filled_wait,
+                                 Bug::drop_scratch_wait};
+
+BOOST_AUTO_TEST_CASE(planted_bugs_of_the_ring_are_caught_with_threads) {
+  for (const Bug bug : of_the_ring) {
+    const Found found = find(bug, rig::small_piece);
+    const char* const name = planted[static_cast<std::size_t>(bug)].name;
+    BOOST_TEST_MESSAGE(name << ": " << found.how << ", seed " << found.seed);
+    BOOST_TEST(found.found == (bug != Bug::none), name << ": " << found.how << ", seed " << found.seed);
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

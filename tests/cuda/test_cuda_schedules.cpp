@@ -3,6 +3,7 @@
 // choose how many and from which seed on; what fails says its numbers.
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <random>
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "schedule.h"
+#include "threads.h"
 
 namespace {
 
@@ -77,6 +79,23 @@ BOOST_AUTO_TEST_CASE(bytes_owners_and_errors_are_right_under_every_schedule_and_
                                   "on_device",
                                   "on_device strided"}) {
     BOOST_TEST(routes.count(route) == 1U, route);
+  }
+}
+
+// The same with several threads at the ring, which no seed repeats.
+BOOST_AUTO_TEST_CASE(several_threads_get_the_same_under_schedules_and_faults) {
+  const std::uint64_t runs = setting("HALFWAY_SCHEDULES", 2100) / 3;
+  const rig::Threads several;
+  std::uint64_t seed = setting("HALFWAY_SEED", 1);
+  std::uint64_t calls = 0;
+  for (std::uint64_t made = 0; made < runs; ++made) {
+    const std::uint64_t call = made % 3 == 0 ? 0 : 1 + (seed * 31 + made) % calls;
+    const auto fault = static_cast<Fault>(made % 3 == 0 ? 0 : made / 3 % 3);
+    const rig::Run run = rig::run_schedule(seed, call, fault, rig::small_piece);
+    BOOST_TEST(run.wrong == "",
+               "seed " << seed << ", call " << call << ", fault " << static_cast<int>(fault) << ": " << run.wrong);
+    if (call == 0) calls = std::max<std::uint64_t>(run.calls, 1);
+    if (made % 3 == 2) ++seed;
   }
 }
 

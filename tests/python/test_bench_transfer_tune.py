@@ -43,7 +43,7 @@ def test_every_experiment_runs_and_names_what_ships(experiment, device):
 def test_tuning_leaves_everything_as_it_was(device, monkeypatch, tmp_path, capsys):
     path = tmp_path / "tuning.json"
     threads = halfway.num_threads()
-    monkeypatch.setattr(transfer_tune, "experiments", lambda: EXPERIMENTS[1:3] + EXPERIMENTS[-1:])
+    monkeypatch.setattr(transfer_tune, "experiments", lambda: EXPERIMENTS[2:4] + EXPERIMENTS[-1:])
     assert transfer.main(["--quick", "--tune", "--json", str(path)], device) == 0
     found = json.loads(path.read_text())
     assert found["benchmark"] == "transfer-tuning"
@@ -60,6 +60,8 @@ def test_what_ships_is_what_the_experiments_call_shipped():
     ring = experiments["chunk and slots of the ring"].shipped
     assert f"chunk = std::uint64_t{{1}} << {int(ring['chunk']).bit_length() - 1}" in plan
     assert f"int slots = {ring['slots']};" in staging
+    piece = experiments["bytes of a thread's piece"].shipped
+    assert f"piece = std::size_t{{{int(piece['piece']) >> 10}}} << 10" in staging
     scratch = next(e for e in experiments.values() if "scratch" in e.where).shipped
     assert f"int scratch = {scratch['scratch']};" in staging
     assert "small = std::uint64_t{64} << 10" in plan
@@ -73,7 +75,7 @@ def test_recommended_is_the_first_that_is_near_the_best():
 
 @pytest.mark.parametrize(
     "constants",
-    [{"chunk": 100}, {"slots": 0}, {"slots": 65}, {"scratch": 1.5}, {"small": -1}, {"speed": 1}, {"chunk": math.nan}],
+    [{"chunk": 100}, {"slots": 0}, {"slots": 65}, {"scratch": 1.5}, {"small": -1}, {"piece": 0}, {"speed": 1}, {"chunk": math.nan}],
 )
 def test_constants_of_no_sense_are_refused(constants):
     with rig_in_use(), pytest.raises(ValueError, match="no constant of the engine"):

@@ -159,11 +159,15 @@ void read_size(std::string_view name, double value, cuda::detail::EngineSizes& s
     sizes.scratch = static_cast<int>(value);
   } else if (name == "chunk" && is_size && value >= 512) {
     sizes.machine.chunk = static_cast<std::uint64_t>(value);
+  } else if (name == "piece" && is_size && value >= 1) {
+    sizes.piece = static_cast<std::size_t>(value);
   } else if (name == "small" && is_size) {
     sizes.machine.small = static_cast<std::uint64_t>(value);
   } else {
-    throw std::invalid_argument("no constant of the engine: " + std::string(name) + "=" + std::to_string(value) +
-                                "; slots and scratch are 1 to 64, chunk is at least 512 bytes, small is in bytes");
+    throw std::invalid_argument(
+        "no constant of the engine: " + std::string(name) + "=" + std::to_string(value) +
+        "; slots and scratch are 1 to 64, chunk is at least 512 bytes, piece at least 1, small is in "
+        "bytes");
   }
 }
 

@@ -139,7 +139,9 @@ struct Machine {
   double host_memory = 100e9;  // source bytes that all cores together can read
   int cores = 1;               // that a cast may use: num_threads()
   std::uint64_t small = std::uint64_t{64} << 10;  // up to here a kernel moves the bytes: no copy engine to wait for
-  std::uint64_t chunk = std::uint64_t{1} << 20;   // bytes of a pinned slot
+  // Bytes of a pinned slot: the most that crosses at a time. Transfers of less than eight of them are cut into eighths,
+  // of 512 KiB at least, so that the host's pass and the wire overlap in them too.
+  std::uint64_t chunk = std::uint64_t{1} << 22;
   bool assumed = true;
   std::string measured{};  // when, where they are not assumed: an ISO 8601 date
 };

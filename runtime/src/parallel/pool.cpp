@@ -31,14 +31,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 
 #include "parallel/futex.h"
-
-#if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
-#endif
+#include "parallel/spin.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -116,28 +112,10 @@ struct Pool {
 };
 constinit Pool pool;
 
-void pause() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  __asm__ __volatile__("isb");  // `yield` is a no-op on most cores
-#endif
-}
-
 // Waits for `ready()` without blocking; false if the time is up.
 template <class Ready>
 bool spin_until(Ready ready) noexcept {
-  using Clock = std::chrono::steady_clock;
-  constexpr int looks = 32;  // between two looks at the clock: about a microsecond
-  const Clock::time_point end =
-      Clock::now() + std::chrono::nanoseconds(pool.state.spin_time.load(std::memory_order_relaxed));
-  do {
-    for (int i = 0; i < looks; ++i) {
-      if (ready()) return true;
-      pause();
-    }
-  } while (Clock::now() < end);
-  return false;
+  return detail::spin_until(pool.state.spin_time.load(std::memory_order_relaxed), ready);
 }
 
 // A task that was claimed, and what its job says.

@@ -1,0 +1,263 @@
+// What transfers enqueue, and what the host does about it, chunk by chunk.
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "engine.h"
+#include "halfway/parallel.h"
+#include "host_pass.h"
+#include "launches.h"
+#include "pipeline.h"
+#include "planted.h"
+#include "views.h"
+
+namespace halfway {
+inline namespace v0 {
+namespace cuda {
+namespace detail {
+namespace {
+
+std::byte* at(void* memory, std::uint64_t offset) noexcept { return static_cast<std::byte*>(memory) + offset; }
+const std::byte* at(const void* memory, std::uint64_t offset) noexcept {
+  return static_cast<const std::byte*>(memory) + offset;
+}
+
+// Bytes of an element, and 1 for those that cross as bytes.
+std::uint64_t unit_of(DType dtype) noexcept { return std::max<std::size_t>(item_size(dtype), 1); }
+
+// How many threads the host's pass gets: one for each piece's worth of what it reads and writes. More of them would be
+// woken for less work than their waking takes.
+int threads_of(const TransferPlan& plan, DType host, std::size_t piece) noexcept {
+  const std::uint64_t bytes = plan.elements * (unit_of(host) + unit_of(plan.wire));
+  const auto limit = static_cast<std::uint64_t>(std::max(num_threads(), 1));
+  return static_cast<int>(std::clamp<std::uint64_t>(bytes / piece, 1, limit));
+}
+
+// What both directions have in common: the slots, the host's pass, and calls of the device by whoever comes to them.
+class Staged : public PipelineSteps {
+ public:
+  Staged(Backend& backend, Channel& channel, const TransferPlan& plan, const MutableView& host,
+         const CastOptions& options, std::size_t piece)
+      : backend_(backend),
+        channel_(channel),
+        ring_(channel.ring()),
+        plan_(plan),
+        unit_(unit_of(plan.wire)),
+        threads_(plan.staged ? threads_of(plan, host.dtype, piece) : 1),
+        pass_(plan, host, options, threads_ > 1 ? piece : 0),
+        slots_(std::max<std::size_t>(ring_.slots(), 1)) {}
+
+  // All chunks. throws: Error, what cast_into() throws, std::bad_alloc
+  void run(Report* report) {
+    run_pipeline(*this,
+                 {.chunks = plan_.chunks, .pieces = pass_.pieces(), .slots = slots_.size(), .threads = threads_});
+    ring_.advance(plan_.chunks);
+    if (pass_.counts()) *report = report_;
+  }
+
+ protected:
+  // Makes the device current on a thread that helps the calling one.
+  class OnDevice {
+   public:
+    explicit OnDevice(const Staged& transfer) {
+      if (std::this_thread::get_id() == transfer.caller_) return;
+      scope_.emplace(transfer.backend_, transfer.channel_.device());
+    }
+
+   private:
+    std::optional<DeviceScope> scope_;
+  };
+
+  [[nodiscard]] Slot*& slot_of(std::uint64_t chunk) noexcept { return slots_[chunk % slots_.size()]; }
+
+  void count(const Report& report) {
+    if (!pass_.counts()) return;
+    const std::lock_guard<std::mutex> lock(counting_);
+    report_ += report;
+  }
+
+  Backend& backend_;
+  Channel& channel_;
+  Ring& ring_;
+  const TransferPlan& plan_;
+  const std::uint64_t unit_;
+  const int threads_;
+  const HostPass pass_;
+  std::mutex calls_;  // what enqueues on the channel's streams: an order, and one thread at a time for a stream
+
+ private:
+  const std::thread::id caller_ = std::this_thread::get_id();
+  std::vector<Slot*> slots_;  // of the chunks under way
+  std::mutex counting_;
+  Report report_;
+};
+
+class ToDevice final : public Staged {
+ public:
+  // `mapped`: where kernels see the source, if they read it themselves.
+  ToDevice(Backend& backend, Channel& channel, const TransferPlan& plan, const TensorView& source,
+           const CastOptions& options, const MutableView& destination, Tally* tally, const void* mapped,
+           std::size_t piece)
+      : Staged(backend, channel, plan, halfway::detail::writable(source), options, piece),
+        source_(source.data),
+        mapped_(mapped),
+        destination_(destination.data),
+        launches_(plan, destination, options) {
+    launches_.count(tally);
+  }
+
+  void open(std::uint64_t chunk) override {
+    const OnDevice scope(*this);
+    slot_of(chunk) = &ring_.take(chunk);
+  }
+
+  void process(std::uint64_t chunk, std::uint64_t piece) override {
+    count(pass_.fill(chunk, piece, slot_of(chunk)->memory));
+  }
+
+  void close(std::uint64_t chunk) override {
+    const OnDevice scope(*this);
+    const std::lock_guard<std::mutex> lock(calls_);
+    ship(chunk, slot_of(chunk));
+  }
+
+  // Without slots: the device reads the source itself.
+  void ship_all() {
+    for (std::uint64_t chunk = 0; chunk < plan_.chunks; ++chunk) ship(chunk, nullptr);
+  }
+
+ private:
+  void ship(std::uint64_t chunk, Slot* slot) {
+    const halfway::detail::Slice range = pass_.range(chunk);
+    const auto first = static_cast<std::uint64_t>(range.first);
+    const auto count = static_cast<std::uint64_t>(range.count);
+    // The slot's event belongs behind the work that reads it.
+    const auto used = [&](Stream stream, bool before) {
+      if (slot != nullptr && before == has_bug(Bug::reuse_slot_early)) ring_.used(*slot, stream);
+    };
+    if (!plan_.copy_engine) {
+      const void* const seen = slot != nullptr ? slot->mapped : at(mapped_, first * unit_);
+      used(channel_.kernels(), true);
+      launch(seen, first, count);
+      used(channel_.kernels(), false);
+      return;
+    }
+    const void* const shipped = slot != nullptr ? slot->memory : at(source_, first * unit_);
+    Scratch* const scratch = plan_.kernel ? &ring_.next_scratch(channel_.copies()) : nullptr;
+    used(channel_.copies(), true);
+    void* const target = scratch != nullptr ? scratch->memory : at(destination_, first * unit_);
+    require(backend_, backend_.copy(target, shipped, count * unit_, CopyKind::to_device, channel_.copies()),
+            "copying to the device");
+    used(channel_.copies(), false);
+    if (scratch == nullptr) return;
+    ring_.filled(*scratch, channel_.copies(), channel_.kernels());
+    launch(scratch->memory, first, count);
+    ring_.read(*scratch, channel_.kernels());
+  }
+
+  void launch(const void* memory, std::uint64_t first, std::uint64_t count) {
+    require(backend_, backend_.launch(launches_.from(memory, first, count), channel_.kernels()), "launching a kernel");
+  }
+
+  const void* const source_;
+  const void* const mapped_;
+  void* const destination_;
+  Launches launches_;
+};
+
+// As many chunks are under way as there are slots: one is emptied before the next takes its slot.
+class ToHost final : public Staged {
+ public:
+  ToHost(Backend& backend, Channel& channel, const TransferPlan& plan, const TensorView& source,
+         const CastOptions& options, const MutableView& destination, Tally* tally, std::size_t piece)
+      : Staged(backend, channel, plan, destination, options, piece),
+        stream_(plan.kernel ? channel.kernels() : channel.copies()),
+        source_(source.data),
+        launches_(plan, source, options) {
+    launches_.count(tally);
+  }
+
+  void enqueue_first() {
+    const std::uint64_t depth = std::min<std::uint64_t>(ring_.slots(), plan_.chunks);
+    for (std::uint64_t chunk = 0; chunk < depth; ++chunk) enqueue(chunk);
+  }
+
+  void open(std::uint64_t chunk) override {
+    if (has_bug(Bug::drop_drain_wait)) return;
+    const OnDevice scope(*this);
+    ring_.await(*slot_of(chunk));
+  }
+
+  void process(std::uint64_t chunk, std::uint64_t piece) override {
+    count(pass_.drain(chunk, piece, slot_of(chunk)->memory));
+  }
+
+  void close(std::uint64_t chunk) override {
+    const std::uint64_t next = chunk + ring_.slots();
+    if (next >= plan_.chunks) return;
+    const OnDevice scope(*this);
+    const std::lock_guard<std::mutex> lock(calls_);
+    enqueue(next);
+  }
+
+ private:
+  void enqueue(std::uint64_t chunk) {
+    const halfway::detail::Slice range = pass_.range(chunk);
+    const auto first = static_cast<std::uint64_t>(range.first);
+    const auto count = static_cast<std::uint64_t>(range.count);
+    Slot& slot = ring_.take(chunk);
+    slot_of(chunk) = &slot;
+    if (plan_.copy_engine) {
+      const void* const from = at(source_, first * unit_);
+      require(backend_, backend_.copy(slot.memory, from, count * unit_, CopyKind::to_host, stream_),
+              "copying to the host");
+    } else {
+      require(backend_, backend_.launch(launches_.into(slot.mapped, first, count), stream_), "launching a kernel");
+    }
+    ring_.used(slot, stream_);
+  }
+
+  const Stream stream_;
+  const void* const source_;
+  Launches launches_;
+};
+
+}  // namespace
+
+void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
+                               const CastOptions& options, const MutableView& destination, Tally* tally) {
+  const void* const mapped = plan.staged || plan.copy_engine ? nullptr : mapped_address(source.data);
+  ToDevice transfer(backend_, channel, plan, source, options, destination, tally, mapped, sizes_.piece);
+  if (!plan.staged) return transfer.ship_all();
+  transfer.run(options.report);
+}
+
+void Engine::drain_to_host(Channel& channel, const TransferPlan& plan, const TensorView& source,
+                           const MutableView& destination, const CastOptions& options, Tally* tally) {
+  ToHost transfer(backend_, channel, plan, source, options, destination, tally, sizes_.piece);
+  transfer.enqueue_first();
+  transfer.run(options.report);
+}
+
+// Everything at once, into memory that the device reaches.
+void Engine::enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const TensorView& source,
+                             void* memory, Stream stream, Tally* tally) {
+  if (plan.copy_engine) {
+    require(backend_, backend_.copy(memory, source.data, plan.bytes_wire, CopyKind::to_host, stream),
+            "copying to the host");
+    return;
+  }
+  Launches launches(plan, source, options);
+  launches.count(tally);
+  require(backend_, backend_.launch(launches.into(memory, 0, plan.elements), stream), "launching a kernel");
+}
+
+}  // namespace detail
+}  // namespace cuda
+}  // namespace v0
+}  // namespace halfway
