@@ -4,6 +4,8 @@
 // A slot goes around like this: next() hands it out, when the device is done with what it held before; the host (or, on
 // the way back, the device) fills it; whoever enqueues the last work that touches it says so by used(), which records
 // the slot's event behind that work. Nothing else keeps a slot from being written anew.
+// Slots are used on streams of the caller's, several perhaps at a time. Whoever waits for a slot's event without the
+// lock borrows it: a slot that is handed out meanwhile gets another event, so that the borrowed one keeps its meaning.
 //
 // Memory: a slot gets its bytes, exactly, when it is first handed out, so that a program of small transfers has one; it
 // keeps them until release(). The bound is slots x bytes, pinned, and as much for the chunks on the device.
@@ -42,6 +44,7 @@ struct Slot {
   void* mapped = nullptr;  // the same memory, as kernels address it
   Event touched = nullptr;
   bool in_use = false;  // the event has been recorded, and not been waited for
+  bool lent = false;    // somebody waits for the event without the lock
 };
 
 struct Scratch {
@@ -67,15 +70,22 @@ class Ring {
   // Returns when the device is done with the slot. throws: Error
   void await(Slot& slot);
 
+  // The event of the slot that next() handed out last, for one waiter, who takes it back with the lock held.
+  // Requires: used() was called for that slot.
+  [[nodiscard]] Event lend() noexcept;
+  void take_back(Event event, bool passed) noexcept;
+
   // The next chunk of device memory; `copies` waits until kernels have read it. throws: Error, std::bad_alloc
   [[nodiscard]] Scratch& next_scratch(Stream copies);
-  // It was filled on `copies`: `kernels` waits for that. throws: Error
+  // It was filled on `copies`: `kernels` waits for that, if it is another stream. throws: Error
   void filled(Scratch& scratch, Stream copies, Stream kernels);
   // The work that was just enqueued on `kernels` is the last that reads it. throws: Error
   void read(Scratch& scratch, Stream kernels);
 
   // Nothing is enqueued any more: everything is free to use.
   void reset() noexcept;
+  // Waits for all of it, after which nothing is in use. False: the device does not say so of something.
+  [[nodiscard]] bool settle() noexcept;
   // Frees everything. Requires: nothing is enqueued any more.
   void release() noexcept;
 

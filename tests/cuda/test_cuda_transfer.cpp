@@ -39,6 +39,7 @@ struct Bench {
     EngineSizes sizes;
     sizes.machine.chunk = 512;
     sizes.machine.small = 0;
+    sizes.machine.small_pinned = 0;
     return sizes;
   }
   static SimulatedOptions with_memory(SimulatedOptions options) {

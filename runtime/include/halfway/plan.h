@@ -138,8 +138,12 @@ struct Machine {
   double host_cast = 8e9;      // source bytes that one core casts: half of the 16e9 a core was measured to cast alone
   double host_memory = 100e9;  // source bytes that all cores together can read
   int cores = 1;               // that a cast may use: num_threads()
-  std::uint64_t small = std::uint64_t{64} << 10;  // up to here a kernel moves the bytes: no copy engine to wait for
-  std::uint64_t chunk = std::uint64_t{1} << 20;   // bytes of a pinned slot
+  // To the device: up to so many bytes on either side the host copies or casts into a slot, and one copy crosses,
+  // whatever memory the source is in; a slot of as few bytes on which a kernel has work to do is read by it.
+  std::uint64_t small = std::uint64_t{64} << 10;
+  // Pinned sources of so many bytes on which a kernel has work to do are read by it over the wire, in one launch.
+  std::uint64_t small_pinned = std::uint64_t{1} << 20;
+  std::uint64_t chunk = std::uint64_t{1} << 20;  // bytes of a pinned slot
   bool assumed = true;
   std::string measured{};  // when, where they are not assumed: an ISO 8601 date
 };
