@@ -55,6 +55,14 @@ void Engine::require_at_home() const {
               "start workers by spawn, or let the parent transfer");
 }
 
+Status Engine::device_count(int& count) noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    count = static_cast<int>(channels_.size());
+  }
+  return count > 0 ? Status::ok : backend_.device_count(count);
+}
+
 Channel& Engine::channel(int device) {
   require_at_home();
   const std::lock_guard<std::mutex> lock(mutex_);

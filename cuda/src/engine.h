@@ -77,6 +77,9 @@ class Engine {
 
   [[nodiscard]] Backend& backend() noexcept { return backend_; }
 
+  // As Backend::device_count(), which is asked until a device has been used.
+  Status device_count(int& count) noexcept;
+
   // The constants that plans are computed from. `chunk` stays what it was: slots have that size.
   [[nodiscard]] Machine machine() const;
   void set_machine(const Machine& machine);
