@@ -42,7 +42,7 @@ class Experiment:
     pair: Pair = F32_BF16
 
 
-NEVER, ALWAYS = 0, 1 << 40  # bytes up to which a kernel reaches over the wire
+NEVER, ALWAYS = 0, 1 << 40  # bytes up to which a transfer counts as small
 HOST_CASTS = {"host_cast": 1e15, "host_memory": 1e15}
 DEVICE_CASTS = {"host_cast": 1e6, "host_memory": 1e6}
 STAGING = "cuda/src/staging.h, StagingSizes; runtime/include/halfway/plan.h, Machine::chunk"
@@ -62,19 +62,29 @@ def experiments() -> tuple[Experiment, ...]:
         for chunk in (512 * KI, MI, 2 * MI, 4 * MI, 8 * MI, 16 * MI)
     )
     pieces = tuple({"piece": size * KI} for size in (96, 192, 384, 768))
+    staged, read = {"small": ALWAYS}, {"small": NEVER, "small_pinned": ALWAYS}
+    shipped = {"small": NEVER, "small_pinned": NEVER}
     small = [
         Experiment(
-            f"bypass: kernel or copy engine, {memory}, {size >> 10} KiB",
+            f"pageable and small: asked about or not, {size >> 10} KiB",
             "runtime/include/halfway/plan.h, Machine::small",
-            ({"small": ALWAYS}, {"small": NEVER}),
-            {"small": ALWAYS if size <= 64 * KI else NEVER},
-            memory,
+            (staged, {"small": NEVER}),
+            staged if size <= 64 * KI else {"small": NEVER},
+            size=size,
+        )
+        for size in SMALL_SIZES
+    ] + [
+        Experiment(
+            f"pinned and small: cast on the host, read by a kernel, or shipped and cast, {size >> 10} KiB",
+            "runtime/include/halfway/plan.h, Machine::small and small_pinned",
+            (staged, read, shipped),
+            staged if size <= 64 * KI else read if size <= MI else shipped,
+            "pinned",
             size,
         )
-        for memory in ("pageable", "pinned")
-        for size in SMALL_SIZES
+        for size in (*SMALL_SIZES, 4 * MI)
     ]
-    ways = ({"small": ALWAYS}, {"small": NEVER, **DEVICE_CASTS}, {"small": NEVER, **HOST_CASTS})
+    ways = (read, {**shipped, **DEVICE_CASTS}, {**shipped, **HOST_CASTS})
     return (
         Experiment("chunk and slots of the ring", STAGING, ring, {"chunk": 4 * MI, "slots": 3}),
         Experiment("bytes of a thread's piece", "cuda/src/staging.h, StagingSizes::piece", pieces, {"piece": 192 * KI}),

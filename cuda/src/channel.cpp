@@ -40,14 +40,17 @@ Event Channel::take_event() {
   return event;
 }
 
-void Channel::follow(Stream caller) {
+Lanes Channel::follow(Stream caller) {
+  prepare();
+  const Lanes lanes{copies_, kernels_};
   Event reached = take_event();
   // Waits mean the mark as it is now: the event may be used anew at once.
   spare_.push_back(reached);
   require(backend_, backend_.record(reached, caller), "recording an event on the caller's stream");
-  if (has_bug(Bug::forget_caller_order)) return;
+  if (has_bug(Bug::forget_caller_order)) return lanes;
   require(backend_, backend_.wait(copies_, reached), "ordering streams");
   require(backend_, backend_.wait(kernels_, reached), "ordering streams");
+  return lanes;
 }
 
 Event Channel::mark(Stream stream) {
@@ -77,17 +80,23 @@ Event Channel::lead(Stream last, Stream caller) {
   return done;
 }
 
-void Channel::settle() noexcept {
+void Channel::settle(Stream caller) noexcept {
   if (has_bug(Bug::forget_to_settle)) return ring_.reset();
-  for (Stream stream : {copies_, kernels_}) {
-    if (stream != nullptr) settle(stream);
-  }
-  ring_.reset();
+  // Slots stay in use: those of this transfer have passed their events now, others' are still guarded by theirs.
+  if (backend_.synchronize_stream(caller) != Status::ok) static_cast<void>(backend_.synchronize_device());
+  settle_own();
 }
 
-void Channel::settle(Stream caller) noexcept {
-  if (has_bug(Bug::forget_to_settle) || backend_.synchronize_stream(caller) == Status::ok) return;
+void Channel::settle_device() noexcept {
+  if (has_bug(Bug::forget_to_settle)) return ring_.reset();
   static_cast<void>(backend_.synchronize_device());
+}
+
+void Channel::settle_own() noexcept {
+  for (Stream stream : {copies_, kernels_}) {
+    if (stream == nullptr || backend_.synchronize_stream(stream) == Status::ok) continue;
+    static_cast<void>(backend_.synchronize_device());
+  }
 }
 
 bool Channel::is_done(Event event) noexcept {
@@ -111,16 +120,21 @@ KeptList Channel::collect() noexcept {
   return done;
 }
 
-KeptList Channel::release() noexcept {
-  settle();
+KeptList Channel::finish() noexcept {
+  settle_own();
+  if (!ring_.settle()) static_cast<void>(backend_.synchronize_device());
   KeptList done;
   done.swap(kept_);
   for (const Kept& kept : done) {
-    // What a cast reads is used on a stream of the caller's.
     const bool waits = !has_bug(Bug::drop_kept_wait);
     if (waits && backend_.synchronize(kept.event) != Status::ok) static_cast<void>(backend_.synchronize_device());
     give_back(kept.event);
   }
+  return done;
+}
+
+KeptList Channel::release() noexcept {
+  KeptList done = finish();
   ring_.release();
   counting_.release();
   for (Event event : spare_) static_cast<void>(backend_.destroy_event(event));

@@ -1,10 +1,15 @@
 // The way between the host and one device: its streams, its ring, its events, and what the device still reads.
 //
-// Two streams, so that a chunk crosses while the one before it is cast. The caller's stream is ordered before them by
-// follow() and behind them by lead(); nothing else relates the three.
+// A transfer's work goes to the caller's own stream, which orders it: no event between streams, whose price on the
+// device is that of a small transfer. Only where chunks cross while those before them are cast do two streams of the
+// channel do it: the caller's is ordered before them by follow() and behind them by lead(); nothing else relates the
+// three.
 //
-// After an error settle() waits for whatever was enqueued. Only then may memory be freed that this work used: it is
-// what every failing transfer does before anything of it is released.
+// The caller may destroy his stream at any time: what is kept, and slots, are guarded by events, and an event outlives
+// the stream that it was recorded on.
+//
+// After an error settle() waits for whatever the transfer enqueued. Only then may memory be freed that this work used:
+// it is what every failing transfer does before anything of it is released.
 #pragma once
 
 #include <list>
@@ -31,6 +36,12 @@ struct Kept {
 };
 using KeptList = std::list<Kept>;
 
+// Where a transfer's work is enqueued.
+struct Lanes {
+  Stream copies = nullptr;
+  Stream kernels = nullptr;
+};
+
 class Channel {
  public:
   Channel(Backend& backend, int device, StagingSizes sizes);
@@ -43,18 +54,14 @@ class Channel {
 
   // --- All of what follows: the lock is held, and the device is current.
 
-  // Makes the streams, if they are missing. throws: Error
-  void prepare();
   // Asked once, then known. throws: Error
   [[nodiscard]] const DeviceTraits& traits();
 
-  [[nodiscard]] Stream copies() const noexcept { return copies_; }
-  [[nodiscard]] Stream kernels() const noexcept { return kernels_; }
   [[nodiscard]] Ring& ring() noexcept { return ring_; }
   [[nodiscard]] Counting& counting() noexcept { return counting_; }
 
-  // Both streams begin behind what the caller's stream has been given so far. throws: Error
-  void follow(Stream caller);
+  // The channel's own two streams, which begin behind what the caller's stream has been given so far. throws: Error
+  [[nodiscard]] Lanes follow(Stream caller);
   // The caller's stream goes on behind what `last` has been given so far; the event says when that is done, and is to
   // be given back. throws: Error
   [[nodiscard]] Event lead(Stream last, Stream caller);
@@ -65,11 +72,11 @@ class Channel {
   // Waits for what a stream has been given so far. throws: Error
   void await(Stream stream);
 
-  // Waits for everything that was enqueued on the two streams, so that nothing uses any memory any more. If the device
-  // does not even answer that, it is lost: nothing runs on it then.
-  void settle() noexcept;
-  // The same for a stream of the caller's.
+  // Waits for everything that was enqueued on the two streams and on the caller's, so that nothing of his transfer uses
+  // any memory any more. If the device does not even answer that, it is lost: nothing runs on it then.
   void settle(Stream caller) noexcept;
+  // The same where the caller's stream may be gone: waits for all that the device was given.
+  void settle_device() noexcept;
 
   // Keeps the node's tensors until its event has passed, and gives that back then. `node` is a list of one.
   void keep(KeptList& node) noexcept { kept_.splice(kept_.end(), node); }
@@ -77,17 +84,17 @@ class Channel {
   // anybody's code.
   [[nodiscard]] KeptList collect() noexcept;
 
-  // Waits for everything that was enqueued. Returns what was kept for it.
-  [[nodiscard]] KeptList finish() noexcept {
-    settle();
-    return collect();
-  }
+  // Waits for everything that was enqueued, on whichever stream. Returns what was kept for it.
+  [[nodiscard]] KeptList finish() noexcept;
 
   // Waits, and frees everything. Returns what was kept.
   [[nodiscard]] KeptList release() noexcept;
 
  private:
+  // Makes the streams, if they are missing. throws: Error
+  void prepare();
   Event take_event();
+  void settle_own() noexcept;
   bool is_done(Event event) noexcept;
 
   Backend& backend_;

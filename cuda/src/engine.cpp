@@ -7,6 +7,7 @@
 
 #include "halfway/layout.h"
 #include "halfway/parallel.h"
+#include "plan_words.h"
 #include "planted.h"
 #include "requirements.h"
 #include "views.h"
@@ -15,6 +16,15 @@ namespace halfway {
 inline namespace v0 {
 namespace cuda {
 namespace detail {
+namespace {
+
+// Of several chunks one crosses while another is cast on the device; or they are enqueued by the threads of the host's
+// pass, on each of which cudaStreamPerThread would be another stream. Everything else goes to the caller's stream.
+bool needs_own_streams(const TransferPlan& plan) noexcept {
+  return plan.chunks > 1 && (plan.staged || (plan.copy_engine && plan.kernel));
+}
+
+}  // namespace
 
 Engine::Engine(Backend& backend, EngineSizes sizes) : backend_(backend), sizes_(std::move(sizes)) {}
 
@@ -40,6 +50,14 @@ void Engine::require_at_home() const {
   if (is_at_home()) return;
   throw Error(Reason::unavailable, "this process was forked from one that used a CUDA device",
               "start workers by spawn, or let the parent transfer");
+}
+
+Status Engine::device_count(int& count) noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    count = static_cast<int>(channels_.size());
+  }
+  return count > 0 ? Status::ok : backend_.device_count(count);
 }
 
 Channel& Engine::channel(int device) {
@@ -99,7 +117,10 @@ HostMemory Engine::host_memory(const TensorView& view, Channel& channel) {
   std::array<PointerTraits, 2> ends;
   const auto* const data = static_cast<const std::byte*>(view.data);
   require(backend_, backend_.pointer_traits(data + bytes->low, ends[0]), "looking at a pointer");
-  require(backend_, backend_.pointer_traits(data + bytes->high - 1, ends[1]), "looking at a pointer");
+  // What is not pinned at one end is not looked at again.
+  if (ends[0].kind == PointerTraits::Kind::pinned) {
+    require(backend_, backend_.pointer_traits(data + bytes->high - 1, ends[1]), "looking at a pointer");
+  }
   if (ends[0].kind == PointerTraits::Kind::device) {
     throw Error(Reason::device, "a tensor that is said to be in host memory is in device memory");
   }
@@ -113,23 +134,28 @@ HostMemory Engine::host_memory(const TensorView& view, Channel& channel) {
   return channel.traits().coherent ? HostMemory::coherent : HostMemory::pageable;
 }
 
-TransferPlan Engine::plan(const TensorView& source, Channel& channel, TransferWish wish) {
+TransferPlan Engine::plan(const TensorView& source, Channel& channel, TransferWish wish, halfway::detail::Words words) {
   const TensorView* host = nullptr;
   TensorView destination;
+  const Machine machine = this->machine();
+  wish.host = HostMemory::pageable;
+  if (wish.direction == Direction::to_device && halfway::detail::is_small_transfer(source, wish.to, machine)) {
+    // The host reads it, whatever it is: what asking the driver twice costs, the transfer costs.
+    return halfway::detail::plan_transfer(source, wish, machine, words);
+  }
   if (wish.direction == Direction::to_device) {
     host = &source;
   } else if (wish.destination != nullptr) {
     destination = *wish.destination;
     host = &destination;
   }
-  wish.host = HostMemory::pageable;
   if (host != nullptr) {
     wish.host = host_memory(*host, channel);
   } else if (!wish.deferred) {
     const std::lock_guard<std::mutex> lock(channel.mutex());
     if (channel.traits().coherent) wish.host = HostMemory::coherent;
   }
-  return plan_transfer(source, wish, machine());
+  return halfway::detail::plan_transfer(source, wish, machine, words);
 }
 
 void* Engine::mapped_address(const void* memory) {
@@ -152,7 +178,8 @@ TransferPlan Engine::plan_to_device(const TensorView& source, const TransferOpti
   const DType to = destination != nullptr ? destination->dtype : options.dtype.value_or(source.dtype);
   Channel& there = channel(device);
   const DeviceScope scope(backend_, device);
-  return plan(source, there, {.to = to, .options = options.cast, .destination = destination});
+  return plan(source, there, {.to = to, .options = options.cast, .destination = destination},
+              halfway::detail::Words::all);
 }
 
 Tensor Engine::to_device(const TensorView& source, Tensor owner, const TransferOptions& options) {
@@ -161,7 +188,8 @@ Tensor Engine::to_device(const TensorView& source, Tensor owner, const TransferO
   const DeviceScope scope(backend_, options.device);
   Channel& there = begin(options.device, options.stream);
   const DType to = options.dtype.value_or(source.dtype);
-  const TransferPlan plan = this->plan(source, there, {.to = to, .options = options.cast});
+  const TransferPlan plan =
+      this->plan(source, there, {.to = to, .options = options.cast}, halfway::detail::Words::none);
   require_storage(source, "source");
 
   Tensor result = allocate_there(source, to, options.device, options);
@@ -194,7 +222,8 @@ void Engine::to_device_into(const TensorView& source, Tensor owner, const Mutabl
   Channel& there = begin(device, options.stream);
   require_result(result_shape(source.shape, options.cast), destination);
   const TransferPlan plan =
-      this->plan(source, there, {.to = destination.dtype, .options = options.cast, .destination = &destination});
+      this->plan(source, there, {.to = destination.dtype, .options = options.cast, .destination = &destination},
+                 halfway::detail::Words::none);
   require_storage(source, "source");
   require_disjoint_elements(destination);
   send(there, plan, source, std::move(owner), destination, options);
@@ -211,26 +240,35 @@ void Engine::send(Channel& channel, const TransferPlan& plan, const TensorView& 
   const bool reads_source = !plan.staged;  // the device, and not the host
   KeptList node;
   if (options.non_blocking && reads_source && owner) node.emplace_back();
+  const bool on_own = needs_own_streams(plan);
+  const bool waits = node.empty() && (reads_source || !options.non_blocking);
   std::unique_lock<std::mutex> lock(channel.mutex());
-  Event done = nullptr;
+  Done done;
   try {
-    channel.prepare();
-    channel.follow(options.stream);
-    Tally* const tally = plan.counts ? channel.counting().begin(channel.kernels()) : nullptr;
-    enqueue_to_device(channel, plan, plan.whole ? cast_first.view() : source, options.cast, destination, tally);
-    if (plan.counts) take_counts(channel, plan, options.cast, channel.kernels());
-    done = channel.lead(plan.kernel ? channel.kernels() : channel.copies(), options.stream);
+    const Lanes lanes = on_own ? channel.follow(options.stream) : Lanes{options.stream, options.stream};
+    Tally* const tally = plan.counts ? channel.counting().begin(lanes.kernels) : nullptr;
+    enqueue_to_device(channel, plan, lanes, plan.whole ? cast_first.view() : source, options.cast, destination, tally);
+    if (plan.counts) take_counts(channel, plan, options.cast, lanes.kernels);
+    if (on_own) {
+      done.event = channel.lead(plan.kernel ? lanes.kernels : lanes.copies, options.stream);
+    } else if (waits && plan.staged) {
+      done = {channel.ring().lend(), true};
+    } else if (waits || !node.empty()) {
+      done.event = channel.mark(options.stream);
+    }
   } catch (...) {
-    channel.settle();
+    channel.settle(options.stream);
     throw;
   }
   if (has_bug(Bug::release_early)) owner.reset();
   if (!node.empty()) {
-    node.front() = {done, std::move(owner), Tensor()};
-    return channel.keep(node);
+    node.front() = {done.event, std::move(owner), Tensor()};
+    channel.keep(node);
+  } else if (waits) {
+    finish(channel, lock, done);
+  } else if (done.event != nullptr) {
+    channel.give_back(done.event);
   }
-  if (options.non_blocking && !reads_source) return channel.give_back(done);
-  finish(channel, lock, done);
 }
 
 // Waits for what the kernels counted. The tally is the channel's: the lock is held meanwhile.
@@ -244,13 +282,17 @@ void Engine::take_counts(Channel& channel, const TransferPlan& plan, const CastO
 }
 
 // Waits without the lock: the next transfer may begin.
-void Engine::finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event done) {
+void Engine::finish(Channel& channel, std::unique_lock<std::mutex>& lock, const Done& done) {
   lock.unlock();
-  const Status status = backend_.synchronize(done);
+  const Status status = backend_.synchronize(done.event);
   lock.lock();
-  channel.give_back(done);
+  if (done.lent) {
+    channel.ring().take_back(done.event, status == Status::ok);
+  } else {
+    channel.give_back(done.event);
+  }
   if (status == Status::ok) return;
-  channel.settle();
+  channel.settle_device();
   lock.unlock();
   fail(backend_, status, "waiting for a transfer");
 }
@@ -265,7 +307,8 @@ TransferPlan Engine::plan_to_host_later(const TensorView& source, const Transfer
               {.direction = Direction::to_host,
                .to = options.dtype.value_or(source.dtype),
                .options = options.cast,
-               .deferred = true});
+               .deferred = true},
+              halfway::detail::Words::all);
 }
 
 TransferPlan Engine::plan_to_host(const TensorView& source, const TransferOptions& options,
@@ -279,7 +322,8 @@ TransferPlan Engine::plan_to_host(const TensorView& source, const TransferOption
     require_result(result_shape(source.shape, options.cast), *destination);
   }
   return plan(source, there,
-              {.direction = Direction::to_host, .to = to, .options = options.cast, .destination = destination});
+              {.direction = Direction::to_host, .to = to, .options = options.cast, .destination = destination},
+              halfway::detail::Words::all);
 }
 
 Tensor Engine::to_host(const TensorView& source, const TransferOptions& options) {
@@ -290,7 +334,8 @@ Tensor Engine::to_host(const TensorView& source, const TransferOptions& options)
   Channel& there = begin(device, options.stream);
   const DType to = options.dtype.value_or(source.dtype);
   const TransferPlan plan =
-      this->plan(source, there, {.direction = Direction::to_host, .to = to, .options = options.cast});
+      this->plan(source, there, {.direction = Direction::to_host, .to = to, .options = options.cast},
+                 halfway::detail::Words::none);
   require_storage(source, "source");
   if (plan.whole) {
     Tensor all = Tensor::allocate(source.shape, plan.wire);
@@ -312,7 +357,8 @@ void Engine::to_host_into(const TensorView& source, const MutableView& destinati
   require_result(result_shape(source.shape, options.cast), destination);
   const TransferPlan plan = this->plan(
       source, there,
-      {.direction = Direction::to_host, .to = destination.dtype, .options = options.cast, .destination = &destination});
+      {.direction = Direction::to_host, .to = destination.dtype, .options = options.cast, .destination = &destination},
+      halfway::detail::Words::none);
   require_storage(source, "source");
   require_disjoint_elements(destination);
   if (!plan.whole) return receive(there, plan, source, destination, options);
@@ -328,24 +374,24 @@ void Engine::receive(Channel& channel, const TransferPlan& plan, const TensorVie
     return;
   }
   std::unique_lock<std::mutex> lock(channel.mutex());
-  Event done = nullptr;
+  Done done;
   try {
-    channel.prepare();
-    channel.follow(options.stream);
-    Tally* const tally = plan.counts ? channel.counting().begin(channel.kernels()) : nullptr;
+    const bool on_own = needs_own_streams(plan);
+    const Lanes lanes = on_own ? channel.follow(options.stream) : Lanes{options.stream, options.stream};
+    Stream stream = lanes.kernels;
+    Tally* const tally = plan.counts ? channel.counting().begin(stream) : nullptr;
     if (plan.staged) {
-      // All of it has been waited for at the end: the caller's stream need not be.
-      drain_to_host(channel, plan, source, destination, options.cast, tally);
-      if (plan.counts) take_counts(channel, plan, options.cast, channel.kernels());
+      // All of it has been waited for at the end: the caller's stream need not wait.
+      drain_to_host(channel, plan, lanes, source, destination, options.cast, tally);
+      if (plan.counts) take_counts(channel, plan, options.cast, stream);
       return;
     }
-    Stream stream = plan.kernel ? channel.kernels() : channel.copies();
     void* const memory = plan.kernel ? mapped_address(destination.data) : destination.data;
     enqueue_to_host(plan, options.cast, source, memory, stream, tally);
     if (plan.counts) take_counts(channel, plan, options.cast, stream);
-    done = channel.lead(stream, options.stream);
+    done.event = channel.mark(stream);
   } catch (...) {
-    channel.settle();
+    channel.settle(options.stream);
     throw;
   }
   finish(channel, lock, done);
@@ -363,7 +409,8 @@ std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOpt
   deferred->to = options.dtype.value_or(view.dtype);
   deferred->options = options.cast;
   const TransferPlan plan = this->plan(
-      view, there, {.direction = Direction::to_host, .to = deferred->to, .options = options.cast, .deferred = true});
+      view, there, {.direction = Direction::to_host, .to = deferred->to, .options = options.cast, .deferred = true},
+      halfway::detail::Words::none);
   require_storage(view, "source");
   Kept& held = deferred->held.emplace_back();
   if (plan.chunks == 0) {  // nothing to wait for, nor to cast
@@ -378,15 +425,12 @@ std::unique_ptr<Deferred> Engine::to_host_later(Tensor source, const TransferOpt
                                 plan.wire);
   const std::unique_lock<std::mutex> lock(there.mutex());
   try {
-    there.prepare();
-    there.follow(options.stream);
-    Stream stream = plan.kernel ? there.kernels() : there.copies();
     void* const memory = held.second.mutable_view().data;
-    enqueue_to_host(plan, options.cast, view, plan.kernel ? mapped_address(memory) : memory, stream);
-    held.event = there.lead(stream, options.stream);
+    enqueue_to_host(plan, options.cast, view, plan.kernel ? mapped_address(memory) : memory, options.stream);
+    held.event = there.mark(options.stream);
     deferred->channel = &there;
   } catch (...) {
-    there.settle();
+    there.settle(options.stream);
     throw;
   }
   held.first = std::move(source);
@@ -443,7 +487,7 @@ Tensor Deferred::result() {
     Channel& there = *channel;
     std::unique_lock<std::mutex> lock(there.mutex());
     channel = nullptr;  // whatever comes of it, nothing is under way any more
-    engine->finish(there, lock, held.front().event);
+    engine->finish(there, lock, {held.front().event, false});
   }
   KeptList handed;
   handed.swap(held);

@@ -20,6 +20,7 @@
 #include "channel.h"
 #include "halfway/cuda/transfer.h"
 #include "host_pass.h"
+#include "plan_words.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -68,13 +69,17 @@ class Engine {
                                           const MutableView* destination = nullptr);
   [[nodiscard]] TransferPlan plan_to_host_later(const TensorView& source, const TransferOptions& options);
   [[nodiscard]] TransferPlan plan_on_device(const TensorView& source, const TransferOptions& options,
-                                            const MutableView* destination = nullptr);
+                                            const MutableView* destination = nullptr,
+                                            halfway::detail::Words words = halfway::detail::Words::all);
 
   void collect();
   void wait();  // for everything that was enqueued; releases what was kept for it
   void trim();
 
   [[nodiscard]] Backend& backend() noexcept { return backend_; }
+
+  // As Backend::device_count(), which is asked until a device has been used.
+  Status device_count(int& count) noexcept;
 
   // The constants that plans are computed from. `chunk` stays what it was: slots have that size.
   [[nodiscard]] Machine machine() const;
@@ -88,20 +93,26 @@ class Engine {
  private:
   friend struct Deferred;
 
+  // What a call waits for without the lock: an event of its own, or one that the ring lent.
+  struct Done {
+    Event event = nullptr;
+    bool lent = false;
+  };
+
   enum class Counted : std::uint8_t { and_cast, alone };
 
   Channel& channel(int device);
   void take_from_all(KeptList (Channel::*take)() noexcept);
   Channel& begin(int device, void* stream);  // after the checks that every transfer makes
   HostMemory host_memory(const TensorView& view, Channel& channel);
-  TransferPlan plan(const TensorView& source, Channel& channel, TransferWish wish);
+  TransferPlan plan(const TensorView& source, Channel& channel, TransferWish wish, halfway::detail::Words words);
   void send(Channel& channel, const TransferPlan& plan, const TensorView& source, Tensor owner,
             const MutableView& destination, const TransferOptions& options);
-  void enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
+  void enqueue_to_device(Channel& channel, const TransferPlan& plan, const Lanes& lanes, const TensorView& source,
                          const CastOptions& options, const MutableView& destination, Tally* tally);
   void receive(Channel& channel, const TransferPlan& plan, const TensorView& source, const MutableView& destination,
                const TransferOptions& options);
-  void drain_to_host(Channel& channel, const TransferPlan& plan, const TensorView& source,
+  void drain_to_host(Channel& channel, const TransferPlan& plan, const Lanes& lanes, const TensorView& source,
                      const MutableView& destination, const CastOptions& options, Tally* tally);
   void enqueue_to_host(const TransferPlan& plan, const CastOptions& options, const TensorView& source, void* memory,
                        Stream stream, Tally* tally = nullptr);
@@ -115,7 +126,7 @@ class Engine {
                                                 std::span<const MutableView> destinations,
                                                 const TransferOptions& options);
   void take_counts(Channel& channel, const TransferPlan& plan, const CastOptions& options, Stream stream);
-  void finish(Channel& channel, std::unique_lock<std::mutex>& lock, Event done);
+  void finish(Channel& channel, std::unique_lock<std::mutex>& lock, const Done& done);
   void* mapped_address(const void* memory);
 
   Backend& backend_;

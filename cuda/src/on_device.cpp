@@ -9,6 +9,7 @@
 #include "engine.h"
 #include "halfway/layout.h"
 #include "launches.h"
+#include "plan_words.h"
 #include "planted.h"
 #include "requirements.h"
 
@@ -17,7 +18,7 @@ inline namespace v0 {
 namespace cuda {
 namespace detail {
 TransferPlan Engine::plan_on_device(const TensorView& source, const TransferOptions& options,
-                                    const MutableView* destination) {
+                                    const MutableView* destination, halfway::detail::Words words) {
   require_on_device(source, "source");
   DType to = options.dtype.value_or(source.dtype);
   if (destination != nullptr) {
@@ -31,13 +32,13 @@ TransferPlan Engine::plan_on_device(const TensorView& source, const TransferOpti
     }
     require_result(result_shape(source.shape, options.cast), *destination);
   }
-  return plan_transfer(
+  return halfway::detail::plan_transfer(
       source, {.direction = Direction::on_device, .to = to, .options = options.cast, .destination = destination},
-      machine());
+      machine(), words);
 }
 
 Tensor Engine::cast_on_device(const TensorView& source, Tensor owner, const TransferOptions& options) {
-  const TransferPlan plan = plan_on_device(source, options);
+  const TransferPlan plan = plan_on_device(source, options, nullptr, halfway::detail::Words::none);
   require_storage(source, "source");
   require_at_home();
   const int device = source.device.id;
@@ -50,7 +51,7 @@ Tensor Engine::cast_on_device(const TensorView& source, Tensor owner, const Tran
 
 void Engine::cast_on_device_into(const TensorView& source, Tensor owner, const MutableView& destination,
                                  const TransferOptions& options) {
-  const TransferPlan plan = plan_on_device(source, options, &destination);
+  const TransferPlan plan = plan_on_device(source, options, &destination, halfway::detail::Words::none);
   require_storage(source, "source");
   require_disjoint_elements(destination);
   require_apart(source, destination, options.cast);

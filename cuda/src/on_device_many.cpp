@@ -100,7 +100,9 @@ void Engine::cast_many_on_device_into(std::span<const TensorView> sources, std::
     }
   } catch (...) {
     // Launches before the one that failed may still run.
-    channel(device).settle(options.stream);
+    Channel& there = channel(device);
+    const std::lock_guard<std::mutex> lock(there.mutex());
+    there.settle(options.stream);
     throw;
   }
 }

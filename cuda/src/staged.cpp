@@ -41,10 +41,11 @@ int threads_of(const TransferPlan& plan, DType host, std::size_t piece) noexcept
 // What both directions have in common: the slots, the host's pass, and calls of the device by whoever comes to them.
 class Staged : public PipelineSteps {
  public:
-  Staged(Backend& backend, Channel& channel, const TransferPlan& plan, const MutableView& host,
+  Staged(Backend& backend, Channel& channel, const TransferPlan& plan, const Lanes& lanes, const MutableView& host,
          const CastOptions& options, std::size_t piece)
       : backend_(backend),
         channel_(channel),
+        lanes_(lanes),
         ring_(channel.ring()),
         plan_(plan),
         unit_(unit_of(plan.wire)),
@@ -83,6 +84,7 @@ class Staged : public PipelineSteps {
 
   Backend& backend_;
   Channel& channel_;
+  const Lanes lanes_;
   Ring& ring_;
   const TransferPlan& plan_;
   const std::uint64_t unit_;
@@ -100,10 +102,10 @@ class Staged : public PipelineSteps {
 class ToDevice final : public Staged {
  public:
   // `mapped`: where kernels see the source, if they read it themselves.
-  ToDevice(Backend& backend, Channel& channel, const TransferPlan& plan, const TensorView& source,
+  ToDevice(Backend& backend, Channel& channel, const TransferPlan& plan, const Lanes& lanes, const TensorView& source,
            const CastOptions& options, const MutableView& destination, Tally* tally, const void* mapped,
            std::size_t piece)
-      : Staged(backend, channel, plan, halfway::detail::writable(source), options, piece),
+      : Staged(backend, channel, plan, lanes, halfway::detail::writable(source), options, piece),
         source_(source.data),
         mapped_(mapped),
         destination_(destination.data),
@@ -142,26 +144,26 @@ class ToDevice final : public Staged {
     };
     if (!plan_.copy_engine) {
       const void* const seen = slot != nullptr ? slot->mapped : at(mapped_, first * unit_);
-      used(channel_.kernels(), true);
+      used(lanes_.kernels, true);
       launch(seen, first, count);
-      used(channel_.kernels(), false);
+      used(lanes_.kernels, false);
       return;
     }
     const void* const shipped = slot != nullptr ? slot->memory : at(source_, first * unit_);
-    Scratch* const scratch = plan_.kernel ? &ring_.next_scratch(channel_.copies()) : nullptr;
-    used(channel_.copies(), true);
+    Scratch* const scratch = plan_.kernel ? &ring_.next_scratch(lanes_.copies) : nullptr;
+    used(lanes_.copies, true);
     void* const target = scratch != nullptr ? scratch->memory : at(destination_, first * unit_);
-    require(backend_, backend_.copy(target, shipped, count * unit_, CopyKind::to_device, channel_.copies()),
+    require(backend_, backend_.copy(target, shipped, count * unit_, CopyKind::to_device, lanes_.copies),
             "copying to the device");
-    used(channel_.copies(), false);
+    used(lanes_.copies, false);
     if (scratch == nullptr) return;
-    ring_.filled(*scratch, channel_.copies(), channel_.kernels());
+    ring_.filled(*scratch, lanes_.copies, lanes_.kernels);
     launch(scratch->memory, first, count);
-    ring_.read(*scratch, channel_.kernels());
+    ring_.read(*scratch, lanes_.kernels);
   }
 
   void launch(const void* memory, std::uint64_t first, std::uint64_t count) {
-    require(backend_, backend_.launch(launches_.from(memory, first, count), channel_.kernels()), "launching a kernel");
+    require(backend_, backend_.launch(launches_.from(memory, first, count), lanes_.kernels), "launching a kernel");
   }
 
   const void* const source_;
@@ -173,10 +175,10 @@ class ToDevice final : public Staged {
 // As many chunks are under way as there are slots: one is emptied before the next takes its slot.
 class ToHost final : public Staged {
  public:
-  ToHost(Backend& backend, Channel& channel, const TransferPlan& plan, const TensorView& source,
+  ToHost(Backend& backend, Channel& channel, const TransferPlan& plan, const Lanes& lanes, const TensorView& source,
          const CastOptions& options, const MutableView& destination, Tally* tally, std::size_t piece)
-      : Staged(backend, channel, plan, destination, options, piece),
-        stream_(plan.kernel ? channel.kernels() : channel.copies()),
+      : Staged(backend, channel, plan, lanes, destination, options, piece),
+        stream_(plan.kernel ? lanes.kernels : lanes.copies),
         source_(source.data),
         launches_(plan, source, options) {
     launches_.count(tally);
@@ -229,17 +231,17 @@ class ToHost final : public Staged {
 
 }  // namespace
 
-void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const TensorView& source,
+void Engine::enqueue_to_device(Channel& channel, const TransferPlan& plan, const Lanes& lanes, const TensorView& source,
                                const CastOptions& options, const MutableView& destination, Tally* tally) {
   const void* const mapped = plan.staged || plan.copy_engine ? nullptr : mapped_address(source.data);
-  ToDevice transfer(backend_, channel, plan, source, options, destination, tally, mapped, sizes_.piece);
+  ToDevice transfer(backend_, channel, plan, lanes, source, options, destination, tally, mapped, sizes_.piece);
   if (!plan.staged) return transfer.ship_all();
   transfer.run(options.report);
 }
 
-void Engine::drain_to_host(Channel& channel, const TransferPlan& plan, const TensorView& source,
+void Engine::drain_to_host(Channel& channel, const TransferPlan& plan, const Lanes& lanes, const TensorView& source,
                            const MutableView& destination, const CastOptions& options, Tally* tally) {
-  ToHost transfer(backend_, channel, plan, source, options, destination, tally, sizes_.piece);
+  ToHost transfer(backend_, channel, plan, lanes, source, options, destination, tally, sizes_.piece);
   transfer.enqueue_first();
   transfer.run(options.report);
 }

@@ -1,5 +1,7 @@
 #include "staging.h"
 
+#include <utility>
+
 #include "planted.h"
 
 namespace halfway {
@@ -21,7 +23,6 @@ Event Ring::make_event() {
 
 Slot& Ring::take(std::uint64_t chunk) {
   Slot& slot = slots_[(slot_ + chunk) % slots_.size()];
-  if (slot.touched == nullptr) slot.touched = make_event();
   if (slot.memory == nullptr) {
     require(backend_, backend_.allocate_pinned(sizes_.slot_bytes, slot.memory), "allocating pinned memory");
   }
@@ -31,6 +32,8 @@ Slot& Ring::take(std::uint64_t chunk) {
     slot.mapped = traits.device_address;
   }
   if (!has_bug(Bug::drop_slot_wait)) await(slot);
+  if (std::exchange(slot.lent, false)) slot.touched = nullptr;  // whoever borrowed it destroys it
+  if (slot.touched == nullptr) slot.touched = make_event();
   backend_.recycled(slot.memory, sizes_.slot_bytes);
   return slot;
 }
@@ -44,6 +47,22 @@ void Ring::await(Slot& slot) {
   if (!slot.in_use) return;
   require(backend_, backend_.synchronize(slot.touched), "waiting for a pinned slot");
   slot.in_use = false;
+}
+
+Event Ring::lend() noexcept {
+  Slot& slot = slots_[(slot_ + slots_.size() - 1) % slots_.size()];
+  slot.lent = true;
+  return slot.touched;
+}
+
+void Ring::take_back(Event event, bool passed) noexcept {
+  for (Slot& slot : slots_) {
+    if (slot.touched != event) continue;
+    slot.lent = false;
+    if (passed) slot.in_use = false;
+    return;
+  }
+  static_cast<void>(backend_.destroy_event(event));
 }
 
 Scratch& Ring::next_scratch(Stream copies) {
@@ -61,6 +80,7 @@ Scratch& Ring::next_scratch(Stream copies) {
 }
 
 void Ring::filled(Scratch& scratch, Stream copies, Stream kernels) {
+  if (copies == kernels) return;
   require(backend_, backend_.record(scratch.filled, copies), "recording an event");
   if (has_bug(Bug::drop_filled_wait)) return;
   require(backend_, backend_.wait(kernels, scratch.filled), "ordering streams");
@@ -76,12 +96,23 @@ void Ring::reset() noexcept {
   for (Scratch& scratch : scratch_) scratch.in_use = false;
 }
 
+bool Ring::settle() noexcept {
+  bool answered = true;
+  const auto await = [&](bool in_use, Event event) {
+    if (in_use && backend_.synchronize(event) != Status::ok) answered = false;
+  };
+  for (const Slot& slot : slots_) await(slot.in_use, slot.touched);
+  for (const Scratch& scratch : scratch_) await(scratch.in_use, scratch.read);
+  reset();
+  return answered;
+}
+
 void Ring::release() noexcept {
   const auto destroy = [&](Event event) {
     if (event != nullptr) static_cast<void>(backend_.destroy_event(event));
   };
   for (Slot& slot : slots_) {
-    destroy(slot.touched);
+    if (!slot.lent) destroy(slot.touched);
     if (slot.memory != nullptr) static_cast<void>(backend_.free_pinned(slot.memory));
     slot = {};
   }

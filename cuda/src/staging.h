@@ -4,6 +4,8 @@
 // A slot goes around like this: take() hands it out, when the device is done with what it held before; the host (or, on
 // the way back, the device) fills it; whoever enqueues the last work that touches it says so by used(), which records
 // the slot's event behind that work. Nothing else keeps a slot from being written anew.
+// Slots are used on streams of the caller's, several perhaps at a time. Whoever waits for a slot's event without the
+// lock borrows it: a slot that is handed out meanwhile gets another event, so that the borrowed one keeps its meaning.
 //
 // Memory: a slot gets its bytes, exactly, when it is first handed out, and keeps them until release(). Pinning takes
 // about a millisecond for 4 MiB, once: the first transfers of a program, one for each slot, are that much slower. The
@@ -31,9 +33,8 @@ namespace detail {
 //                 us at 50 GB/s.
 //   slots 3       One that is written and two that wait or cross, so that the wire goes on while threads are late.
 //   scratch 2     One that is filled, one that is cast: kernels are faster than the wire.
-//   piece 192 KiB What a thread reads and writes at a time: less than a pass that would itself be parallel, and 10 to
-//   30
-//                 us of work, many times what taking a piece costs. A thread is asked for only for so much.
+//   piece 192 KiB What a thread reads and writes at a time: less than a pass that would itself be parallel, and 10
+//                 to 30 us of work, many times what taking a piece costs. A thread is asked for only for so much.
 // With one parallel region for each chunk (an earlier engine) on an H100 with PCIe 5 x16 and 16 cores, 256 MiB
 // took 11.2 ms with 4 slots of 1 MiB and 4.15 ms with 3 of 8 MiB: forking and joining 16 threads took about 70 us a
 // chunk. With one region for the transfer: not measured.
@@ -49,6 +50,7 @@ struct Slot {
   void* mapped = nullptr;  // the same memory, as kernels address it
   Event touched = nullptr;
   bool in_use = false;  // the event has been recorded, and not been waited for
+  bool lent = false;    // somebody waits for the event without the lock
 };
 
 struct Scratch {
@@ -77,15 +79,22 @@ class Ring {
   // Returns when the device is done with the slot. throws: Error
   void await(Slot& slot);
 
+  // The event of the slot that the last transfer used last, for one waiter, who takes it back with the lock held.
+  // Requires: advance() and, for that slot, used() were called.
+  [[nodiscard]] Event lend() noexcept;
+  void take_back(Event event, bool passed) noexcept;
+
   // The next chunk of device memory; `copies` waits until kernels have read it. throws: Error, std::bad_alloc
   [[nodiscard]] Scratch& next_scratch(Stream copies);
-  // It was filled on `copies`: `kernels` waits for that. throws: Error
+  // It was filled on `copies`: `kernels` waits for that, if it is another stream. throws: Error
   void filled(Scratch& scratch, Stream copies, Stream kernels);
   // The work that was just enqueued on `kernels` is the last that reads it. throws: Error
   void read(Scratch& scratch, Stream kernels);
 
   // Nothing is enqueued any more: everything is free to use.
   void reset() noexcept;
+  // Waits for all of it, after which nothing is in use. False: the device does not say so of something.
+  [[nodiscard]] bool settle() noexcept;
   // Frees everything. Requires: nothing is enqueued any more.
   void release() noexcept;
 

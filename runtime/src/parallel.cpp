@@ -87,18 +87,23 @@ bool may_spin(int threads) noexcept {
   return threads <= available.load(std::memory_order_relaxed);
 }
 
-void run_parallel(int tasks, Executor::Task task, void* context) noexcept {
+void run_parallel(int tasks, int useful, Executor::Task task, void* context) noexcept {
   if (tasks > 1) {
     Executor* const executor = current.load(std::memory_order_acquire);
-    const int threads = threads_of(executor);
+    const int most = threads_of(executor);
+    const int threads = std::min(most, useful);
     if (threads > 1) {
       if (executor != nullptr) {
         executor->run(tasks, task, context);
         return;
       }
       const detail::Team team = shared_team.load(std::memory_order_acquire);
-      if (team != nullptr && team(tasks, threads, task, context)) return;
-      if (run_on_pool(tasks, threads, may_spin(std::min(threads, tasks)), task, context)) return;
+      // A team is woken and waited for as a whole: where three quarters of it would have nothing to do, the rest is not
+      // worth that.
+      if (team == nullptr || threads > most / 4) {
+        if (team != nullptr && team(tasks, threads, task, context)) return;
+        if (run_on_pool(tasks, threads, may_spin(std::min(threads, tasks)), task, context)) return;
+      }
     }
   }
   for (int index = 0; index < tasks; ++index) task(context, index);

@@ -12,18 +12,25 @@ inline namespace v0 {
 namespace detail {
 
 // Calls task(context, index) exactly once for every index of [0, tasks), on at most num_threads() threads, this one
-// included; returns when all have returned, and what they wrote is visible then. Any number of tasks will do; as many
-// as num_threads() (or a few times as many, where they differ in length) is what the pool is made for.
-void run_parallel(int tasks, Executor::Task task, void* context) noexcept;
+// included, nor on more than `useful` ones: work that is little wakes few. Returns when all have returned, and what
+// they wrote is visible then. Any number of tasks will do; as many as threads (or a few times as many, where they
+// differ in length) is what the pool is made for. An Executor decides by itself how many of its threads take part.
+void run_parallel(int tasks, int useful, Executor::Task task, void* context) noexcept;
 
 // The same with a callable, by reference: body(index). An exception that leaves it ends the process.
 template <class Body>
-void run_parallel(int tasks, Body&& body) noexcept {  // NOLINT(cppcoreguidelines-missing-std-forward): called in place
+void run_parallel(int tasks, int useful,
+                  Body&& body) noexcept {  // NOLINT(cppcoreguidelines-missing-std-forward): called in place
   using Plain = std::remove_reference_t<Body>;
   static_assert(std::is_invocable_v<Plain&, int>);
   run_parallel(
-      tasks, [](void* context, int index) noexcept { (*static_cast<Plain*>(context))(index); },
+      tasks, useful, [](void* context, int index) noexcept { (*static_cast<Plain*>(context))(index); },
       const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+}
+
+template <class Body>
+void run_parallel(int tasks, Body&& body) noexcept {  // NOLINT(cppcoreguidelines-missing-std-forward): called in place
+  run_parallel(tasks, max_threads, body);
 }
 
 // Whether so many threads have a CPU each, so that one that waits may spin for a moment: elsewhere it is in the way of

@@ -15,6 +15,7 @@
 #include "halfway/layout.h"
 #include "halfway/plan.h"
 #include "places_of.h"
+#include "plan_words.h"
 #include "slices.h"
 #include "text.h"
 
@@ -65,6 +66,19 @@ struct Facts {
     return changes && !by_host && !checked && (narrows() || (chance && bytes_to() == bytes_from()));
   }
 };
+
+// Elements of some bits take whole bytes together.
+std::uint64_t bytes_of(DType dtype, std::uint64_t count) noexcept {
+  const auto bits = static_cast<std::uint64_t>(total_bits(dtype));
+  return bits % 8 == 0 ? count * (bits / 8) : (count * bits + 7) / 8;
+}
+
+bool is_small(DType from, DType to, std::uint64_t count, const Machine& machine) noexcept {
+  if (count > machine.small) {
+    return false;  // no element of less than a byte is worth the overflow
+  }
+  return std::max(bytes_of(from, count), bytes_of(to, count)) <= machine.small;
+}
 
 std::int64_t require_shape(const TensorView& view) {
   if (view.shape.size() > max_ndim || view.strides.size() != view.shape.size()) {
@@ -187,14 +201,18 @@ bool host_beats_wire(const Facts& facts) noexcept {
 
 class Planner {
  public:
-  Planner(const Facts& facts, TransferPlan& plan) noexcept : facts_(facts), plan_(plan) {}
+  Planner(const Facts& facts, TransferPlan& plan, detail::Words words) noexcept
+      : facts_(facts), plan_(plan), speaks_(words == detail::Words::all) {}
 
   void to_device() {
-    const HostMemory memory = facts_.wish.host;
+    const bool small = is_small(facts_.from, facts_.to, facts_.count, facts_.machine);
+    const HostMemory memory = small ? HostMemory::pageable : facts_.wish.host;
     if (facts_.checked) {
       stage(Caster::host, "all elements are looked at before any is sent");
     } else if (facts_.by_host) {
       stage(Caster::host, "only the host does what is asked for");
+    } else if (small && !facts_.chance) {
+      stage(Caster::host, little_words());
     } else if (memory == HostMemory::coherent && facts_.host.dense) {
       reach(Caster::device, "the device reads this memory through the host's page tables");
     } else if (memory == HostMemory::pinned && facts_.host.dense) {
@@ -250,28 +268,44 @@ class Planner {
     if (!facts_.changes && facts_.device.dense) {
       return direct(Caster::device, "both sides are within reach of a copy engine");
     }
-    if (facts_.bytes_from() <= facts_.machine.small) return reach(Caster::device, small_words());
+    if (facts_.bytes_from() <= facts_.machine.small_pinned) {
+      return reach(Caster::device, small_words(facts_.machine.small_pinned));
+    }
     if (facts_.narrows() && !facts_.chance && host_beats_wire(facts_))
       return stage(Caster::host, rates(" cores cast "));
     ship(Caster::device);
     plan_.route = Route::device_cast;
     plan_.copy_engine = plan_.kernel = true;
-    plan_.because = facts_.chance      ? "the device rounds each element by its number"
-                    : facts_.narrows() ? rates(" cores cast only ")
-                    : facts_.changes
-                        ? "the narrow elements cross, and become wide on the device"
-                        : "a copy engine reads this memory, and a kernel puts the elements in their places";
+    if (facts_.chance) {
+      say("the device rounds each element by its number");
+    } else if (facts_.narrows()) {
+      say(rates(" cores cast only "));
+    } else {
+      say(facts_.changes ? "the narrow elements cross, and become wide on the device"
+                         : "a copy engine reads this memory, and a kernel puts the elements in their places");
+    }
     cut(false);
   }
 
-  std::string rates(const char* cores_cast) const {
+  void say(std::string_view because) {
+    if (speaks_) plan_.because = because;
+  }
+
+  [[nodiscard]] std::string rates(const char* cores_cast) const {
+    if (!speaks_) return {};
     return std::to_string(std::max(facts_.machine.cores, 1)) + cores_cast + figure(host_rate(facts_.machine)) +
            ", the wire takes " + figure(facts_.machine.wire_to_device);
   }
 
-  std::string small_words() const {
-    return "at most " + std::to_string(facts_.machine.small) +
-           " B: a kernel is presumed to be there sooner than a copy engine";
+  [[nodiscard]] std::string little_words() const {
+    if (!speaks_) return {};
+    return "at most " + std::to_string(facts_.machine.small) + " B on either side: the host " +
+           (facts_.changes ? "casts" : "copies") + " them, whatever memory they are in";
+  }
+
+  [[nodiscard]] std::string small_words(std::uint64_t most) const {
+    if (!speaks_) return {};
+    return "at most " + std::to_string(most) + " B: one launch of a kernel that reads over the wire";
   }
 
   // What crosses where one of them casts.
@@ -280,43 +314,43 @@ class Planner {
     return (caster == Caster::host) == to_device ? facts_.to : facts_.from;
   }
 
-  // One copy, of everything; small and scattered ones by a kernel.
-  void direct(Caster caster, std::string because) {
-    if (!facts_.device.dense) return reach(caster, std::move(because));
-    if (bytes(wire_of(caster)) <= facts_.machine.small) return reach(caster, small_words());
+  // One copy, of everything; scattered ones by a kernel.
+  void direct(Caster caster, std::string_view because) {
+    if (!facts_.device.dense) return reach(caster, because);
     plan_.copy_engine = true;
-    at_once(Route::direct, caster, std::move(because));
+    at_once(Route::direct, caster, because);
   }
 
   // A kernel, over the wire.
-  void reach(Caster caster, std::string because) {
+  void reach(Caster caster, std::string_view because) {
     plan_.kernel = true;
-    at_once(Route::mapped, caster, std::move(because));
+    at_once(Route::mapped, caster, because);
   }
 
-  void at_once(Route route, Caster caster, std::string because) {
+  void at_once(Route route, Caster caster, std::string_view because) {
     ship(caster);
     plan_.route = route;
-    plan_.because = std::move(because);
+    say(because);
     plan_.chunk = plan_.elements;
     plan_.chunks = 1;
     count();
   }
 
   // Through pinned slots. The host's own pass goes chunk by chunk, unless it has to know an element's number.
-  void stage(Caster caster, std::string because) {
+  void stage(Caster caster, std::string_view because) {
     ship(caster);
     plan_.staged = true;
     if (caster == Caster::host && facts_.chance) plan_.whole = true;
     const bool to_device = facts_.wish.direction == Direction::to_device;
-    const bool small = plan_.bytes_wire <= facts_.machine.small;
     const bool works = plan_.device_casts || !facts_.device.dense;
-    // Towards the host a kernel that has work writes the slots itself; towards the device it reads what was shipped.
-    plan_.copy_engine = !small && (to_device || !works);
-    plan_.kernel = small || works;
+    // Towards the host a kernel that has work writes the slots itself; towards the device it reads what was shipped, or
+    // little of it from the slot.
+    const bool reads_slot = to_device && works && plan_.bytes_wire <= facts_.machine.small;
+    plan_.copy_engine = to_device ? !reads_slot : !works;
+    plan_.kernel = works;
     plan_.route = !plan_.copy_engine ? Route::mapped : works ? Route::device_cast : Route::host_cast;
-    plan_.because = std::move(because);
-    if (small) plan_.because += "; " + small_words();
+    say(because);
+    if (reads_slot && speaks_) plan_.because += "; " + small_words(facts_.machine.small);
     cut(true);
   }
 
@@ -326,13 +360,8 @@ class Planner {
     plan_.device_casts = caster == Caster::device && facts_.changes;
     plan_.counts = facts_.counted && caster == Caster::device;
     plan_.elements = facts_.count;
-    plan_.bytes_wire = bytes(plan_.wire);
+    plan_.bytes_wire = bytes_of(plan_.wire, facts_.count);
     if (item_size(plan_.wire) == 0) plan_.elements = plan_.bytes_wire;
-  }
-
-  std::uint64_t bytes(DType dtype) const noexcept {
-    const auto bits = static_cast<std::uint64_t>(total_bits(dtype));
-    return bits % 8 == 0 ? facts_.count * (bits / 8) : (facts_.count * bits + 7) / 8;
   }
 
   // Multiples of a size that keeps what begins a chunk as aligned as what begins the tensor.
@@ -367,17 +396,18 @@ class Planner {
 
   const Facts& facts_;
   TransferPlan& plan_;
+  const bool speaks_;
 };
 
 // What happens, in order.
 std::vector<Step> steps_of(const TransferPlan& plan) {
-  const auto bytes_of = [&](DType dtype) {
+  const auto whole_bytes_of = [&](DType dtype) {
     return item_size(dtype) == 0 ? plan.elements : plan.elements * item_size(dtype);
   };
   std::vector<Step> steps;
   const auto pass = [&](DType from, DType to, std::string where) {
     const StepKind kind = from == to ? StepKind::copy : StepKind::cast;
-    steps.push_back({kind, from, to, bytes_of(from), bytes_of(to), std::move(where)});
+    steps.push_back({kind, from, to, whole_bytes_of(from), whole_bytes_of(to), std::move(where)});
   };
   const auto ship = [&] {
     const std::string how =
@@ -447,18 +477,29 @@ bool is_device_castable(DType from, DType to) noexcept {
 }
 
 TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, const Machine& machine) {
+  return detail::plan_transfer(source, wish, machine, detail::Words::all);
+}
+
+namespace detail {
+
+bool is_small_transfer(const TensorView& source, DType to, const Machine& machine) noexcept {
+  const std::optional<std::int64_t> count = element_count(source.shape);
+  return count && is_small(source.dtype, to, static_cast<std::uint64_t>(*count), machine);
+}
+
+TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, const Machine& machine, Words words) {
   const Facts facts = examine(source, wish, machine);
   TransferPlan plan;
   plan.direction = wish.direction;
   plan.from = plan.wire = facts.from;
   plan.to = facts.to;
   if (facts.count == 0) {
-    plan.because = "there are no elements";
+    if (words == Words::all) plan.because = "there are no elements";
     return plan;
   }
   plan.whole = facts.whole;
   plan.strided = !facts.device.dense;
-  Planner planner(facts, plan);
+  Planner planner(facts, plan, words);
   switch (wish.direction) {
     case Direction::to_device:
       planner.to_device();
@@ -470,9 +511,11 @@ TransferPlan plan_transfer(const TensorView& source, const TransferWish& wish, c
       planner.on_device();
       break;
   }
-  plan.steps = steps_of(plan);
+  if (words == Words::all) plan.steps = steps_of(plan);
   return plan;
 }
+
+}  // namespace detail
 
 std::string to_string(const TransferPlan& plan) {
   const char* const arrow = plan.direction == Direction::to_host ? " -> host " : " -> device ";

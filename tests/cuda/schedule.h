@@ -58,6 +58,7 @@ class Schedule {
     EngineSizes sizes;
     sizes.machine.chunk = chance(2) ? 256 : 640;
     sizes.machine.small = chance(3) ? 700 : 0;
+    sizes.machine.small_pinned = chance(3) ? 2000 : 0;
     sizes.machine.cores = chance(2) ? 1 : 64;  // slower and faster than the wire
     sizes.slots = 1 + static_cast<int>(random_() % 3);
     sizes.scratch = 1 + static_cast<int>(random_() % 2);
@@ -93,7 +94,7 @@ class Schedule {
         failed("out of memory");
       }
       if (chance(4)) caught([&] { engine_->collect(); });
-      if (chance(12)) caught([&] { engine_->trim(); });
+      if (chance(6)) caught([&] { engine_->trim(); });
     }
     settle();
     return run_;

@@ -65,6 +65,7 @@ struct Bench {
     EngineSizes sizes;
     sizes.machine.chunk = 512;
     sizes.machine.small = 0;
+    sizes.machine.small_pinned = 0;
     return sizes;
   }
   // As shipped, on a machine of one core.

@@ -13,6 +13,7 @@
 
 #include "halfway/layout.h"
 #include "halfway/plan.h"
+#include "plan_words.h"
 
 namespace {
 
@@ -29,6 +30,8 @@ const Machine machine{.wire_to_device = 50e9,
                       .cores = 1,
                       .small = 64 * kib,
                       .chunk = 512 * kib};
+                      .small_pinned = 1024 * kib,
+                      .chunk = 1024 * kib};
 
 Machine with_cores(int cores) {
   Machine changed = machine;
@@ -112,6 +115,34 @@ const std::vector<Case>& cases() {
      Route::mapped, float32, false, 65'536, 0, 1},
     {"f32 -> f32 pinned, 4 B", in, float32, float32, 1, pinned, machine, Route::mapped, float32, false, 4, 0, 1},
     {"u8 -> f32 pageable, 1000 B", in, uint8, float32, 1000, pageable, machine, Route::mapped, uint8, true, 1000, 0, 1},
+     Route::device_cast, float32, false, 4'000'000, 4, 4},
+    // Small: neither side has more than 65536 B. The host casts, whatever memory it is, and one copy crosses.
+    {"f32 -> bf16 pageable: 16384 x 4 B = 65536 B", in, float32, bfloat16, 16'384, pageable, machine,
+     Route::host_cast, bfloat16, true, 32'768, 1, 0},
+    {"f32 -> bf16 pinned: 65536 B", in, float32, bfloat16, 16'384, pinned, machine,
+     Route::host_cast, bfloat16, true, 32'768, 1, 0},
+    {"f32 -> bf16 coherent: 65536 B", in, float32, bfloat16, 16'384, coherent, machine,
+     Route::host_cast, bfloat16, true, 32'768, 1, 0},
+    {"f32 -> f32 pinned, 4 B", in, float32, float32, 1, pinned, machine, Route::host_cast, float32, true, 4, 1, 0},
+    {"f32 -> f32 pinned: 65540 B, where it lies", in, float32, float32, 16'385, pinned, machine,
+     Route::direct, float32, false, 65'540, 1, 0},
+    {"u8 -> f32 pageable: 16384 x 4 B are as soon there as 16384", in, uint8, float32, 16'384, pageable, machine,
+     Route::host_cast, float32, true, 65'536, 1, 0},
+    {"u8 -> f32 pageable: 65540 B are wide, 16385 cross, a kernel reads the slot", in, uint8, float32, 16'385, pageable,
+     machine, Route::mapped, uint8, true, 16'385, 0, 1},
+    {"u8 -> f32 pageable: 65536 B cross", in, uint8, float32, 65'536, pageable, machine,
+     Route::mapped, uint8, true, 65'536, 0, 1},
+    {"u8 -> f32 pageable: 65537 B cross", in, uint8, float32, 65'537, pageable, machine,
+     Route::device_cast, uint8, true, 65'537, 1, 1},
+    // Pinned, and cast: up to 1048576 B are read where they lie, by one launch.
+    {"f32 -> bf16 pinned: 65540 B", in, float32, bfloat16, 16'385, pinned, machine,
+     Route::mapped, float32, false, 65'540, 0, 1},
+    {"f32 -> bf16 pinned: 262144 x 4 B, whatever the cores", in, float32, bfloat16, 262'144, pinned, with_cores(64),
+     Route::mapped, float32, false, 1'048'576, 0, 1},
+    {"f32 -> bf16 pinned: 1048580 B, ceil(262145 / 262144) = 2 chunks", in, float32, bfloat16, 262'145, pinned, machine,
+     Route::device_cast, float32, false, 1'048'580, 2, 2},
+    {"u8 -> f32 pinned: 1048576 B cross", in, uint8, float32, 1'048'576, pinned, machine,
+     Route::mapped, uint8, false, 1'048'576, 0, 1},
     // Coherent: the device reads it itself, wide as it is.
     {"f32 -> bf16 coherent", in, float32, bfloat16, million, coherent, with_cores(64),
      Route::mapped, float32, false, 4'000'000, 0, 1},
@@ -137,7 +168,8 @@ const std::vector<Case>& cases() {
     {"f32 -> bf16 to pageable, small", out, float32, bfloat16, 1000, pageable, machine,
      Route::mapped, bfloat16, true, 2000, 0, 1},
     {"bf16 -> f32 to pageable, small: narrow bits into a slot", out, bfloat16, float32, 1000, pageable, machine,
-     Route::mapped, bfloat16, true, 2000, 0, 1},
+     Route::host_cast, bfloat16, true, 2000, 1, 0},
+    {"f32 -> f32 to pinned, small", out, float32, float32, 1, pinned, machine, Route::direct, float32, false, 4, 1, 0},
     {"no elements", in, float32, bfloat16, 0, pageable, machine, Route::nothing, float32, false, 0, 0, 0},
   };
   // clang-format on
@@ -194,6 +226,39 @@ BOOST_DATA_TEST_CASE(the_narrow_side_of_the_wire, boost::unit_test::data::make(c
     if (step.kind == StepKind::ship) shipped += step.bytes_read;
   }
   BOOST_TEST(shipped == (plan.copy_engine ? plan.bytes_wire : 0U));
+}
+
+// Whoever carries a plan out is not told why.
+BOOST_DATA_TEST_CASE(words_change_nothing_else, boost::unit_test::data::make(cases()), row) {
+  const Question question(row.from, {row.count}, row.direction);
+  const CastOptions options{.casting = Casting::unsafe};
+  const TransferWish wish{.direction = row.direction, .to = row.to, .options = options, .host = row.host};
+  const TransferPlan silent = detail::plan_transfer(question.view, wish, row.constants, detail::Words::none);
+  BOOST_TEST(silent.because.empty());
+  BOOST_TEST(silent.steps.empty());
+  const TransferPlan plan = plan_transfer(question.view, wish, row.constants);
+  const auto numbers = [](const TransferPlan& p) {
+    return std::array<std::uint64_t, 12>{static_cast<std::uint64_t>(p.route),
+                                         p.elements,
+                                         p.chunk,
+                                         p.chunks,
+                                         p.copies,
+                                         p.launches,
+                                         p.bytes_wire,
+                                         p.whole,
+                                         p.staged,
+                                         p.copy_engine,
+                                         p.kernel,
+                                         p.device_casts};
+  };
+  BOOST_TEST(numbers(silent) == numbers(plan), boost::test_tools::per_element());
+  // What is small is the same from any memory: nobody asks.
+  if (row.direction != in || !detail::is_small_transfer(question.view, row.to, row.constants)) return;
+  for (const HostMemory memory : {pageable, pinned, coherent}) {
+    TransferWish other = wish;
+    other.host = memory;
+    BOOST_TEST(to_string(plan_transfer(question.view, other, row.constants)) == to_string(plan));
+  }
 }
 
 // Every other column of 1000 x 2000 in device memory, 1e6 elements: a kernel has to gather or scatter them, and does in

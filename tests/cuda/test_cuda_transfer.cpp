@@ -39,6 +39,7 @@ struct Bench {
     EngineSizes sizes;
     sizes.machine.chunk = 512;
     sizes.machine.small = 0;
+    sizes.machine.small_pinned = 0;
     return sizes;
   }
   static SimulatedOptions with_memory(SimulatedOptions options) {
@@ -456,6 +457,50 @@ BOOST_AUTO_TEST_CASE(plain_device_memory_and_the_legacy_stream) {
   BOOST_TEST(bench.device.violation() == nullptr);
 }
 
+BOOST_AUTO_TEST_CASE(the_callers_stream_may_be_gone_when_the_call_has_returned) {
+  EngineSizes sizes = Bench::tiny();
+  sizes.slots = 2;
+  Bench bench(sizes);
+  const arrays::Array source = numbers(halfway::float32, {200});
+  const Tensor expected = halfway::cast(source.view(), halfway::bfloat16);
+  Source pinned(bench, numbers(halfway::float32, {1000}), true);
+  const auto with_stream = [&](const auto& body) {
+    void* stream = nullptr;
+    BOOST_REQUIRE(bench.device.create_stream(stream) == halfway::cuda::detail::Status::ok);
+    auto options = bench.to(halfway::bfloat16);
+    options.stream = stream;
+    options.non_blocking = true;
+    body(options);
+    BOOST_CHECK(bench.device.destroy_stream(stream) == halfway::cuda::detail::Status::ok);
+  };
+  std::vector<Tensor> results;
+  const auto send = [&](const TransferOptions& options) {
+    results.push_back(bench.engine.to_device(source.view(), Tensor(), options));
+  };
+  for (int i = 0; i < 5; ++i) with_stream(send);  // the third waits for the slot of the first
+  with_stream([&](TransferOptions options) {
+    options.dtype.reset();
+    Tensor owner = pinned.tensor();
+    const halfway::TensorView view = owner.view();
+    results.push_back(bench.engine.to_device(view, std::move(owner), options));
+  });
+  std::unique_ptr<halfway::cuda::detail::Deferred> pending;
+  const Tensor there = on_device(bench.allocator, bench.device, source.view(), bench.stream);
+  bench.device.finish(bench.stream);
+  with_stream([&](const TransferOptions& options) { pending = bench.engine.to_host_later(there.share(), options); });
+  BOOST_CHECK(bytes_of(pending->result().view()) == bytes_of(expected.view()));
+  bench.engine.wait();
+  BOOST_TEST(pinned.held.released == 1);
+  for (int i = 0; i < 5; ++i) {
+    BOOST_CHECK(bench.read(results[static_cast<std::size_t>(i)]) == bytes_of(expected.view()));
+  }
+  bench.engine.trim();
+  BOOST_TEST(bench.device.violation() == nullptr);
+  BOOST_TEST(bench.device.live_events() == 0);
+  // On a stream that is still there when nothing else uses their memory.
+  for (const auto& held : bench.allocator.made) held->stream = bench.stream;
+}
+
 BOOST_AUTO_TEST_CASE(what_crosses_as_bytes) {
   Bench bench;
   std::vector<std::uint8_t> nibbles(700);
@@ -550,7 +595,11 @@ BOOST_AUTO_TEST_CASE(a_forked_child_is_refused_and_may_let_go) {
 
 BOOST_AUTO_TEST_CASE(threads_share_a_device) {
   for (int round = 0; round < 4; ++round) {
-    Bench bench;
+    // Few slots: one whose event another thread waits for is handed out to the next.
+    EngineSizes sizes = Bench::tiny();
+    sizes.slots = 1 + round;
+    if (round % 2 == 0) sizes.machine.small = std::uint64_t{16} << 10;
+    Bench bench(sizes);
     const arrays::Array source = numbers(halfway::float32, {3000});
     const Tensor expected = halfway::cast(source.view(), halfway::bfloat16);
     const std::vector<std::byte> bytes = bytes_of(expected.view());

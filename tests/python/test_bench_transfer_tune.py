@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -65,6 +66,7 @@ def test_what_ships_is_what_the_experiments_call_shipped():
     scratch = next(e for e in experiments.values() if "scratch" in e.where).shipped
     assert f"int scratch = {scratch['scratch']};" in staging
     assert "small = std::uint64_t{64} << 10" in plan
+    assert "small_pinned = std::uint64_t{1} << 20" in plan
 
 
 def test_recommended_is_the_first_that_is_near_the_best():
@@ -75,7 +77,17 @@ def test_recommended_is_the_first_that_is_near_the_best():
 
 @pytest.mark.parametrize(
     "constants",
-    [{"chunk": 100}, {"slots": 0}, {"slots": 65}, {"scratch": 1.5}, {"small": -1}, {"piece": 0}, {"speed": 1}, {"chunk": math.nan}],
+    [
+        {"chunk": 100},
+        {"slots": 0},
+        {"slots": 65},
+        {"scratch": 1.5},
+        {"small": -1},
+        {"small_pinned": 0.5},
+        {"piece": 0},
+        {"speed": 1},
+        {"chunk": math.nan},
+    ],
 )
 def test_constants_of_no_sense_are_refused(constants):
     with rig_in_use(), pytest.raises(ValueError, match="no constant of the engine"):
@@ -84,11 +96,12 @@ def test_constants_of_no_sense_are_refused(constants):
 
 def test_a_tuned_engine_works_with_its_constants_until_told_otherwise():
     x = torch.arange(1 << 16, dtype=torch.float32)
+    narrow = np.ones(1 << 16, np.uint8)
 
-    def copies() -> Any:
+    def copies(source: Any = x, dtype: Any = None) -> Any:
         before = rig.device.counters()
-        array = halfway.to_torch(x, device="cuda")
-        assert rig.values(array).tolist() == x.tolist()
+        array = halfway.to_torch(source, dtype, device="cuda")
+        assert rig.values(array).tolist() == source.tolist()
         after = rig.device.counters()
         return after["copies"] - before["copies"], after["launches"] - before["launches"]
 
@@ -96,8 +109,12 @@ def test_a_tuned_engine_works_with_its_constants_until_told_otherwise():
         assert copies() == (1, 0)
         _core._tune_engine({"chunk": 1 << 15, "small": 0, "slots": 2})
         assert copies() == (8, 0)
+        assert copies(narrow, "float32") == (2, 2)
         _core._tune_engine({"small": 1 << 40})
-        assert copies() == (0, 1)
+        assert copies(narrow, "float32") == (1, 0)
+        with halfway.pin(narrow):
+            _core._tune_engine({"small": 0, "small_pinned": 1 << 40})
+            assert copies(narrow, "float32") == (0, 1)
         _core._tune_engine(None)
         assert copies() == (1, 0)
     with pytest.raises(TypeError):

@@ -19,6 +19,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "halfway/parallel.h"
@@ -445,6 +446,34 @@ BOOST_AUTO_TEST_CASE(a_team_is_preferred_to_the_pool) {
   run_parallel(5, [](int) {});
   BOOST_TEST(asked_of_team == 3);
   set_num_threads(0);
+}
+
+// Work of several tasks of which few threads have use: others are not woken, and a team, which is woken as a whole, only
+// where more than a quarter of it has something to do.
+BOOST_AUTO_TEST_CASE(no_more_threads_than_are_of_use) {
+  const Threads set(8, 0);
+  for (const int useful : {1, 2, 3}) {
+    std::set<std::thread::id> threads;
+    std::mutex adding;
+    std::vector<int> times(200);
+    run_parallel(200, useful, [&](int index) {
+      ++times[static_cast<std::size_t>(index)];
+      const std::lock_guard lock(adding);
+      threads.insert(std::this_thread::get_id());
+    });
+    BOOST_TEST(threads.size() <= static_cast<std::size_t>(useful));
+    BOOST_TEST((std::count(times.begin(), times.end(), 1) == 200));
+  }
+  halfway::detail::set_team(on_this_thread);
+  team_is_free = true;
+  for (const auto& [useful, asked] : {std::pair(1, 0), std::pair(2, 0), std::pair(3, 1), std::pair(100, 1)}) {
+    asked_of_team = 0;
+    std::vector<int> times(200);  // plain: on one thread, whoever does it
+    run_parallel(200, useful, [&](int index) { ++times[static_cast<std::size_t>(index)]; });
+    BOOST_TEST(asked_of_team == asked);
+    BOOST_TEST((std::count(times.begin(), times.end(), 1) == 200));
+  }
+  halfway::detail::set_team(nullptr);
 }
 
 BOOST_AUTO_TEST_CASE(an_executor_of_no_threads_counts_as_one) {

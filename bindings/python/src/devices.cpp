@@ -163,11 +163,12 @@ void read_size(std::string_view name, double value, cuda::detail::EngineSizes& s
     sizes.piece = static_cast<std::size_t>(value);
   } else if (name == "small" && is_size) {
     sizes.machine.small = static_cast<std::uint64_t>(value);
+  } else if (name == "small_pinned" && is_size) {
+    sizes.machine.small_pinned = static_cast<std::uint64_t>(value);
   } else {
-    throw std::invalid_argument(
-        "no constant of the engine: " + std::string(name) + "=" + std::to_string(value) +
-        "; slots and scratch are 1 to 64, chunk is at least 512 bytes, piece at least 1, small is in "
-        "bytes");
+    throw std::invalid_argument("no constant of the engine: " + std::string(name) + "=" + std::to_string(value) +
+                                "; slots and scratch are 1 to 64, chunk is at least 512 bytes, piece at least 1, small "
+                                "and small_pinned are in bytes");
   }
 }
 
@@ -308,7 +309,7 @@ std::optional<Error> missing_device() {
   }
   Backend& backend = there->backend();
   int count = 0;
-  const Status status = backend.device_count(count);
+  const Status status = there->device_count(count);
   if (status == Status::ok && count > 0) {
     return std::nullopt;
   }
@@ -328,7 +329,8 @@ Device require_device(Device device) {
     const std::string name = device.id == any_index ? "cuda" : to_string(device);
     throw Error(error->reason(), "device " + name + ": " + error->message(), error->hint());
   }
-  Backend& backend = engine()->backend();
+  const std::shared_ptr<Engine> there = engine();
+  Backend& backend = there->backend();
   if (device.id == any_index) {
     device.id = current_torch_device().value_or(0);
     if (replaced_engine()) {
@@ -336,13 +338,13 @@ Device require_device(Device device) {
     }
   }
   int count = 0;
-  require(backend, backend.device_count(count), "counting devices");
+  require(backend, there->device_count(count), "counting devices");
   if (device.id < 0 || device.id >= count) {
     throw Error(Reason::device, "there is no CUDA device " + std::to_string(device.id),
                 "there " + std::string(count == 1 ? "is 1" : "are " + std::to_string(count)) +
                     ", counted from 0; CUDA_VISIBLE_DEVICES says which");
   }
-  read_calibration(*engine(), device.id);
+  read_calibration(*there, device.id);
   return device;
 }
 

@@ -182,7 +182,7 @@ Tally batch_pass(const Kernels& kernels, const Batch& batch, bool writes, bool c
 
   Tally total;
   std::mutex adding;
-  run_parallel(static_cast<int>(tasks), [&](int index) noexcept {
+  run_parallel(static_cast<int>(tasks), useful_threads(shared.bytes), [&](int index) noexcept {
     const DefaultFloatEnvironment environment;
     Walk walk(shared);
     const std::int64_t end = units * (index + 1) / tasks;

@@ -20,7 +20,7 @@ void split(const Pass& pass, const Work& work) noexcept {
   const std::size_t bytes = static_cast<std::size_t>(pass.nest.count) * (pass.from.size + pass.to.size);
   const std::int64_t tasks = task_count(bytes);
   if (tasks == 1) return work(pass.share(1, 0));
-  run_parallel(static_cast<int>(tasks), [&](int index) noexcept {
+  run_parallel(static_cast<int>(tasks), useful_threads(bytes), [&](int index) noexcept {
     const Share share = pass.share(tasks, index);
     if (share.begin < share.end) work(share);
   });
@@ -77,6 +77,10 @@ std::int64_t task_count(std::size_t bytes) noexcept {
   if (threads == 1) return 1;
   const std::size_t most = static_cast<std::size_t>(threads) * tasks_per_thread;
   return static_cast<std::int64_t>(std::clamp(bytes / task_bytes, std::size_t{1}, most));
+}
+
+int useful_threads(std::size_t bytes) noexcept {
+  return static_cast<int>(std::clamp(bytes / thread_bytes, std::size_t{2}, std::size_t{max_threads}));
 }
 
 Share::Share(std::int64_t count, std::int64_t grain, std::int64_t tasks, std::int64_t index) noexcept {

@@ -100,6 +100,8 @@ struct Pass {
 
 // How many tasks a pass that reads and writes so many bytes is worth. One: it is not worth a second thread.
 [[nodiscard]] std::int64_t task_count(std::size_t bytes) noexcept;
+// How many threads it is worth: no fewer than 2, where it is worth several tasks.
+[[nodiscard]] int useful_threads(std::size_t bytes) noexcept;
 
 // The whole nest, on as many threads as its bytes are worth. What was found is empty unless the treatment counts.
 Tally run_pass(const Kernels& kernels, const Nest& nest, Treatment treatment,

@@ -38,6 +38,12 @@ inline constexpr std::int64_t shortest_tile_row = 16;
 // Bytes read and written below which a pass stays on the calling thread: a second one has to be woken.
 inline constexpr std::size_t parallel_bytes = std::size_t{256} << 10;
 
+// Bytes read and written that are worth one more thread, beyond the second: a core needs about 20 us for so many (at
+// the 19e9 source bytes a second of float32 -> bfloat16 that calibrate() found on a virtual machine of 16 cores),
+// several times what waking a thread is presumed to take. Assumed; the times of passes on more than two threads are not
+// measured.
+inline constexpr std::size_t thread_bytes = std::size_t{384} << 10;
+
 // Bytes of one task of a parallel pass: small enough that a thread that comes late leaves little to wait for.
 inline constexpr std::size_t task_bytes = std::size_t{128} << 10;
 inline constexpr std::size_t tasks_per_thread = 8;

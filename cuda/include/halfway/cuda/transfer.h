@@ -13,13 +13,16 @@
 // stream, as everywhere in CUDA. It is the stream on which the result is used next, or the source was made last:
 //   - the transfer begins behind everything that was enqueued on it before the call, and
 //   - everything that is enqueued on it after the call begins behind the transfer.
-// So the result can be used, and its memory freed in the order of that stream, without waiting.
+// So the result can be used, and its memory freed in the order of that stream, without waiting. The work itself is on
+// that stream, too, but for transfers of several chunks that are cast on the device. The caller may destroy it once the
+// call has returned, with transfers under way and Pendings unread.
 //
 // Waiting. Without `non_blocking` a call returns when the transfer is done, and an error of the device is its error.
 // With it, to_device() returns as soon as the source is no longer needed by the host: pageable sources have been read
 // then, and may be changed. Pinned sources may be read by the device later; they have to be handed over as a `Tensor`,
 // which is kept until that is done, whoever made it. A mere view of pinned memory is waited for, whatever
-// `non_blocking` says. What has been read is released by the next call for that device, or by collect().
+// `non_blocking` says. Of sources of at most `Machine::small` bytes it makes no difference: the host reads them, pinned
+// or not, during the call. What has been read is released by the next call for that device, or by collect().
 //
 // Graphs. While a graph is captured from the stream, calls are refused (Error: capturing), and nothing is enqueued; but
 // casts on the device of a mere view are captured. What a graph uses has to be kept as long as the graph.
@@ -29,6 +32,9 @@
 //
 // Threads: any. Transfers of one device go one after the other; those of several devices do not wait for each other.
 // The thread's current device is as before when a call returns.
+//
+// A view whose `device` says host, and whose memory is a device's, is refused where the memory is asked about; sources
+// of at most `Machine::small` bytes are read by the host without that.
 //
 // throws, all of them: Error (unavailable: no driver, no device, a build without CUDA, a failure of the device;
 // capturing; stream: none of this device; device: memory of another kind; and what cast() throws), CastError,

@@ -1,0 +1,215 @@
+// What transfers ask of a device, call by call: each costs the time of a driver's call, and a small transfer is made of
+// little else. A call that is added shows here.
+#include <boost/test/unit_test.hpp>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rig.h"
+
+namespace {
+
+using namespace halfway::cuda::detail;
+using halfway::bfloat16;
+using halfway::DType;
+using halfway::float32;
+using halfway::Tensor;
+using rig::TransferOptions;
+
+// The simulated device, and the names of what it was asked.
+class Recorder final : public Backend {
+ public:
+  explicit Recorder(Simulated& device) noexcept : device_(device) {}
+
+  std::string taken() { return std::exchange(calls_, {}); }
+
+  [[nodiscard]] std::string missing() const override { return device_.missing(); }
+  [[nodiscard]] std::string error_text(Status status) const override { return device_.error_text(status); }
+  Status device_count(int& count) noexcept override { return note("count", device_.device_count(count)); }
+  Status traits(int device, DeviceTraits& traits) override { return note("traits", device_.traits(device, traits)); }
+  Status current_device(int& device) noexcept override { return note("device", device_.current_device(device)); }
+  Status set_device(int device) noexcept override { return note("set_device", device_.set_device(device)); }
+  Status allocate(std::size_t bytes, void*& memory) noexcept override {
+    return note("allocate", device_.allocate(bytes, memory));
+  }
+  Status free(void* memory) noexcept override { return note("free", device_.free(memory)); }
+  Status allocate_pinned(std::size_t bytes, void*& memory) noexcept override {
+    return note("allocate_pinned", device_.allocate_pinned(bytes, memory));
+  }
+  Status free_pinned(void* memory) noexcept override { return note("free_pinned", device_.free_pinned(memory)); }
+  Status register_pinned(void* memory, std::size_t bytes) noexcept override {
+    return note("register", device_.register_pinned(memory, bytes));
+  }
+  Status unregister_pinned(void* memory) noexcept override {
+    return note("unregister", device_.unregister_pinned(memory));
+  }
+  Status pointer_traits(const void* memory, PointerTraits& traits) noexcept override {
+    return note("pointer", device_.pointer_traits(memory, traits));
+  }
+  Status create_stream(Stream& stream) noexcept override { return note("make_stream", device_.create_stream(stream)); }
+  Status destroy_stream(Stream stream) noexcept override { return note("end_stream", device_.destroy_stream(stream)); }
+  Status is_capturing(Stream stream, bool& capturing) noexcept override {
+    return note("capturing", device_.is_capturing(stream, capturing));
+  }
+  Status create_event(Event& event) noexcept override { return note("make_event", device_.create_event(event)); }
+  Status destroy_event(Event event) noexcept override { return note("end_event", device_.destroy_event(event)); }
+  Status record(Event event, Stream stream) noexcept override { return note("record", device_.record(event, stream)); }
+  Status wait(Stream stream, Event event) noexcept override { return note("wait", device_.wait(stream, event)); }
+  Status query(Event event) noexcept override { return note("query", device_.query(event)); }
+  Status synchronize(Event event) noexcept override { return note("synchronize", device_.synchronize(event)); }
+  Status synchronize_stream(Stream stream) noexcept override {
+    return note("synchronize_stream", device_.synchronize_stream(stream));
+  }
+  Status synchronize_device() noexcept override { return note("synchronize_device", device_.synchronize_device()); }
+  Status copy(void* destination, const void* source, std::size_t bytes, CopyKind kind,
+              Stream stream) noexcept override {
+    return note("copy", device_.copy(destination, source, bytes, kind, stream));
+  }
+  Status launch(const Conversion& work, Stream stream) noexcept override {
+    return note("launch", device_.launch(work, stream));
+  }
+  void recycled(void* memory, std::size_t bytes) noexcept override { device_.recycled(memory, bytes); }
+
+ private:
+  Status note(const char* name, Status status) noexcept {
+    calls_ += calls_.empty() ? "" : " ";
+    calls_ += name;
+    return status;
+  }
+
+  Simulated& device_;
+  std::string calls_;
+};
+
+// Transfers of an engine that has made one of the kind before. Chunks of 4096 B; `small` is 1024 B, 2048 B pinned.
+struct Bench {
+  Bench() : device({.memory = std::size_t{1} << 20}), recorder(device), allocator(device), engine(recorder, sizes()) {}
+
+  static EngineSizes sizes() {
+    EngineSizes sizes;
+    sizes.machine.chunk = 4096;
+    sizes.machine.small = 1024;
+    sizes.machine.small_pinned = 2048;
+    sizes.machine.cores = 1;  // slower than the wire
+    sizes.slots = 2;
+    return sizes;
+  }
+
+  // The calls of a transfer to the device, when each slot has been used once.
+  std::string send(DType to, std::int64_t count, bool pinned, bool non_blocking, bool into_columns = false) {
+    arrays::Array array = arrays::contiguous(float32, {count});
+    if (pinned) device.pin(array.memory.data(), array.memory.size());
+    arrays::Array columns = arrays::contiguous(to, {2 * count});
+    Tensor there = allocator.image(columns, stream, 0);
+    halfway::MutableView every_other = there.mutable_view();
+    const std::vector<std::int64_t> shape{count};
+    const std::vector<std::int64_t> strides{2};
+    every_other.shape = shape;
+    every_other.strides = strides;
+    std::string calls;
+    for (int round = 0; round < 3; ++round) {
+      static_cast<void>(recorder.taken());
+      const TransferOptions options{
+          .dtype = to, .stream = stream, .non_blocking = non_blocking, .allocator = &allocator};
+      Tensor owner = Tensor::adopt(array.mutable_view(), nullptr, nullptr);
+      const halfway::TensorView view = owner.view();
+      if (into_columns) {
+        engine.to_device_into(view, std::move(owner), every_other, options);
+      } else {
+        static_cast<void>(engine.to_device(view, std::move(owner), options));
+      }
+      calls = recorder.taken();
+      device.finish(stream);
+      engine.collect();
+    }
+    if (pinned) device.unpin(array.memory.data());
+    BOOST_TEST(device.violation() == nullptr);
+    return calls;
+  }
+
+  // Likewise, to the host.
+  std::string receive(DType to, std::int64_t count, bool pinned) {
+    const arrays::Array array = arrays::contiguous(float32, {count});
+    arrays::Array target = arrays::contiguous(to, {count});
+    if (pinned) device.pin(target.memory.data(), target.memory.size());
+    const Tensor there = rig::on_device(allocator, device, array.view(), stream);
+    std::string calls;
+    for (int round = 0; round < 3; ++round) {
+      static_cast<void>(recorder.taken());
+      engine.to_host_into(there.view(), target.mutable_view(), {.stream = stream});
+      calls = recorder.taken();
+    }
+    if (pinned) device.unpin(target.memory.data());
+    return calls;
+  }
+
+  Simulated device;
+  Recorder recorder;
+  rig::StreamOrdered allocator;
+  Engine engine;
+  void* stream = device.make_stream();
+};
+
+BOOST_AUTO_TEST_SUITE(cuda_calls)
+
+BOOST_AUTO_TEST_CASE(a_small_transfer_is_one_copy_between_two_questions_and_an_event) {
+  for (const bool pinned : {false, true}) {
+    for (const DType to : {bfloat16, float32}) {
+      for (const std::int64_t count : {1, 256}) {
+        Bench bench;
+        BOOST_TEST(bench.send(to, count, pinned, false) == "device capturing copy record synchronize");
+        // Nobody has waited for what was in the slot.
+        Bench later;
+        BOOST_TEST(later.send(to, count, pinned, true) == "device capturing synchronize copy record");
+      }
+      // A layout in device memory needs a kernel, which reads the slot.
+      Bench bench;
+      BOOST_TEST(bench.send(to, 256, pinned, false, true) == "device capturing launch record synchronize");
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_slot_is_asked_about_only_where_nobody_has_waited_for_it) {
+  Bench bench;
+  BOOST_TEST(bench.send(bfloat16, 100, false, true) == "device capturing synchronize copy record");
+  BOOST_TEST(bench.send(bfloat16, 100, false, false) == "device capturing copy record synchronize");
+}
+
+BOOST_AUTO_TEST_CASE(pinned_memory_is_asked_about_at_both_ends) {
+  Bench bench;
+  const std::string asked = "device capturing pointer pointer ";
+  BOOST_TEST(bench.send(float32, 257, true, false) == asked + "copy record synchronize");
+  BOOST_TEST(bench.send(float32, 5000, true, false) == asked + "copy record synchronize");
+  BOOST_TEST(bench.send(float32, 257, true, true) == asked + "copy record");
+  BOOST_TEST(bench.send(bfloat16, 257, true, false) == asked + "pointer launch record synchronize");
+  BOOST_TEST(bench.send(bfloat16, 257, true, true) == asked + "pointer launch record");
+}
+
+BOOST_AUTO_TEST_CASE(no_event_orders_streams_unless_two_engines_overlap) {
+  Bench bench;
+  // Pageable: ceil(3000 x 2 / 4096) = 2 chunks, copied on the caller's stream.
+  BOOST_TEST(bench.send(bfloat16, 3000, false, false) ==
+             "device capturing pointer synchronize copy record copy record synchronize");
+  // Pinned, one chunk of 4 x 1000 B: the copy and the kernel behind it, on the caller's stream.
+  BOOST_TEST(bench.send(bfloat16, 1000, true, false) ==
+             "device capturing pointer pointer wait copy launch record record synchronize");
+  // ceil(4 x 1500 / 4096) = 2 chunks: the second crosses while the first is cast.
+  BOOST_TEST(bench.send(bfloat16, 1500, true, false) ==
+             "device capturing pointer pointer record wait wait "
+             "wait copy record wait launch record wait copy record wait launch record record wait synchronize");
+}
+
+BOOST_AUTO_TEST_CASE(to_the_host_on_the_callers_stream) {
+  Bench bench;
+  BOOST_TEST(bench.receive(float32, 100, true) == "device capturing pointer pointer copy record synchronize");
+  BOOST_TEST(bench.receive(bfloat16, 100, true) ==
+             "device capturing pointer pointer pointer launch record synchronize");
+  BOOST_TEST(bench.receive(float32, 100, false) == "device capturing pointer copy record synchronize");
+  BOOST_TEST(bench.receive(bfloat16, 100, false) == "device capturing pointer launch record synchronize");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
