@@ -47,11 +47,14 @@ WORDS = {
     "packed": "packed conversions",
 }
 
-# What has to be in the code of a kernel of pairs, as (in machine code, in PTX). The general one's addresses are of shared
-# memory as well. Loads by their bytes: of a source that is narrower than the destination a thread reads less at a time
-# than it writes.
+# What has to be in the code of a kernel of pairs, as (in machine code, in PTX). The general one's addresses are of
+# shared memory as well. Loads by their bytes: of a source that is narrower than the destination a thread reads less
+# at a time than it writes.
 LOADS = {
-    16: (r"\bLDG?\.E\.(ENL2\.)?(128|256)", r"\bld(\.global)?\.v4\.(b32|u32|f32)|\bld(\.global)?\.v2\.(b64|u64|f64)"),
+    16: (
+        r"\bLDG?\.E\.(ENL2\.)?(128|256)",
+        r"\bld(\.global)?\.v4\.(b32|u32|f32)|\bld(\.global)?\.v2\.(b64|u64|f64)",
+    ),
     8: (r"\bLDG?\.E\.64\b", r"\bld(\.global)?\.v2\.(b32|u32|f32)|\bld(\.global)?\.(b64|u64|f64)"),
     4: (r"\bLDG?\.E ", r"\bld(\.global)?\.(b32|u32|f32)"),
 }

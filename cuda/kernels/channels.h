@@ -51,7 +51,7 @@ struct Deinterleave {
   static constexpr int alignment = Cut::vector < 16 ? Cut::vector : 16;  // of the planes
   static constexpr int pixels_ahead = 4;                                 // where they are taken one at a time
 
-  [[nodiscard]] static constexpr std::uint64_t groups_of_block(bool vectors) noexcept {
+  [[nodiscard]] HALFWAY_HD static constexpr std::uint64_t groups_of_block(bool vectors) noexcept {
     return std::uint64_t{threads} * static_cast<unsigned>(vectors ? ahead : pixels_ahead);
   }
 

@@ -100,6 +100,10 @@ class Chooser {
     job.writes = work.writes;
     job.odd = work.affine.count == 0;
     job.affine = work.affine;
+    if (work.affine.count != 0 && work.affine.inner - 1 < 0xFFFFFFFF) {  // none of no elements
+      job.inner = Divisor(static_cast<std::uint32_t>(work.affine.inner));
+      job.indices = Divisor(static_cast<std::uint32_t>(work.affine.count));
+    }
     launch_.from = work.from;
     launch_.to = work.to;
     launch_.wide = wide_type_of(work);
@@ -296,8 +300,6 @@ class Chooser {
     if (job.affine.count == 1) return true;
     if (job.affine.inner >= bound / Affine::most) return false;
     job.period = static_cast<std::uint32_t>(job.affine.inner * job.affine.count);
-    job.inner = Divisor(static_cast<std::uint32_t>(job.affine.inner));
-    job.indices = Divisor(static_cast<std::uint32_t>(job.affine.count));
     return true;
   }
 

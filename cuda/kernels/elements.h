@@ -386,7 +386,9 @@ struct Divisor {
 
 // Which of the numbers along the affine axis each element of a group takes. Elements that follow each other, as they do
 // where both sides are dense, are divided once and counted on.
-HALFWAY_HD inline void coefficients_of(const Affine& affine, const std::uint64_t (&numbers)[group], bool narrow,
+// `inner`, `count`: those of the axis, where numbers are narrow.
+HALFWAY_HD inline void coefficients_of(const Affine& affine, const Divisor& inner, const Divisor& count,
+                                       const std::uint64_t (&numbers)[group], bool narrow,
                                        std::uint32_t (&indices)[group]) noexcept {
   HALFWAY_UNROLLED
   for (std::uint32_t& index : indices) index = 0;
@@ -395,9 +397,16 @@ HALFWAY_HD inline void coefficients_of(const Affine& affine, const std::uint64_t
   HALFWAY_UNROLLED
   for (int i = 1; i < group; ++i) in_order = in_order && numbers[i] == numbers[0] + static_cast<unsigned>(i);
   const auto place = [&](std::uint64_t number, std::uint64_t& rest) {
-    std::uint64_t index = 0;
-    static_cast<void>(divide(divide(number, affine.inner, narrow, rest), affine.count, narrow, index));
-    return static_cast<std::uint32_t>(index);
+    if (narrow) {
+      std::uint32_t index = 0;
+      std::uint32_t remainder = 0;
+      static_cast<void>(count.divide(inner.divide(static_cast<std::uint32_t>(number), remainder), index));
+      rest = remainder;
+      return index;
+    }
+    const std::uint64_t quotient = number / affine.inner;
+    rest = number - quotient * affine.inner;
+    return static_cast<std::uint32_t>(quotient % affine.count);
   };
   std::uint64_t rest = 0;
   if (!in_order) {

@@ -38,6 +38,7 @@ struct General {
     const Place place = place_of(job, step);
     const Tiles& tiles = job.tiles;
     const std::uint32_t elements = place.extent[0] * place.extent[1];
+    const Divisor rows(place.extent[0]);
     const int size = job.from_side.size;
     const Side in{size, job.from_side.access == Access::bytes ? Access::bytes : Access::scalars, false};
     const Side out{size, Access::scalars, false};
@@ -54,8 +55,8 @@ struct General {
         const std::uint32_t at = begin + thread.count * static_cast<unsigned>(i);
         if (at >= elements) continue;
         n = i + 1;
-        const std::uint32_t across = at / place.extent[0];
-        const std::uint32_t along = at - across * place.extent[0];
+        std::uint32_t along = 0;
+        const std::uint32_t across = rows.divide(at, along);
         from[i] += place.source + along * tiles.plane_source_strides[0] + across * tiles.plane_source_strides[1];
         to[i] += static_cast<std::size_t>(across * tiles.pitch) +
                  static_cast<std::size_t>(along * static_cast<std::uint32_t>(size * job.from_scalars));
@@ -85,12 +86,13 @@ struct General {
       elements = place.extent[0] * place.extent[1];
       from_side.access = Access::scalars;  // what is in shared memory is aligned whatever the source was
     }
+    const Divisor columns(job.walk == Walk::tiled ? place.extent[1] : 1);
     const std::uint32_t begin = job.walk == Walk::tiled ? thread.index : 0;
     HALFWAY_ROLLED
     for (std::uint32_t at = begin; at < elements; at += thread.count * group) {
       Group some = no_group(job);
       if (job.walk == Walk::tiled) {
-        take_of_tile(job, thread, place, at, elements, shared, some);
+        take_of_tile(job, thread, place, columns, at, elements, shared, some);
       } else if (job.walk == Walk::strided) {
         take_strided(job, step * elements_of_block + thread.index, thread, some);
       } else {
@@ -162,8 +164,9 @@ struct General {
     }
   }
 
-  HALFWAY_HD static void take_of_tile(const Job& job, const Thread& thread, const Place& place, std::uint32_t begin,
-                                      std::uint32_t elements, const unsigned char* shared, Group& some) noexcept {
+  HALFWAY_HD static void take_of_tile(const Job& job, const Thread& thread, const Place& place, const Divisor& columns,
+                                      std::uint32_t begin, std::uint32_t elements, const unsigned char* shared,
+                                      Group& some) noexcept {
     const Tiles& tiles = job.tiles;
     const auto size = static_cast<std::uint32_t>(job.from_side.size * job.from_scalars);
     HALFWAY_UNROLLED
@@ -171,8 +174,8 @@ struct General {
       const std::uint32_t at = begin + thread.count * static_cast<unsigned>(i);
       if (at >= elements) continue;
       some.n = i + 1;
-      const std::uint32_t across = at / place.extent[1];
-      const std::uint32_t along = at - across * place.extent[1];
+      std::uint32_t along = 0;
+      const std::uint32_t across = columns.divide(at, along);
       some.from[i] = shared + static_cast<std::size_t>(along * tiles.pitch) + static_cast<std::size_t>(across * size);
       some.to[i] = job.destination + place.destination + along * tiles.plane_destination_strides[1] +
                    across * tiles.plane_destination_strides[0];
@@ -257,7 +260,7 @@ struct General {
       }
       if (job.affine.count != 0) {
         std::uint32_t indices[group];
-        coefficients_of(job.affine, some.number, job.narrow, indices);
+        coefficients_of(job.affine, job.inner, job.indices, some.number, job.narrow, indices);
         HALFWAY_UNROLLED
         for (int i = 0; i < group; ++i) {
           values[i] = convert::multiply_add(values[i], static_cast<W>(job.affine.scales[indices[i]]),

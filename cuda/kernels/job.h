@@ -70,9 +70,9 @@ struct Job {
   bool writes = true;
   bool narrow = false;     // every number of an element fits 32 bits
   std::uint32_t head = 0;  // fused kernels: elements before the first whole vector
-  Divisor inner{};         // kernels that scale: elements of an index of the axis, indices, and elements of them all
+  Divisor inner{};         // of `affine`, where they fit 32 bits: elements of an index of the axis, and its indices
   Divisor indices{};
-  std::uint32_t period = 1;
+  std::uint32_t period = 1;  // kernels that scale: elements of all indices
   std::uint64_t groups = 0;  // kernels of channels: groups of pixels in all, and in a row
   Divisor groups_of_row{};
   halfway::detail::Places source_places{};
