@@ -448,8 +448,8 @@ BOOST_AUTO_TEST_CASE(a_team_is_preferred_to_the_pool) {
   set_num_threads(0);
 }
 
-// Work of several tasks of which few threads have use: others are not woken, and a team, which is woken as a whole, only
-// where more than a quarter of it has something to do.
+// Work of several tasks of which few threads have use: others are not woken, and a team, which is woken as a whole,
+// only where more than a quarter of it has something to do.
 BOOST_AUTO_TEST_CASE(no_more_threads_than_are_of_use) {
   const Threads set(8, 0);
   for (const int useful : {1, 2, 3}) {
