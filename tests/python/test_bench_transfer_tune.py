@@ -75,7 +75,16 @@ def test_recommended_is_the_first_that_is_near_the_best():
 
 @pytest.mark.parametrize(
     "constants",
-    [{"chunk": 100}, {"slots": 0}, {"slots": 65}, {"scratch": 1.5}, {"small": -1}, {"piece": 0}, {"speed": 1}, {"chunk": math.nan}],
+    [
+        {"chunk": 100},
+        {"slots": 0},
+        {"slots": 65},
+        {"scratch": 1.5},
+        {"small": -1},
+        {"piece": 0},
+        {"speed": 1},
+        {"chunk": math.nan},
+    ],
 )
 def test_constants_of_no_sense_are_refused(constants):
     with rig_in_use(), pytest.raises(ValueError, match="no constant of the engine"):
