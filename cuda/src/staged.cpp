@@ -224,7 +224,7 @@ class ToHost final : public Staged {
     ring_.used(slot, stream_);
   }
 
-  const Stream stream_;
+  Stream stream_;
   const void* const source_;
   Launches launches_;
 };

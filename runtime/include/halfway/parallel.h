@@ -48,7 +48,7 @@ void set_num_threads(int n);
 //     halfway::set_executor(&host_threads);
 //
 // Implementations must be safe to call from any thread, from inside of tasks too. A task needs at most 48 KiB of the
-// stack of the thread that runs it.
+// stack of the thread that runs it; a task of a transfer to or from a device calls the device's driver, too.
 class Executor {
  public:
   using Task = void (*)(void* context, int index) noexcept;
