@@ -84,12 +84,12 @@ struct Deinterleave {
       if (number >= job.groups) continue;
       std::uint32_t place = 0;
       const std::uint32_t row = job.groups_of_row.divide(static_cast<std::uint32_t>(number), place);
-      std::int64_t from = tiles.source_base + std::int64_t{place} * (n * channels * sizeof_in);
-      to[i] = tiles.destination_base + std::int64_t{place} * (n * sizeof_out);
+      std::int64_t from = tiles.source_base + std::int64_t{place} * n * channels * sizeof_in;
+      to[i] = tiles.destination_base + std::int64_t{place} * n * sizeof_out;
       add_row(tiles, row, job.narrow, from, to[i]);
       HALFWAY_UNROLLED
       for (int part = 0; part < parts; ++part) {
-        in[i][part] = load_aligned<typename Part::Vector>(global(job.source) + from + part * bytes);
+        in[i][part] = load_aligned<typename Part::Vector>(global(job.source) + from + std::int64_t{part} * bytes);
       }
     }
     HALFWAY_UNROLLED

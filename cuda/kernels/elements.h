@@ -83,13 +83,18 @@ template <class Bits, int count>
 struct Words {
   static constexpr bool has_words = sizeof(Bits) < 4 && sizeof(Bits) * count % 4 == 0;
   using Word = std::conditional_t<has_words, std::uint32_t, Bits>;
-  static constexpr int of_word = static_cast<int>(sizeof(Word) / sizeof(Bits));
+  static constexpr int of_word = has_words ? static_cast<int>(4 / sizeof(Bits)) : 1;
   using Vector = Run<Word, count / of_word>;
 };
 template <class Bits, class Word>
 [[nodiscard]] HALFWAY_HD constexpr Bits element_of(const Word* words, int index) noexcept {
-  constexpr int some = static_cast<int>(sizeof(Word) / sizeof(Bits));
-  return static_cast<Bits>(words[index / some] >> (index % some * 8 * static_cast<int>(sizeof(Bits))));
+  if constexpr (std::is_same_v<Bits, Word>) {
+    return words[index];
+  } else {
+    constexpr int size = sizeof(Bits);
+    constexpr int some = 4 / size;
+    return static_cast<Bits>(words[index / some] >> (index % some * size * 8));
+  }
 }
 
 // Through a pointer that is aligned for T: the device faults where it is not, and so does the simulated one.

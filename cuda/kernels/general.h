@@ -86,13 +86,12 @@ struct General {
       elements = place.extent[0] * place.extent[1];
       from_side.access = Access::scalars;  // what is in shared memory is aligned whatever the source was
     }
-    const Divisor columns(job.walk == Walk::tiled ? place.extent[1] : 1);
     const std::uint32_t begin = job.walk == Walk::tiled ? thread.index : 0;
     HALFWAY_ROLLED
     for (std::uint32_t at = begin; at < elements; at += thread.count * group) {
       Group some = no_group(job);
       if (job.walk == Walk::tiled) {
-        take_of_tile(job, thread, place, columns, at, elements, shared, some);
+        take_of_tile(job, thread, place, at, elements, shared, some);
       } else if (job.walk == Walk::strided) {
         take_strided(job, step * elements_of_block + thread.index, thread, some);
       } else {
@@ -164,9 +163,8 @@ struct General {
     }
   }
 
-  HALFWAY_HD static void take_of_tile(const Job& job, const Thread& thread, const Place& place, const Divisor& columns,
-                                      std::uint32_t begin, std::uint32_t elements, const unsigned char* shared,
-                                      Group& some) noexcept {
+  HALFWAY_HD static void take_of_tile(const Job& job, const Thread& thread, const Place& place, std::uint32_t begin,
+                                      std::uint32_t elements, const unsigned char* shared, Group& some) noexcept {
     const Tiles& tiles = job.tiles;
     const auto size = static_cast<std::uint32_t>(job.from_side.size * job.from_scalars);
     HALFWAY_UNROLLED
@@ -174,8 +172,8 @@ struct General {
       const std::uint32_t at = begin + thread.count * static_cast<unsigned>(i);
       if (at >= elements) continue;
       some.n = i + 1;
-      std::uint32_t along = 0;
-      const std::uint32_t across = columns.divide(at, along);
+      const std::uint32_t across = at / place.extent[1];  // a Divisor would cost registers that are not there
+      const std::uint32_t along = at - across * place.extent[1];
       some.from[i] = shared + static_cast<std::size_t>(along * tiles.pitch) + static_cast<std::size_t>(across * size);
       some.to[i] = job.destination + place.destination + along * tiles.plane_destination_strides[1] +
                    across * tiles.plane_destination_strides[0];
