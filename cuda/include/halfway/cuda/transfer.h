@@ -14,7 +14,7 @@
 //   - the transfer begins behind everything that was enqueued on it before the call, and
 //   - everything that is enqueued on it after the call begins behind the transfer.
 // So the result can be used, and its memory freed in the order of that stream, without waiting. The work itself is on
-// that stream, too, but for transfers of several chunks that are cast on the device. The caller may destroy it once the
+// that stream, too, but for transfers of several chunks. The caller may destroy it once the
 // call has returned, with transfers under way and Pendings unread.
 //
 // Waiting. Without `non_blocking` a call returns when the transfer is done, and an error of the device is its error.
