@@ -46,7 +46,7 @@ NEVER, ALWAYS = 0, 1 << 40  # bytes up to which a transfer counts as small
 HOST_CASTS = {"host_cast": 1e15, "host_memory": 1e15}
 DEVICE_CASTS = {"host_cast": 1e6, "host_memory": 1e6}
 STAGING = "cuda/src/staging.h, StagingSizes; runtime/include/halfway/plan.h, Machine::chunk"
-SMALL_SIZES = (KI, 4 * KI, 16 * KI, 64 * KI, 256 * KI, MI)
+SMALL_SIZES = (KI, 4 * KI, 16 * KI, 32 * KI, 64 * KI, 256 * KI, MI)
 
 
 def thread_counts() -> list[int]:
@@ -69,7 +69,7 @@ def experiments() -> tuple[Experiment, ...]:
             f"pageable and small: asked about or not, {size >> 10} KiB",
             "runtime/include/halfway/plan.h, Machine::small",
             (staged, {"small": NEVER}),
-            staged if size <= 64 * KI else {"small": NEVER},
+            staged if size <= 32 * KI else {"small": NEVER},
             size=size,
         )
         for size in SMALL_SIZES
@@ -78,11 +78,11 @@ def experiments() -> tuple[Experiment, ...]:
             f"pinned and small: cast on the host, read by a kernel, or shipped and cast, {size >> 10} KiB",
             "runtime/include/halfway/plan.h, Machine::small and small_pinned",
             (staged, read, shipped),
-            staged if size <= 64 * KI else read if size <= MI else shipped,
+            staged if size <= 32 * KI else read,
             "pinned",
             size,
         )
-        for size in (*SMALL_SIZES, 4 * MI)
+        for size in (*SMALL_SIZES, 4 * MI, 16 * MI)
     ]
     ways = (read, {**shipped, **DEVICE_CASTS}, {**shipped, **HOST_CASTS})
     return (

@@ -7,6 +7,11 @@
 
 #include "engine.h"
 #include "halfway/cast.h"
+#include "halfway/parallel.h"
+#include "host_pass.h"
+#include "pipeline.h"
+#include "plan_words.h"
+#include "views.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -52,19 +57,65 @@ class StreamOfOwn {
   Stream stream_ = nullptr;
 };
 
-// Source bytes a second of float32 -> bfloat16, the commonest cast that narrows.
-double cast_rate(std::int64_t elements, int repetitions) {
-  const std::array<std::int64_t, 1> shape{elements};
-  Tensor source = Tensor::allocate(shape, float32);
-  Tensor destination = Tensor::allocate(shape, bfloat16);
-  auto* const values = static_cast<float*>(source.mutable_view().data);
+// Rates are source bytes a second of float32 -> bfloat16, the commonest cast that narrows.
+Tensor numbers(std::int64_t elements) {
+  Tensor made = Tensor::allocate(std::array<std::int64_t, 1>{elements}, float32);
+  auto* const values = static_cast<float*>(made.mutable_view().data);
   for (std::int64_t i = 0; i < elements; ++i) values[i] = static_cast<float>(i);
+  return made;
+}
+
+// Of one core, in its caches.
+double core_rate() {
+  constexpr std::int64_t elements = std::int64_t{8} << 10;  // too few for several threads
+  constexpr int repetitions = 1000;
+  const Tensor source = numbers(elements);
+  Tensor destination = Tensor::allocate(source.view().shape, bfloat16);
   const TensorView from = source.view();
   const MutableView to = destination.mutable_view();
-  const auto bytes = static_cast<std::uint64_t>(elements) * sizeof(float) * static_cast<std::uint64_t>(repetitions);
-  return best_rate(bytes, [&] {
+  return best_rate(std::uint64_t{elements} * sizeof(float) * repetitions, [&] {
     for (int i = 0; i < repetitions; ++i) cast_into(from, to);
   });
+}
+
+// The host's part of a staged transfer alone: nothing crosses.
+class Filling final : public PipelineSteps {
+ public:
+  Filling(const TransferPlan& plan, const TensorView& source, const CastOptions& options, std::byte* slots,
+          std::uint64_t slot_bytes, const StagingSizes& staging)
+      : shape_{.chunks = plan.chunks, .slots = static_cast<std::uint64_t>(staging.slots), .threads = num_threads()},
+        pass_(plan, halfway::detail::writable(source), options, staging.piece),
+        slots_(slots),
+        slot_bytes_(slot_bytes) {
+    shape_.pieces = pass_.pieces();
+  }
+
+  void run() { run_pipeline(*this, shape_); }
+
+  void open(std::uint64_t /*chunk*/) override {}
+  void process(std::uint64_t chunk, std::uint64_t piece) override {
+    static_cast<void>(pass_.fill(chunk, piece, slots_ + chunk % shape_.slots * slot_bytes_));
+  }
+  void close(std::uint64_t /*chunk*/) override {}
+
+ private:
+  PipelineShape shape_;
+  const HostPass pass_;
+  std::byte* const slots_;
+  const std::uint64_t slot_bytes_;
+};
+
+// Of all cores, as a staged transfer has them cast `bytes` of pageable memory into slots, which are in `pinned`.
+double staged_rate(Machine machine, std::uint64_t bytes, void* pinned, std::uint64_t pinned_bytes) {
+  constexpr StagingSizes staging;
+  constexpr std::uint64_t line = 64;
+  const Tensor source = numbers(static_cast<std::int64_t>(bytes / sizeof(float)));
+  machine.chunk = std::min(machine.chunk, pinned_bytes / static_cast<std::uint64_t>(staging.slots) / line * line);
+  const CastOptions options;
+  const TransferPlan plan =
+      halfway::detail::plan_transfer(source.view(), {.to = bfloat16}, machine, halfway::detail::Words::none);
+  Filling filling(plan, source.view(), options, static_cast<std::byte*>(pinned), machine.chunk, staging);
+  return best_rate(bytes, [&] { filling.run(); });
 }
 
 std::string today() {
@@ -111,10 +162,11 @@ Machine calibrate(Engine& engine, int device, std::uint64_t bytes) {
     const double written = mapped_rate(memory, traits.device_address, Reach::writes_host);
     machine.mapped_read = std::min(read / machine.wire_to_device, 1.0);
     machine.mapped_write = std::min(written / machine.wire_to_host, 1.0);
+    // Four times as much as crosses: beyond the last caches of all but the largest processors, of which blocks of the
+    // wire's size, cast again and again, would tell the rate instead of the memory's.
+    machine.host_memory = staged_rate(machine, 4 * bytes, host, bytes);
   }
-  // In a core's caches, too little for several threads; and beyond all caches, on all of them.
-  machine.host_cast = cast_rate(std::int64_t{8} << 10, 1000);
-  machine.host_memory = std::max(cast_rate(static_cast<std::int64_t>(bytes / sizeof(float)), 1), machine.host_cast);
+  machine.host_cast = core_rate();
   machine.cores = 0;
   machine.assumed = false;
   machine.measured = today();

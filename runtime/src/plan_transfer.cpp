@@ -344,13 +344,13 @@ class Planner {
     const bool to_device = facts_.wish.direction == Direction::to_device;
     const bool works = plan_.device_casts || !facts_.device.dense;
     // Towards the host a kernel that has work writes the slots itself; towards the device it reads what was shipped, or
-    // little of it from the slot.
-    const bool reads_slot = to_device && works && plan_.bytes_wire <= facts_.machine.small;
+    // the slot where there is but one of few bytes.
+    const bool reads_slot = to_device && works && plan_.bytes_wire <= most_in_a_slot();
     plan_.copy_engine = to_device ? !reads_slot : !works;
     plan_.kernel = works;
     plan_.route = !plan_.copy_engine ? Route::mapped : works ? Route::device_cast : Route::host_cast;
     say(because);
-    if (reads_slot && speaks_) plan_.because += "; " + small_words(facts_.machine.small);
+    if (reads_slot && speaks_) plan_.because += "; " + small_words(most_in_a_slot());
     cut(true);
   }
 
@@ -371,6 +371,11 @@ class Planner {
     constexpr std::uint64_t grain = std::uint64_t{64} << 10;
     const std::uint64_t part = (plan_.bytes_wire / parts + grain - 1) / grain * grain;
     return std::min(std::max(part, least), facts_.machine.chunk);
+  }
+
+  // What a kernel reads out of a slot instead of having it shipped.
+  [[nodiscard]] std::uint64_t most_in_a_slot() const noexcept {
+    return std::min(facts_.machine.small_pinned, chunk_bytes());
   }
 
   void cut(bool by_shape) {

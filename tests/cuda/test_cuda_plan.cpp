@@ -121,8 +121,14 @@ const std::vector<Case>& cases() {
      machine, Route::mapped, uint8, true, 16'385, 0, 1},
     {"u8 -> f32 pageable: 65536 B cross", in, uint8, float32, 65'536, pageable, machine,
      Route::mapped, uint8, true, 65'536, 0, 1},
-    {"u8 -> f32 pageable: 65537 B cross", in, uint8, float32, 65'537, pageable, machine,
-     Route::device_cast, uint8, true, 65'537, 1, 1},
+    // A kernel reads the slot where one holds all.
+    {"u8 -> f32 pageable: 524288 B cross", in, uint8, float32, 524'288, pageable, machine,
+     Route::mapped, uint8, true, 524'288, 0, 1},
+    {"u8 -> f32 pageable: 524289 B cross, in two chunks", in, uint8, float32, 524'289, pageable, machine,
+     Route::device_cast, uint8, true, 524'289, 2, 2},
+    {"u8 -> f32 pageable: 400000 B cross, more than kernels read", in, uint8, float32, 400'000, pageable,
+     [] { Machine m = machine; m.small_pinned = 399'999; return m; }(),
+     Route::device_cast, uint8, true, 400'000, 1, 1},
     // Pinned, and cast: up to 1048576 B are read where they lie, by one launch.
     {"f32 -> bf16 pinned: 65540 B", in, float32, bfloat16, 16'385, pinned, machine,
      Route::mapped, float32, false, 65'540, 0, 1},

@@ -78,12 +78,12 @@ def _save(device: str, figures: dict[str, Any]) -> Path | None:
 def calibrate(device: _Device = "cuda") -> dict[str, Any]:
     """Measures what transfers are planned from: how fast the wire is, and how fast this machine casts.
 
-    Best on an idle machine; takes 64 MiB of page-locked and of device memory meanwhile. The figures hold for this
-    process from now on, and later processes read them from a file when they first use a device: one for each machine
-    and kind of device in ``$XDG_CACHE_HOME/halfway`` (``~/.cache/halfway``). ``HALFWAY_CALIBRATION=path`` names
-    another file, ``HALFWAY_CALIBRATION=0`` none. Without a file, or with one that makes no sense, plans are made of
-    assumed figures, and say so. Nothing else ever measures. One process plans by the figures of one device, the one
-    that it used first or measured last.
+    Best on an idle machine; takes 64 MiB of page-locked and of device memory and 256 MiB of the host's meanwhile. The
+    figures hold for this process from now on, and later processes read them from a file when they first use a device:
+    one for each machine and kind of device in ``$XDG_CACHE_HOME/halfway`` (``~/.cache/halfway``).
+    ``HALFWAY_CALIBRATION=path`` names another file, ``HALFWAY_CALIBRATION=0`` none. Without a file, or with one that
+    makes no sense, plans are made of assumed figures, and say so. Nothing else ever measures. One process plans by
+    the figures of one device, the one that it used first or measured last.
 
     Args:
         device: a CUDA device, as in to_torch.
@@ -91,8 +91,8 @@ def calibrate(device: _Device = "cuda") -> dict[str, Any]:
     Returns:
         dict: ``wire_to_device``, ``wire_to_host`` (bytes a second, copy engines), ``mapped_read``, ``mapped_write``
         (the shares of it that kernels reach), ``host_cast`` (source bytes a second that a core casts), ``host_memory``
-        (that all cores cast), ``measured`` (the date), ``device`` (its name) and ``file`` (where they are kept, or
-        None).
+        (that all cores cast out of memory into page-locked slots), ``measured`` (the date), ``device`` (its name) and
+        ``file`` (where they are kept, or None).
 
     Raises:
         ExchangeError: ``unavailable`` without a CUDA device, ``device`` for one that is none.

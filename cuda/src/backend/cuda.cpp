@@ -9,6 +9,7 @@
 
 #include "../../kernels/launch.h"
 #include "device.h"
+#include "parallel/spin.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -20,6 +21,9 @@ namespace {
 // microseconds, as long as a small transfer. Not measured. Experiment: blocking calls of 64 KiB, and the processor time
 // of calls of 1 GiB, with 0, 20, 50 and 200 us.
 constexpr std::chrono::microseconds polled{50};
+
+// Between two looks at an event, in nanoseconds: each takes the driver's lock, which other threads enqueue under.
+constexpr int between_looks = 1000;
 
 // Errors stay in the runtime's per-thread variable until they are taken out, where other code of the process would
 // find them: ours are returned, so they are taken out at once.
@@ -195,6 +199,7 @@ class Cuda final : public Backend {
     const auto end = std::chrono::steady_clock::now() + polled;
     do {
       if (const Status status = taken(cudaEventQuery(native_event(event))); status != Status::not_ready) return status;
+      static_cast<void>(halfway::detail::spin_until(between_looks, [] { return false; }));
     } while (std::chrono::steady_clock::now() < end);
     return taken(cudaEventSynchronize(native_event(event)));
   }

@@ -128,26 +128,29 @@ enum class HostMemory : std::uint8_t {
 
 // What a plan of a transfer is computed from. Bytes a second, everything. The values here are assumed, not measured: a
 // server with PCIe 5 x16 and the efficiencies that its vendor and users report. `small`, `small_pinned` and `chunk`
-// have an experiment each (`make gpu-tune`: sizes from 1 KiB to 4 MiB by the host, by a kernel and by copy engine;
+// have an experiment each (`make gpu-tune`: sizes from 1 KiB to 16 MiB by the host, by a kernel and by copy engine;
 // chunk size over slots of the ring), and so have mapped reads against shipping and the number of cores that cast.
 //
-// Of `small` and `small_pinned` a first run is known, in which every transfer still was on streams of the engine's own
-// (H100, PCIe 5 x16, virtual machine, 2026-11-26, float32 -> bfloat16): pageable 1 to 64 KiB, 43, 43, 35 and 34 us by a
-// copy engine out of the slot and 48, 48, 46 and 39 by a kernel; pinned 256 KiB and 1 MiB, 37 and 59 us by a kernel
-// that reads the source and 52 and 73 by shipping it first. The rest is not measured.
+// `small` and `small_pinned` come from blocking transfers of pinned float32 as bfloat16 (H100, PCIe 5 x16, virtual
+// machine of 16 cores, 2026-11-26). Of 16 KiB the host's cast and a kernel that reads the source take the same; of
+// 64 KiB 42.4 us and 38.3: `small` lies between the two. Of 4 MiB the kernel takes 171.8 us, shipping and casting 239.1,
+// casting on the host 325. 16 MiB were cast on the host in 609.3 us (498.0 non-blocking) and are computed to take a
+// kernel 335, at the 50.5e9 bytes a second at which it was measured to read. Beyond that the host's cast gains on it,
+// since half as much crosses. The rest is not measured.
 struct Machine {
   double wire_to_device = 50e9;  // by a copy engine from pinned memory: 63e9 less the protocol's share
   double wire_to_host = 50e9;
   double mapped_read = 0.64;   // what kernels reach of it when they read the host's memory; reported
   double mapped_write = 0.96;  // and when they write it; reported
   double host_cast = 8e9;      // source bytes that one core casts: half of the 16e9 a core was measured to cast alone
-  double host_memory = 100e9;  // source bytes that all cores together can read
+  double host_memory = 100e9;  // source bytes that all cores together cast out of memory, far beyond their caches
   int cores = 1;               // that a cast may use: num_threads()
   // To the device: up to so many bytes on either side the host copies or casts into a slot, and one copy crosses,
-  // whatever memory the source is in; a slot of as few bytes on which a kernel has work to do is read by it.
-  std::uint64_t small = std::uint64_t{64} << 10;
-  // Pinned sources of so many bytes on which a kernel has work to do are read by it over the wire, in one launch.
-  std::uint64_t small_pinned = std::uint64_t{1} << 20;
+  // whatever memory the source is in, so that nobody asks.
+  std::uint64_t small = std::uint64_t{32} << 10;
+  // Where a kernel has work to do, it reads up to so many bytes over the wire, in one launch: of a pinned source, or of
+  // the one slot through which a transfer passes.
+  std::uint64_t small_pinned = std::uint64_t{16} << 20;
   // Bytes of a pinned slot: the most that crosses at a time. Transfers of less than eight of them are cut into eighths,
   // of 512 KiB at least, so that the host's pass and the wire overlap in them too.
   std::uint64_t chunk = std::uint64_t{1} << 22;
