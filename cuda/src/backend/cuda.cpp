@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <thread>
 
 #include "../../kernels/launch.h"
 #include "device.h"
@@ -17,10 +18,11 @@ namespace cuda {
 namespace detail {
 namespace {
 
-// How long waiting for an event polls before it blocks: waking a thread that blocks is presumed to take tens of
-// microseconds, as long as a small transfer. Not measured. Experiment: blocking calls of 64 KiB, and the processor time
-// of calls of 1 GiB, with 0, 20, 50 and 200 us.
-constexpr std::chrono::microseconds polled{50};
+// An event is waited for by looking at it: all the time for as long as a chunk takes to cross, then now and then. It is
+// not blocked on. Events for that (cudaEventBlockingSync) interrupt a processor whenever they pass, one that casts for
+// all one knows; and whoever is woken comes tens of microseconds later than he who looks.
+constexpr std::chrono::microseconds looking{200};
+constexpr std::chrono::microseconds asleep{20};
 
 // Between two looks at an event, in nanoseconds: each takes the driver's lock, which other threads enqueue under.
 constexpr int between_looks = 1000;
@@ -178,8 +180,7 @@ class Cuda final : public Backend {
 
   Status create_event(Event& event) noexcept override {
     cudaEvent_t created = nullptr;
-    // Waiting blocks in the end instead of spinning: a core is worth more, since the host casts meanwhile.
-    const Status status = taken(cudaEventCreateWithFlags(&created, cudaEventDisableTiming | cudaEventBlockingSync));
+    const Status status = taken(cudaEventCreateWithFlags(&created, cudaEventDisableTiming));
     event = created;
     return status;
   }
@@ -196,12 +197,15 @@ class Cuda final : public Backend {
   }
   Status synchronize(Event event) noexcept override {
     const NoCaptureDisturbed guard;
-    const auto end = std::chrono::steady_clock::now() + polled;
-    do {
+    const auto end = std::chrono::steady_clock::now() + looking;
+    for (;;) {
       if (const Status status = taken(cudaEventQuery(native_event(event))); status != Status::not_ready) return status;
-      static_cast<void>(halfway::detail::spin_until(between_looks, [] { return false; }));
-    } while (std::chrono::steady_clock::now() < end);
-    return taken(cudaEventSynchronize(native_event(event)));
+      if (std::chrono::steady_clock::now() < end) {
+        static_cast<void>(halfway::detail::spin_until(between_looks, [] { return false; }));
+      } else {
+        std::this_thread::sleep_for(asleep);
+      }
+    }
   }
   Status synchronize_stream(Stream stream) noexcept override {
     const NoCaptureDisturbed guard;
