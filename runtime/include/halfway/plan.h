@@ -133,10 +133,10 @@ enum class HostMemory : std::uint8_t {
 //
 // `small` and `small_pinned` come from blocking transfers of pinned float32 as bfloat16 (H100, PCIe 5 x16, virtual
 // machine of 16 cores, 2026-11-26). Of 16 KiB the host's cast and a kernel that reads the source take the same; of
-// 64 KiB 42.4 us and 38.3: `small` lies between the two. Of 4 MiB the kernel takes 171.8 us, shipping and casting 239.1,
-// casting on the host 325. 16 MiB were cast on the host in 609.3 us (498.0 non-blocking) and are computed to take a
-// kernel 335, at the 50.5e9 bytes a second at which it was measured to read. Beyond that the host's cast gains on it,
-// since half as much crosses. The rest is not measured.
+// 64 KiB 42.4 us and 38.3: `small` lies between the two. Of 4 MiB the kernel takes 171.8 us, shipping and casting
+// 239.1, casting on the host 325. 16 MiB were cast on the host in 609.3 us (498.0 non-blocking) and are computed to
+// take a kernel 335, at the 50.5e9 bytes a second at which it was measured to read. Beyond that the host's cast gains
+// on it, since half as much crosses. The rest is not measured.
 struct Machine {
   double wire_to_device = 50e9;  // by a copy engine from pinned memory: 63e9 less the protocol's share
   double wire_to_host = 50e9;
