@@ -441,6 +441,33 @@ def test_images_take_numbers_of_any_library() -> None:
         assert torch.equal(made, expected)
 
 
+def test_images_remember_what_they_prepared_and_nothing_else() -> None:
+    # Whatever decides the result, one after the other and twice, against a recipe that is made anew.
+    rng = np.random.default_rng(4)
+    batch = rng.integers(0, 256, (2, 3, 3, 3), dtype=np.uint8)
+    mean, std = np.array([0.5, 0.25, 0.75]), np.array([0.5, 0.25, 2.0])
+
+    def expected(mean: Any, std: Any, **keywords: Any) -> torch.Tensor:
+        shift = -np.broadcast_to(np.asarray(mean, np.float64), 3) / std
+        scale = 1 / (255 * np.broadcast_to(np.asarray(std, np.float64), 3))
+        return halfway.to_torch(batch, scale=scale, shift=shift, axis=3, **keywords)
+
+    for _ in range(2):
+        for dtype in ("bfloat16", "float16", torch.float32, np.float32):
+            for seed in (None, 1, 2):
+                chance: Any = {} if seed is None else {"rounding": "stochastic", "seed": seed}
+                made = halfway.images(batch, mean, std, dtype, layout="NHWC", **chance)
+                assert torch.equal(made, expected(mean, std, dtype=dtype, **chance))
+        mean[1] += 0.125  # arrays may change between calls
+        std[2] *= 1.5
+    black = np.zeros((1, 1, 1, 3), np.uint8)
+    for zero in (0.0, -0.0):  # equal, and not the same: shift is -mean / std
+        made = halfway.images(black, zero, -0.5, "float32")
+        assert (np.signbit(made.numpy()) == (np.copysign(1, zero) < 0)).all()
+    with pytest.raises(TypeError, match="list"):
+        halfway.images(black, 0.5, 0.5, [])  # type: ignore[arg-type]
+
+
 # --- stochastic rounding
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = ["images"]
 _Channels: TypeAlias = "SupportsFloat | Sequence[SupportsFloat] | NDArray[Any] | torch.Tensor"
 
 
+@functools.lru_cache(maxsize=64)
 def _parse_layout(layout: str) -> tuple[str, str]:
     """The axes before and after, e.g. ("NHWC", "NCHW"); equal where the layout has no arrow."""
     before, arrow, after = layout.partition("->")
@@ -38,11 +40,48 @@ def _per_channel(values: _Channels, name: str, channels: int) -> NDArray[np.floa
     array = to_numpy(given, np.float64) if hasattr(given, "dtype") else np.asarray(given, dtype=np.float64)
     if array.ndim > 1 or array.size not in (1, channels):
         raise ValueError(f"{name} has shape {array.shape}, but the images have {channels} channels")
-    return np.broadcast_to(array, (channels,))
+    return array
 
 
 def _fits_float32(values: NDArray[np.float64]) -> bool:
     return bool((np.abs(values) < float.fromhex("0x1.ffffffp127")).all())  # what rounds to infinity
+
+
+# NumPy's small arrays cost several times what the cast's call does, and pipelines normalise by the same numbers again
+# and again. By their bytes: numbers that are equal need not be the same (zeros of either sign), and arrays may change.
+@functools.lru_cache(maxsize=64, typed=True)
+def _recipe(
+    mean: bytes,
+    std: bytes,
+    channels: int,
+    before: str,
+    after: str,
+    dtype: _DType,
+    overflow: Literal["default", "saturate", "raise"],
+    rounding: Literal["nearest", "stochastic"],
+    seed: int | None,
+) -> Cast:
+    means = np.broadcast_to(np.frombuffer(mean), (channels,))
+    deviations = np.broadcast_to(np.frombuffer(std), (channels,))
+    if not (np.isfinite(means).all() and np.isfinite(deviations).all() and (deviations != 0).all()):
+        raise ValueError("mean and std must be finite, and std not zero")
+    with np.errstate(all="ignore"):
+        scale = 1.0 / (255.0 * deviations)
+        shift = -means / deviations
+    if not (_fits_float32(scale) and _fits_float32(shift)):
+        raise ValueError(
+            "std is too small: 1 / (255 * std) and mean / std have to be numbers of float32, in which uint8 is computed"
+        )
+    return Cast(
+        dtype,
+        overflow=overflow,
+        rounding=rounding,
+        seed=seed,
+        scale=scale,
+        shift=shift,
+        axis=before.index("C"),
+        permute=[before.index(letter) for letter in after] if before != after else None,
+    )
 
 
 def images(
@@ -106,26 +145,12 @@ def images(
         before, after = before[1:], after[1:]
     if len(shape) != len(before):
         raise ValueError(f"layout={layout!r} does not fit a batch of shape {shape}")
-    axis = before.index("C")
-    means = _per_channel(mean, "mean", shape[axis])
-    deviations = _per_channel(std, "std", shape[axis])
-    if not (np.isfinite(means).all() and np.isfinite(deviations).all() and (deviations != 0).all()):
-        raise ValueError("mean and std must be finite, and std not zero")
-    with np.errstate(all="ignore"):
-        scale = 1.0 / (255.0 * deviations)
-        shift = -means / deviations
-    if not (_fits_float32(scale) and _fits_float32(shift)):
-        raise ValueError(
-            "std is too small: 1 / (255 * std) and mean / std have to be numbers of float32, in which uint8 is computed"
-        )
-    recipe = Cast(
-        dtype,
-        overflow=overflow,
-        rounding=rounding,
-        seed=seed,
-        scale=scale,
-        shift=shift,
-        axis=axis,
-        permute=[before.index(letter) for letter in after] if before != after else None,
-    )
-    return to_torch(source, recipe, out=out, report=report)
+    channels = shape[before.index("C")]
+    numbers = _per_channel(mean, "mean", channels).tobytes(), _per_channel(std, "std", channels).tobytes()
+    choices = dtype, overflow, rounding, seed
+    make: Callable[..., Cast] = _recipe
+    try:
+        hash(choices)
+    except TypeError:  # which Cast words better
+        make = _recipe.__wrapped__
+    return to_torch(source, make(*numbers, channels, before, after, *choices), out=out, report=report)
