@@ -51,12 +51,13 @@ Access strided_access(const void* base, const Places& places, std::uint64_t size
 
 // `bytes`: of the host's memory that a thread asks for at a time. What has to be under way is shared by as many threads
 // as it takes.
-std::uint64_t most_blocks(Reach reach, std::uint64_t bytes) noexcept {
-  if (reach == Reach::device) return tuning::most_blocks;
+std::uint64_t most_blocks(Reach reach, bool counts, std::uint64_t bytes) noexcept {
+  const std::uint64_t most = counts ? tuning::most_blocks_counting : tuning::most_blocks;
+  if (reach == Reach::device) return most;
   const std::uint64_t blocks =
       reach == Reach::reads_host ? tuning::most_blocks_reading_host : tuning::most_blocks_writing_host;
   constexpr std::uint64_t presumed = tuning::Fused::bytes;
-  return std::min(tuning::most_blocks, bytes < presumed ? blocks * presumed / bytes : blocks);
+  return std::min(most, bytes < presumed ? blocks * presumed / bytes : blocks);
 }
 
 // One side of a launch: where it begins, the bytes of an element, and those of the vectors that it is accessed in.
@@ -119,8 +120,8 @@ class Chooser {
     } else if (work_.count != 0) {
       take_one();
     }
-    launch_.blocks =
-        static_cast<std::uint32_t>(std::min(launch_.job.steps, most_blocks(work_.reach, bytes_of_thread())));
+    const std::uint64_t most = most_blocks(work_.reach, launch_.job.tally != nullptr, bytes_of_thread());
+    launch_.blocks = static_cast<std::uint32_t>(std::min(launch_.job.steps, most));
     return launch_;
   }
 
@@ -174,8 +175,9 @@ class Chooser {
       job.walk = Walk::tiled;
       job.tiles = *tiles;
       if (take_channels()) return;
-      job.steps = tiles->tiles[0] * tiles->tiles[1] * outer_count(*tiles, work_);
-      launch_.shared_bytes = tiles->pitch * tiles->tile[1];
+      take_transpose();
+      job.steps = job.tiles.tiles[0] * job.tiles.tiles[1] * outer_count(job.tiles, work_);
+      launch_.shared_bytes = job.tiles.pitch * job.tiles.tile[1];
     } else {
       job.walk = Walk::strided;
       constexpr std::uint64_t some = General<float, false>::elements_of_block;
@@ -220,6 +222,34 @@ class Chooser {
       const std::uint64_t some = Body::groups_of_block(vectors);
       job.steps = (job.groups + some - 1) / some;
     });
+  }
+
+  // By the kernel that transposes, if there is one of what is asked for; else the general one walks the same tiles.
+  void take_transpose() noexcept {
+    Job& job = launch_.job;
+    const bool swaps = job.from_side.swapped != job.to_side.swapped;
+    if (job.tally != nullptr || !job.writes || job.policy.stochastic || job.affine.count != 0 || !is_flat()) return;
+    if (swaps && (!moves_bits() || work_.from_scalars != 1)) return;
+    if (!moves_bits() && (job.from_side.swapped || work_.from_scalars != 1)) return;
+    // What is moved has the size of an element, however many scalars that is.
+    const std::uint64_t in = work_.source_size();
+    const std::uint64_t out = work_.destination_size();
+    if (strided_access(job.source, job.source_places, in) == Access::bytes) return;
+    if (strided_access(job.destination, job.destination_places, out) == Access::bytes) return;
+    const auto take = [&](auto body) {
+      using Body = decltype(body);
+      launch_.kind = KernelKind::transpose;
+      job.from_side = {sizeof(typename Body::In), Access::scalars, false};
+      job.to_side = {sizeof(typename Body::Out), Access::scalars, swaps};
+      job.from_scalars = job.to_scalars = 1;
+      pad(job.tiles, Body::size, Body::size);
+      for (std::size_t side = 0; side < 2; ++side) job.tile_rows[side] = Divisor(job.tiles.tile[side]);
+    };
+    if (moves_bits()) {
+      use_moving_transpose(static_cast<int>(in), take);
+    } else {
+      use_converting_transpose(work_.from, work_.to, take);
+    }
   }
 
   void take_segments() noexcept {

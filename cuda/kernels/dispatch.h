@@ -8,13 +8,14 @@
 #include "fused.h"
 #include "general.h"
 #include "job.h"
+#include "transpose.h"
 
 namespace halfway {
 inline namespace v0 {
 namespace cuda {
 namespace detail {
 
-enum class KernelKind : std::uint8_t { copy, fused, scaled, channels, general };
+enum class KernelKind : std::uint8_t { copy, fused, scaled, channels, transpose, general };
 enum class WideKind : std::uint8_t { single, double_, signed_, unsigned_ };
 
 struct Launch {
@@ -31,7 +32,7 @@ struct Launch {
 // among them are counted, and not told apart.
 [[nodiscard]] Launch choose(const Conversion& work) noexcept;
 
-// `use(Body{})` of the kernel that was chosen: of one of fused.h, of channels.h, of general.h, of any.
+// `use(Body{})` of the kernel that was chosen: of one of fused.h, of channels.h, of transpose.h, of general.h, of any.
 template <class Use>
 void use_dense(const Launch& launch, Use use) {
   if (launch.kind == KernelKind::copy) return use(CopyVectors{});
@@ -45,6 +46,15 @@ template <class Use>
 void use_channels(const Launch& launch, Use use) {
   use_channels(launch.from, launch.to, launch.job.tiles.plane[0], use);
 }
+template <class Use>
+void use_transpose(const Launch& launch, Use use) {
+  if (launch.job.keeps_bits) {
+    use_moving_transpose(launch.job.from_side.size, use);
+  } else {
+    use_converting_transpose(launch.from, launch.to, use);
+  }
+}
+
 template <class Use>
 void use_general(const Launch& launch, Use use) {
   const bool counts = launch.job.tally != nullptr;
@@ -64,6 +74,7 @@ template <class Use>
 void use_kernel(const Launch& launch, Use use) {
   if (launch.kind == KernelKind::general) return use_general(launch, use);
   if (launch.kind == KernelKind::channels) return use_channels(launch, use);
+  if (launch.kind == KernelKind::transpose) return use_transpose(launch, use);
   use_dense(launch, use);
 }
 

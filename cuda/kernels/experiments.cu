@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "kernel.cuh"
+#include "tiles.h"
 
 namespace {
 
@@ -173,9 +174,6 @@ std::string words_of() {
          std::to_string(Cut::bytes) + " bytes ahead";
 }
 
-// Blocks of `threads` where tuning::most_blocks counts those of tuning::threads.
-std::uint64_t usual_blocks(unsigned threads) { return tuning::most_blocks * tuning::threads / threads; }
-
 template <class Element>
 Conversion conversion(std::uint64_t count, const void* source, void* destination, DType to, std::size_t to_size) {
   Conversion work;
@@ -221,17 +219,18 @@ void dense(const char* name, const Buffers& buffers) {
   refer<From, To><<<1024, 256>>>(reinterpret_cast<const typename From::Bits*>(buffers.source),
                                  reinterpret_cast<typename To::Bits*>(buffers.expected), count, work.affine, 0, 0);
   const Experiment experiment(name, buffers, count * in, count * out);
-  dense_variant<From, To, scaled, tuning::Cut<256, 16, 16>>(experiment, work, usual_blocks(256));
-  dense_variant<From, To, scaled, tuning::Cut<256, 16, 32>>(experiment, work, usual_blocks(256));
-  dense_variant<From, To, scaled, tuning::Cut<256, 16, 64>>(experiment, work, usual_blocks(256));
-  dense_variant<From, To, scaled, tuning::Cut<256, 16, 128>>(experiment, work, usual_blocks(256));
+  dense_variant<From, To, scaled, tuning::Cut<256, 16, 16>>(experiment, work, tuning::most_blocks);
+  dense_variant<From, To, scaled, tuning::Cut<256, 16, 32>>(experiment, work, tuning::most_blocks);
+  dense_variant<From, To, scaled, tuning::Cut<256, 16, 64>>(experiment, work, tuning::most_blocks);
+  dense_variant<From, To, scaled, tuning::Cut<256, 16, 128>>(experiment, work, tuning::most_blocks);
   if constexpr (!scaled) {
-    dense_variant<From, To, scaled, tuning::Cut<128, 16, 32>>(experiment, work, usual_blocks(128));
-    dense_variant<From, To, scaled, tuning::Cut<512, 16, 32>>(experiment, work, usual_blocks(512));
+    dense_variant<From, To, scaled, tuning::Cut<128, 16, 32>>(experiment, work, tuning::most_blocks);
+    dense_variant<From, To, scaled, tuning::Cut<512, 16, 32>>(experiment, work, tuning::most_blocks);
   }
-  if constexpr (out < 8) dense_variant<From, To, scaled, tuning::Cut<256, 8, 32>>(experiment, work, usual_blocks(256));
+  if constexpr (out < 8)
+    dense_variant<From, To, scaled, tuning::Cut<256, 8, 32>>(experiment, work, tuning::most_blocks);
   // Several stores in a row by a thread.
-  dense_variant<From, To, scaled, tuning::Cut<256, 32, 32>>(experiment, work, usual_blocks(256));
+  dense_variant<From, To, scaled, tuning::Cut<256, 32, 32>>(experiment, work, tuning::most_blocks);
   for (const std::uint64_t blocks : {4, 8, 16, 32, 64, 1 << 20}) {
     dense_variant<From, To, scaled, tuning::Fused>(experiment, work, blocks * 132,
                                                    ", " + std::to_string(blocks) + " x 132 blocks");
@@ -272,12 +271,12 @@ void images(const char* name, const Buffers& buffers, bool scaled, std::int64_t 
                                  reinterpret_cast<typename To::Bits*>(buffers.expected), count, work.affine, channels,
                                  static_cast<std::uint64_t>(pixels));
   const Experiment experiment(name, buffers, count * in, count * out);
-  channels_variant<From, To, channels, tuning::Cut<256, 16, 16>>(experiment, work, usual_blocks(256));
-  channels_variant<From, To, channels, tuning::Cut<256, 16, 48>>(experiment, work, usual_blocks(256));
-  channels_variant<From, To, channels, tuning::Cut<256, 16, 96>>(experiment, work, usual_blocks(256));
-  channels_variant<From, To, channels, tuning::Cut<128, 16, 48>>(experiment, work, usual_blocks(128));
-  channels_variant<From, To, channels, tuning::Cut<512, 16, 48>>(experiment, work, usual_blocks(512));
-  channels_variant<From, To, channels, tuning::Cut<256, 8, 48>>(experiment, work, usual_blocks(256));
+  channels_variant<From, To, channels, tuning::Cut<256, 16, 16>>(experiment, work, tuning::most_blocks);
+  channels_variant<From, To, channels, tuning::Cut<256, 16, 48>>(experiment, work, tuning::most_blocks);
+  channels_variant<From, To, channels, tuning::Cut<256, 16, 96>>(experiment, work, tuning::most_blocks);
+  channels_variant<From, To, channels, tuning::Cut<128, 16, 48>>(experiment, work, tuning::most_blocks);
+  channels_variant<From, To, channels, tuning::Cut<512, 16, 48>>(experiment, work, tuning::most_blocks);
+  channels_variant<From, To, channels, tuning::Cut<256, 8, 48>>(experiment, work, tuning::most_blocks);
   for (const std::uint64_t blocks : {4, 8, 16, 32, 64, 1 << 20}) {
     channels_variant<From, To, channels, tuning::Channels>(experiment, work, blocks * 132,
                                                            ", " + std::to_string(blocks) + " x 132 blocks");
@@ -334,37 +333,42 @@ void mapped(const char* name, const Buffers& buffers, bool reads) {
   }
 }
 
-// --- tiles of the general kernel
+// --- tiles: of the kernels that transpose, and of the general one
 
-template <class Element>
+template <class From, class To>
 void transposed(const char* name, const Buffers& buffers) {
   if (!is_wanted(name)) return;
-  constexpr std::int64_t size = sizeof(typename Element::Bits);
-  constexpr std::int64_t side = size == 8 ? 4096 : 8192;
+  constexpr std::int64_t in = sizeof(typename From::Bits);
+  constexpr std::int64_t out = sizeof(typename To::Bits);
+  constexpr std::int64_t side = std::max(in, out) == 8 ? 4096 : 8192;
   const auto count = static_cast<std::uint64_t>(side * side);
-  Conversion work = conversion<Element>(count, buffers.source, buffers.destination, Element::dtype, size);
-  work.source_places = Places{.axes = 2, .dims = {side, side}, .strides = {size, side * size}};
+  Conversion work = conversion<From>(count, buffers.source, buffers.destination, To::dtype, out);
+  work.source_places = Places{.axes = 2, .dims = {side, side}, .strides = {in, side * in}};
   // A matrix is one image of as many channels as it has columns.
-  refer<Element, Element><<<1024, 256>>>(reinterpret_cast<const typename Element::Bits*>(buffers.source),
-                                         reinterpret_cast<typename Element::Bits*>(buffers.expected), count,
-                                         work.affine, side, side);
-  const Experiment experiment(name, buffers, count * size, count * size);
-  for (const std::uint32_t length : {16U, 32U, 64U, 96U}) {
-    Launch launch = choose(work);
-    Tiles& tiles = launch.job.tiles;
-    for (int axis = 0; axis < 2; ++axis) {
-      tiles.tile[axis] = length;
-      tiles.tiles[axis] = (tiles.plane[axis] + length - 1) / length;
+  refer<From, To><<<1024, 256>>>(reinterpret_cast<const typename From::Bits*>(buffers.source),
+                                 reinterpret_cast<typename To::Bits*>(buffers.expected), count, work.affine, side,
+                                 side);
+  const Experiment experiment(name, buffers, count * in, count * out);
+  for (const bool general : {false, true}) {
+    for (const std::uint32_t length : {16U, 32U, 64U, 96U}) {
+      Launch launch = choose(work);
+      if (general) launch.kind = KernelKind::general;
+      Tiles& tiles = launch.job.tiles;
+      for (int axis = 0; axis < 2; ++axis) {
+        tiles.tile[axis] = length;
+        launch.job.tile_rows[axis] = Divisor(length);
+      }
+      const auto size = static_cast<std::uint32_t>(general ? in : out);
+      pad(tiles, size, size);
+      if (tiles.tile[1] != length) continue;  // too large
+      launch.shared_bytes = tiles.pitch * length;
+      launch.job.steps = tiles.tiles[0] * tiles.tiles[1];
+      launch.blocks = static_cast<std::uint32_t>(std::min(launch.job.steps, tuning::most_blocks));
+      experiment.variant(
+          std::to_string(length) + " elements" + (general ? ", general" : ""),
+          [&] { REQUIRE(general ? launch_general(launch, nullptr) : launch_transpose(launch, nullptr)); },
+          work.destination);
     }
-    const std::uint32_t word = size == 8 ? 8 : 4;
-    const std::uint32_t in_row = (length * static_cast<std::uint32_t>(size) + word - 1) / word;
-    tiles.pitch = (in_row % 2 == 0 ? in_row + 1 : in_row) * word;
-    launch.shared_bytes = tiles.pitch * length;
-    if (launch.shared_bytes > 48 * 1024) continue;
-    launch.job.steps = tiles.tiles[0] * tiles.tiles[1];
-    launch.blocks = static_cast<std::uint32_t>(std::min(launch.job.steps, tuning::most_blocks));
-    experiment.variant(
-        std::to_string(length) + " elements", [&] { REQUIRE(launch_general(launch, nullptr)); }, work.destination);
   }
 }
 
@@ -408,10 +412,13 @@ int main(int argc, char** argv) {
   mapped<tuning::Cut<256, 16, 64>>("mapped: read", buffers, true);
   mapped<tuning::Cut<256, 16, 128>>("mapped: read", buffers, true);
   mapped<tuning::Cut<256, 16, 32>>("mapped: write", buffers, false);
-  transposed<UInt8>("tiles: 1 byte", buffers);
-  transposed<convert::Integer<std::uint16_t>>("tiles: 2 bytes", buffers);
-  transposed<convert::Integer<std::uint32_t>>("tiles: 4 bytes", buffers);
-  transposed<Int64>("tiles: 8 bytes", buffers);
+  transposed<UInt8, UInt8>("tiles: 1 byte", buffers);
+  transposed<convert::Integer<std::uint16_t>, convert::Integer<std::uint16_t>>("tiles: 2 bytes", buffers);
+  transposed<convert::Integer<std::uint32_t>, convert::Integer<std::uint32_t>>("tiles: 4 bytes", buffers);
+  transposed<Int64, Int64>("tiles: 8 bytes", buffers);
+  transposed<convert::Float32, BFloat16>("tiles: float32 -> bfloat16", buffers);
+  transposed<BFloat16, convert::Float32>("tiles: bfloat16 -> float32", buffers);
+
   REQUIRE(cudaDeviceSynchronize());
   std::puts(all_right ? "every result was right" : "some results were WRONG");
   return all_right ? 0 : 1;

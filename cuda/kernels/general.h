@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "grid.h"
+#include "tile_place.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -35,7 +36,7 @@ struct General {
   // First phase: a tile of the source into shared memory, bit by bit, read along the source's axis.
   HALFWAY_HD static void load(const Job& job, const Thread& thread, std::uint64_t step,
                               unsigned char* shared) noexcept {
-    const Place place = place_of(job, step);
+    const TilePlace place = tile_place(job, step);
     const Tiles& tiles = job.tiles;
     const std::uint32_t elements = place.extent[0] * place.extent[1];
     const Divisor rows(place.extent[0]);
@@ -78,11 +79,11 @@ struct General {
   // Second phase, or the only one. A tile may be several groups for a thread; otherwise there is one.
   HALFWAY_HD static void convert(const Job& job, const Thread& thread, std::uint64_t step, unsigned char* shared,
                                  Registers& registers) noexcept {
-    Place place{};
+    TilePlace place{};
     std::uint32_t elements = 1;
     Side from_side = job.from_side;
     if (job.walk == Walk::tiled) {
-      place = place_of(job, step);
+      place = tile_place(job, step);
       elements = place.extent[0] * place.extent[1];
       from_side.access = Access::scalars;  // what is in shared memory is aligned whatever the source was
     }
@@ -115,40 +116,6 @@ struct General {
     return some;
   }
 
-  // A tile: where it begins, and how far it reaches.
-  struct Place {
-    std::int64_t source;
-    std::int64_t destination;
-    std::uint64_t number;
-    std::uint32_t extent[2];
-  };
-
-  HALFWAY_HD static Place place_of(const Job& job, std::uint64_t step) noexcept {
-    const Tiles& tiles = job.tiles;
-    Place place{tiles.source_base, tiles.destination_base, 0, {}};
-    std::uint64_t rest = step;
-    HALFWAY_UNROLLED
-    for (int side = 1; side >= 0; --side) {
-      std::uint64_t index = 0;
-      rest = divide(rest, tiles.tiles[side], job.narrow, index);
-      const std::uint64_t begin = index * tiles.tile[side];
-      const std::uint64_t left = tiles.plane[side] - begin;
-      place.extent[side] = left < tiles.tile[side] ? static_cast<std::uint32_t>(left) : tiles.tile[side];
-      place.source += static_cast<std::int64_t>(begin) * tiles.plane_source_strides[side];
-      place.destination += static_cast<std::int64_t>(begin) * tiles.plane_destination_strides[side];
-      place.number += begin * tiles.plane_number_strides[side];
-    }
-    for (int axis = tiles.axes - 1; axis >= 0; --axis) {
-      if (axis + 1 == tiles.outer_axes) rest += tiles.outer_first;
-      std::uint64_t index = 0;
-      rest = divide(rest, tiles.dims[axis], job.narrow, index);
-      place.source += static_cast<std::int64_t>(index) * tiles.source_strides[axis];
-      place.destination += static_cast<std::int64_t>(index) * tiles.destination_strides[axis];
-      place.number += index * tiles.number_strides[axis];
-    }
-    return place;
-  }
-
   HALFWAY_HD static void take_dense(const Job& job, std::uint64_t step, const Thread& thread, Group& some) noexcept {
     const Span span = span_of(job, step);
     const std::uint64_t at = span.step * elements_of_block + std::uint64_t{thread.index} * group;
@@ -163,7 +130,7 @@ struct General {
     }
   }
 
-  HALFWAY_HD static void take_of_tile(const Job& job, const Thread& thread, const Place& place, std::uint32_t begin,
+  HALFWAY_HD static void take_of_tile(const Job& job, const Thread& thread, const TilePlace& place, std::uint32_t begin,
                                       std::uint32_t elements, const unsigned char* shared, Group& some) noexcept {
     const Tiles& tiles = job.tiles;
     const auto size = static_cast<std::uint32_t>(job.from_side.size * job.from_scalars);

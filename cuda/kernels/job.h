@@ -75,6 +75,7 @@ struct Job {
   std::uint32_t period = 1;  // kernels that scale: elements of all indices
   std::uint64_t groups = 0;  // kernels of channels: groups of pixels in all, and in a row
   Divisor groups_of_row{};
+  Divisor tile_rows[2] = {};  // kernels that transpose: elements of a tile along the two axes
   halfway::detail::Places source_places{};
   halfway::detail::Places destination_places{};
   Affine affine{};

@@ -13,12 +13,14 @@ namespace detail {
 // Enqueue what was chosen on a stream of the current device: each the kernels of its source.
 [[nodiscard]] cudaError_t launch_fused(const Launch& launch, cudaStream_t stream) noexcept;
 [[nodiscard]] cudaError_t launch_channels(const Launch& launch, cudaStream_t stream) noexcept;
+[[nodiscard]] cudaError_t launch_transpose(const Launch& launch, cudaStream_t stream) noexcept;
 [[nodiscard]] cudaError_t launch_general(const Launch& launch, cudaStream_t stream) noexcept;
 
 [[nodiscard]] inline cudaError_t launch(const Conversion& work, cudaStream_t stream) noexcept {
   const Launch chosen = choose(work);
   if (chosen.blocks == 0) return cudaSuccess;
   if (chosen.kind == KernelKind::general) return launch_general(chosen, stream);
+  if (chosen.kind == KernelKind::transpose) return launch_transpose(chosen, stream);
   return chosen.kind == KernelKind::channels ? launch_channels(chosen, stream) : launch_fused(chosen, stream);
 }
 

@@ -131,21 +131,26 @@ std::optional<Tiles> tiles_of(const Conversion& work) noexcept {
   }
 
   // Square, unless an axis is too short for it: then the other one is longer.
-  const std::uint32_t length = size == 1 ? tuning::tile_side_of_bytes : tuning::tile_side;
+  const std::uint32_t length = size > 8 ? tuning::tile_side_of_pairs : tuning::tile_side;
   const std::uint64_t area = std::uint64_t{length} * length;
   const std::size_t shorter = tiles.plane[1] < tiles.plane[0] ? 1 : 0;
   const std::uint64_t short_side = std::min<std::uint64_t>(tiles.plane[shorter], length);
   tiles.tile[shorter] = static_cast<std::uint32_t>(short_side);
   tiles.tile[1 - shorter] = static_cast<std::uint32_t>(std::min(tiles.plane[1 - shorter], area / short_side));
+  pad(tiles, static_cast<std::uint32_t>(size), work.from.bits / 8);
+  return tiles;
+}
+
+void pad(Tiles& tiles, std::uint32_t size, std::uint32_t scalar) noexcept {
+  // Rows an odd number of words apart, so that the threads of a warp, which read along the other side, reach different
+  // banks; of 8 bytes, an odd number of these.
+  const std::uint32_t word = scalar == 8 ? 8 : 4;
+  const std::uint32_t words = (tiles.tile[0] * size + word - 1) / word;
+  tiles.pitch = (words % 2 == 0 ? words + 1 : words) * word;
+  tiles.tile[1] = std::min(tiles.tile[1], tuning::most_bytes_of_tile / tiles.pitch);
   for (std::size_t side = 0; side < 2; ++side) {
     tiles.tiles[side] = (tiles.plane[side] + tiles.tile[side] - 1) / tiles.tile[side];
   }
-  // Rows an odd number of words apart, so that the threads of a warp, which read along the other side, reach different
-  // banks; of 8 bytes, an odd number of these.
-  const std::uint32_t word = work.from.bits == 64 ? 8 : 4;
-  const std::uint32_t words = (tiles.tile[0] * static_cast<std::uint32_t>(size) + word - 1) / word;
-  tiles.pitch = (words % 2 == 0 ? words + 1 : words) * word;
-  return tiles;
 }
 
 std::uint64_t outer_count(const Tiles& tiles, const Conversion& work) noexcept {

@@ -255,6 +255,45 @@ BOOST_AUTO_TEST_CASE(planes_with_gaps) {
   }
 }
 
+// Around tiles of 64 elements, with rows that are apart and begin anywhere: what transposes moves, what it converts,
+// and pairs and addresses that it leaves to the general kernel.
+BOOST_AUTO_TEST_CASE(matrices_are_transposed) {
+  Bench bench(Bench::shipped());
+  arrays::Random random(38);
+  using namespace halfway;
+  const std::array<std::int64_t, 3> axes{0, 2, 1};
+  CastOptions cast = freely();
+  cast.permute = axes;
+  for (const auto& [from, to] : std::vector<std::pair<DType, DType>>{{uint8, uint8},
+                                                                     {float16, float16},
+                                                                     {int32, int32},
+                                                                     {float64, float64},
+                                                                     {complex64, complex64},
+                                                                     {complex128, complex128},
+                                                                     {float32, bfloat16},
+                                                                     {float32, float16},
+                                                                     {bfloat16, float32},
+                                                                     {float16, float32},
+                                                                     {float32, float8_e4m3fn}}) {
+    for (const auto& [rows, columns] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+             {2, 32}, {3, 2000}, {8, 8}, {31, 33}, {63, 65}, {64, 64}, {65, 64}, {64, 129}, {1500, 5}, {130, 190}}) {
+      for (const std::int64_t gap : {0, 1}) {
+        cast.overflow = random() % 2 == 0 ? Overflow::saturate : Overflow::by_format;
+        const auto count = 1 + static_cast<std::int64_t>(random() % 2);
+        arrays::Array source = placed(from, {count, rows, columns}, static_cast<std::int64_t>(random() % 3), gap);
+        arrays::Array target = placed(to, {count, columns, rows}, static_cast<std::int64_t>(random() % 3), gap);
+        if (random() % 5 == 0) {  // at addresses that no element is aligned at
+          source.first += 1;
+          source.memory.emplace_back();
+        }
+        BOOST_TEST_INFO_SCOPE(to_string(from) << " -> " << to_string(to) << ", " << count << " x " << rows << " x "
+                                              << columns << ", gaps of " << gap << ", at " << source.first);
+        check(bench, random, source, target, cast);
+      }
+    }
+  }
+}
+
 // What a fused kernel does not do, of tensors that are otherwise its.
 BOOST_AUTO_TEST_CASE(other_wishes_are_the_general_kernels) {
   Bench bench(Bench::shipped());

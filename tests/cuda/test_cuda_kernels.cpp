@@ -89,7 +89,7 @@ BOOST_AUTO_TEST_CASE(every_kind_of_launch_gets_its_kernel) {
     Conversion work = dense(from, to, base + source, base + destination, 1000);
     if (change) change(work);
     const Launch launch = choose(work);
-    constexpr std::array kinds{"copy", "fused", "scaled", "channels", "general"};
+    constexpr std::array kinds{"copy", "fused", "scaled", "channels", "transpose", "general"};
     constexpr std::array walks{"dense", "strided", "tiled", "several"};
     return std::string(kinds[static_cast<std::size_t>(launch.kind)]) + " " +
            walks[static_cast<std::size_t>(launch.job.walk)] + ", head " + std::to_string(launch.job.head);
@@ -124,7 +124,7 @@ BOOST_AUTO_TEST_CASE(every_kind_of_launch_gets_its_kernel) {
       w.source_places = Places{.axes = 2, .dims = {rows, columns}, .strides = {4, rows * 4}};
     };
   };
-  BOOST_TEST(kind(float32, bfloat16, 0, 0, transposed(25, 40)) == "general tiled, head 0");
+  BOOST_TEST(kind(float32, bfloat16, 0, 0, transposed(25, 40)) == "transpose tiled, head 0");
   const auto every_other = [](Conversion& w) { w.source_places.strides[0] = 8; };
   BOOST_TEST(kind(float32, bfloat16, 0, 0, every_other) == "general strided, head 0");
   BOOST_TEST(choose(dense(float32, bfloat16, base, base, 0)).blocks == 0U);
@@ -149,7 +149,8 @@ BOOST_AUTO_TEST_CASE(every_kind_of_launch_gets_its_kernel) {
   for (const DType to : {uint8, float16, bfloat16, float32}) {
     BOOST_TEST(kind(uint8, to, 0, 0, interleaved(1, 2, {})) == "channels tiled, head 0");
     BOOST_TEST(kind(uint8, to, 1, 4, interleaved(5, 4, {})) == "channels tiled, head 0");
-    BOOST_TEST(kind(uint8, to, 0, 0, interleaved(1, 5, {})) == "general tiled, head 0");
+    BOOST_TEST(kind(uint8, to, 0, 0, interleaved(1, 5, {})) ==
+               (to == uint8 ? "transpose tiled, head 0" : "general tiled, head 0"));
   }
   BOOST_TEST(kind(uint8, bfloat16, 0, 0, interleaved(2, 4, along_channels(4, 125))) == "channels tiled, head 0");
   BOOST_TEST(kind(uint8, bfloat16, 0, 0, interleaved(2, 4, along_channels(4, 124))) == "general tiled, head 0");
@@ -160,11 +161,18 @@ BOOST_AUTO_TEST_CASE(every_kind_of_launch_gets_its_kernel) {
              "general tiled, head 0");
 }
 
-// Where the wire is what is waited for, few blocks do; a launch has no more than it has work for.
+// Where the wire is what is waited for, few blocks do, and where blocks add up what they count; else a launch has a
+// block for each piece of work, and no more.
 BOOST_AUTO_TEST_CASE(blocks_follow_the_work_and_the_wire) {
   const Memory memory(0, 16);
   Conversion work = dense(float32, bfloat16, memory.data(), memory.data(), std::uint64_t{1} << 30);
+  BOOST_TEST(choose(work).blocks == (std::uint64_t{1} << 30) / (256 * 8));
+  work.count = std::uint64_t{1} << 45;
   BOOST_TEST(choose(work).blocks == tuning::most_blocks);
+  cuda::detail::Tally tally;
+  work.tally = &tally;
+  BOOST_TEST(choose(work).blocks == tuning::most_blocks_counting);
+  work.tally = nullptr;
   work.reach = cuda::detail::Reach::reads_host;
   BOOST_TEST(choose(work).blocks == tuning::most_blocks_reading_host);
   work.reach = cuda::detail::Reach::writes_host;
@@ -454,9 +462,9 @@ BOOST_AUTO_TEST_CASE(faults_in_kernels_are_seen) {
 
   // Tiles.
   std::mt19937_64 layouts(6);
-  const auto tile_differs = [&](const std::function<void(Launch&)>& change) {
+  const auto tile_differs = [&](DType to, const std::function<void(Launch&)>& change) {
     for (int i = 0; i < 60; ++i) {
-      const Permuted tensors = permuted(layouts, float16, float32);
+      const Permuted tensors = permuted(layouts, float16, to);
       arrays::Array expected = tensors.target;
       cast_into(tensors.source.view(), expected.mutable_view(), {.casting = Casting::unsafe});
       arrays::Array found = tensors.target;
@@ -468,10 +476,60 @@ BOOST_AUTO_TEST_CASE(faults_in_kernels_are_seen) {
     }
     return false;
   };
-  BOOST_TEST(!tile_differs(nothing));
-  BOOST_TEST(tile_differs([](Launch& l) { l.job.tiles.pitch = l.job.tiles.pitch / 8 * 4; }));
-  BOOST_TEST(tile_differs([](Launch& l) { l.job.tiles.tile[1] -= 1; }));
-  BOOST_TEST(tile_differs([](Launch& l) { l.job.steps -= 1; }));
+  for (const DType to : {float32, float64}) {  // the kernel that transposes, and the general one
+    BOOST_TEST_INFO_SCOPE(to_string(to));
+    BOOST_TEST(!tile_differs(to, nothing));
+    BOOST_TEST(tile_differs(to, [](Launch& l) { l.job.tiles.pitch = l.job.tiles.pitch / 8 * 4; }));
+    BOOST_TEST(tile_differs(to, [](Launch& l) { l.job.tiles.tile[1] -= 1; }));
+    BOOST_TEST(tile_differs(to, [](Launch& l) { l.job.steps -= 1; }));
+  }
+  for (const std::size_t side : {0, 1}) {
+    BOOST_TEST(tile_differs(float32, [side](Launch& l) {
+      auto& rows = l.job.tile_rows[side];
+      if (rows.value > 1) rows = cuda::detail::Divisor(rows.value - 1);
+    }));
+  }
+  const auto swapped_back = [](Launch& l) { l.job.to_side.swapped = !l.job.to_side.swapped; };
+  BOOST_TEST(tile_differs(float16, swapped_back));
+}
+
+// Tiles of any shape fit the shared memory that kernels have without asking for more, beside what the counting ones
+// have of their own; and no element of a plane is in none of them.
+BOOST_AUTO_TEST_CASE(tiles_fit_shared_memory) {
+  const Memory memory(0, 16);
+  cuda::detail::Tally tally;
+  for (const DType dtype : {uint8, float16, float32, float64, complex64, complex128}) {
+    for (const DType to : {dtype, float32}) {
+      for (std::int64_t rows = 1; rows < 200; ++rows) {
+        for (const std::int64_t columns : {2, 3, 4, 31, 63, 64, 65, 1000, 5000}) {
+          for (const bool counts : {false, true}) {
+            const auto item = static_cast<std::int64_t>(item_size(dtype));
+            Conversion work = dense(dtype, to, memory.data(), memory.data(), 0);
+            work.count = static_cast<std::uint64_t>(rows * columns);
+            work.from_scalars = dtype == complex64 || dtype == complex128 ? 2 : 1;
+            work.to_scalars = dtype == to ? work.from_scalars : 1;
+            for (DType* const scalars : {&work.from, &work.to}) {
+              if (*scalars == complex64) *scalars = float32;
+              if (*scalars == complex128) *scalars = float64;
+            }
+            work.tally = counts ? &tally : nullptr;
+            work.source_places = Places{.axes = 2, .dims = {rows, columns}, .strides = {item, rows * item}};
+            const Launch launch = choose(work);
+            if (launch.job.walk != Walk::tiled || launch.kind == KernelKind::channels) continue;
+            const auto& tiles = launch.job.tiles;
+            BOOST_TEST_INFO_SCOPE(to_string(dtype) << " -> " << to_string(to) << ", " << rows << " x " << columns);
+            BOOST_TEST(launch.shared_bytes + sizeof(tally) <= 48U * 1024);
+            for (int side = 0; side < 2; ++side) {
+              BOOST_TEST(tiles.tile[side] > 0U);
+              BOOST_TEST(tiles.tiles[side] * tiles.tile[side] >= tiles.plane[side]);
+              BOOST_TEST((tiles.tiles[side] - 1) * tiles.tile[side] < tiles.plane[side]);
+            }
+            BOOST_TEST(launch.job.steps == tiles.tiles[0] * tiles.tiles[1]);
+          }
+        }
+      }
+    }
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()
