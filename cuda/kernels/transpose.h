@@ -31,50 +31,48 @@ class TileWalk {
 
   HALFWAY_HD TileWalk(const Divisor& length, const Thread& thread, const Strides& strides) noexcept
       : length_(length.value),
+        at_(strides, length, thread.index),
+        step_(strides, length, thread.count),
         wrap_(strides.across - static_cast<std::int64_t>(length.value) * strides.along),
-        shared_wrap_(strides.shared_across - length.value * strides.shared_along) {
-    across_ = length.divide(thread.index, along_);
-    place_ = offset(strides, along_, across_);
-    shared_ = along_ * strides.shared_along + across_ * strides.shared_across;
-    step_across_ = length.divide(thread.count, step_along_);
-    step_ = offset(strides, step_along_, step_across_);
-    shared_step_ = step_along_ * strides.shared_along + step_across_ * strides.shared_across;
-  }
+        shared_wrap_(strides.shared_across - length.value * strides.shared_along) {}
 
   HALFWAY_HD void advance() noexcept {
-    along_ += step_along_;
-    across_ += step_across_;
-    place_ += step_;
-    shared_ += shared_step_;
-    if (along_ < length_) return;
-    along_ -= length_;
-    ++across_;
-    place_ += wrap_;
-    shared_ += shared_wrap_;
+    at_.along += step_.along;
+    at_.across += step_.across;
+    at_.place += step_.place;
+    at_.shared += step_.shared;
+    if (at_.along < length_) return;
+    at_.along -= length_;
+    ++at_.across;
+    at_.place += wrap_;
+    at_.shared += shared_wrap_;
   }
 
   [[nodiscard]] HALFWAY_HD bool is_within(std::uint32_t along, std::uint32_t across) const noexcept {
-    return along_ < along && across_ < across;
+    return at_.along < along && at_.across < across;
   }
-  [[nodiscard]] HALFWAY_HD std::int64_t place() const noexcept { return place_; }
-  [[nodiscard]] HALFWAY_HD std::uint32_t shared() const noexcept { return shared_; }
+  [[nodiscard]] HALFWAY_HD std::int64_t place() const noexcept { return at_.place; }
+  [[nodiscard]] HALFWAY_HD std::uint32_t shared() const noexcept { return at_.shared; }
 
  private:
-  HALFWAY_HD static std::int64_t offset(const Strides& strides, std::uint32_t along, std::uint32_t across) noexcept {
-    return static_cast<std::int64_t>(along) * strides.along + static_cast<std::int64_t>(across) * strides.across;
-  }
+  // So many elements further on.
+  struct Distance {
+    HALFWAY_HD Distance(const Strides& strides, const Divisor& length, std::uint32_t elements) noexcept
+        : across(length.divide(elements, along)),
+          place(static_cast<std::int64_t>(along) * strides.along + static_cast<std::int64_t>(across) * strides.across),
+          shared(along * strides.shared_along + across * strides.shared_across) {}
+
+    std::uint32_t along = 0;
+    std::uint32_t across;
+    std::int64_t place;
+    std::uint32_t shared;
+  };
 
   std::uint32_t length_;
+  Distance at_;
+  Distance step_;
   std::int64_t wrap_;
   std::uint32_t shared_wrap_;
-  std::uint32_t along_ = 0;
-  std::uint32_t across_ = 0;
-  std::int64_t place_ = 0;
-  std::uint32_t shared_ = 0;
-  std::uint32_t step_along_ = 0;
-  std::uint32_t step_across_ = 0;
-  std::int64_t step_ = 0;
-  std::uint32_t shared_step_ = 0;
 };
 
 // Elements are converted before they lie in shared memory. Every element is aligned on both sides.

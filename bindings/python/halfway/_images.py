@@ -47,8 +47,8 @@ def _fits_float32(values: NDArray[np.float64]) -> bool:
     return bool((np.abs(values) < float.fromhex("0x1.ffffffp127")).all())  # what rounds to infinity
 
 
-# NumPy's small arrays cost more than a launch, and pipelines normalise by the same numbers again and again. By their
-# bytes: numbers that are equal need not be the same (zeros of either sign), and arrays may change.
+# NumPy's small arrays cost several times what the cast's call does, and pipelines normalise by the same numbers again
+# and again. By their bytes: numbers that are equal need not be the same (zeros of either sign), and arrays may change.
 @functools.lru_cache(maxsize=64, typed=True)
 def _recipe(
     mean: bytes,
