@@ -55,8 +55,14 @@ class Staged : public PipelineSteps {
 
   // All chunks. throws: Error, what cast_into() throws, std::bad_alloc
   void run(Report* report) {
-    run_pipeline(*this,
-                 {.chunks = plan_.chunks, .pieces = pass_.pieces(), .slots = slots_.size(), .threads = threads_});
+    if (threads_ == 1 && plan_.chunks == 1) {  // what a pipeline sets up takes longer than a small chunk
+      open(0);
+      for (std::uint64_t piece = 0; piece < pass_.pieces(); ++piece) process(0, piece);
+      close(0);
+    } else {
+      run_pipeline(*this,
+                   {.chunks = plan_.chunks, .pieces = pass_.pieces(), .slots = slots_.size(), .threads = threads_});
+    }
     ring_.advance(plan_.chunks);
     if (pass_.counts()) *report = report_;
   }

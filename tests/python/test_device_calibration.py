@@ -48,7 +48,7 @@ def test_what_was_measured_is_kept_and_used_by_later_processes(rig: Rig, cache: 
 
 def test_the_figures_decide(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pinned and wide: by the assumed figures the device casts or the host does, by these it is the other one."""
-    x = np.ones((300, 900), np.float32)
+    x = np.ones((4200, 1024), np.float32)  # more than `small_pinned`
     routes = {}
     for host_cast in (1e6, 1e15):
         file = tmp_path / f"{host_cast}.json"

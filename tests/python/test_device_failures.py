@@ -92,11 +92,14 @@ def test_any_call_may_be_refused(way: Callable[[Rig, Any], None], x: Any) -> Non
         with rig_in_use(fail_call=k) as rig:
             error = attempt(rig, way, given)
             errors += bool(error)
+            # threads that help make a device current, as often as they come to it: the k-th call may not have come
+            reached = rig.device.calls >= k
             assert not error or (error.startswith("unavailable: ") and "simulated error" in error), (k, error)
             assert not rig.device.violation, k
             given.fill(-1)
             del given
-            to_torch(rig, SMALL)
+            if reached:
+                to_torch(rig, SMALL)
         check_nothing_is_left(rig)
     assert errors > 0
 

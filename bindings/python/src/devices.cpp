@@ -332,9 +332,10 @@ Device require_device(Device device) {
   const std::shared_ptr<Engine> there = engine();
   Backend& backend = there->backend();
   if (device.id == any_index) {
-    device.id = current_torch_device().value_or(0);
     if (replaced_engine()) {
       require(backend, backend.current_device(device.id), "asking for the current device");
+    } else {
+      device.id = current_torch_device().value_or(0);
     }
   }
   int count = 0;
@@ -403,6 +404,10 @@ void* stream_handle(std::intptr_t number) {
 }
 
 // --- transfers
+
+bool is_read_at_once(const TensorView& source, DType to) {
+  return detail::is_small_transfer(source, to, engine()->machine());
+}
 
 void send_into(const TensorView& source, Tensor owner, const MutableView& destination, const Transfer& transfer) {
   const OwnGeometry from(source);

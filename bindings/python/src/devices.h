@@ -65,6 +65,10 @@ struct Transfer {
   CastOptions cast{};
 };
 
+// Whether a transfer to a device is so small that the host has read the source when the call returns, whatever it asks
+// for.
+[[nodiscard]] bool is_read_at_once(const TensorView& source, DType to);
+
 // Host memory into row-major device memory. `owner` is kept as long as the device reads, `source` is borrowed.
 void send_into(const TensorView& source, Tensor owner, const MutableView& destination, const Transfer& transfer);
 

@@ -81,7 +81,7 @@ Exchange prepare(const Library& target, const Arguments& arguments, bool explain
                 arguments.options.permute ? "pass an out of the permuted shape" : "pass an out of x's shape");
   }
   if (wish.device) {
-    plan_devices(exchange);
+    plan_devices(exchange, explaining);
   }
   return exchange;
 }

@@ -75,7 +75,8 @@ PyObject* send(Exchange& exchange) {
   const TensorView& source = exchange.source.view;
   const Transfer transfer = transfer_of(exchange, consumer_stream(exchange.target, plan.device.id));
   // Kept by the engine where the device reads it after the call has returned.
-  Tensor owner = transfer.non_blocking ? owner_of(exchange.source) : Tensor();
+  const bool kept = transfer.non_blocking && !is_read_at_once(source, plan.to);
+  Tensor owner = kept ? owner_of(exchange.source) : Tensor();
   if (exchange.out) {
     send_into(source, std::move(owner), detail::writable(exchange.out->view), transfer);
     mark_written_out(exchange);
@@ -167,13 +168,18 @@ bool crosses(const Exchange& exchange) noexcept {
   return source != exchange.plan.device && !(is_host(source) && is_host(exchange.plan.device));
 }
 
-void plan_devices(Exchange& exchange) {
+void plan_devices(Exchange& exchange, bool explaining) {
   Plan& plan = exchange.plan;
   const Device source = exchange.source.view.device;
   const CastOptions& options = exchange.arguments.options;
   const MutableView out = exchange.out ? detail::writable(exchange.out->view) : MutableView{};
   const MutableView* const destination = exchange.out ? &out : nullptr;
   if (plan.zero_copy) {
+    return;
+  }
+  // A transfer's steps and words are for people: the engine makes its own plan of what it does, and what it refuses it
+  // refuses before anything is enqueued.
+  if (!explaining && crosses(exchange) && (is_host(source) || is_host(plan.device))) {
     return;
   }
   if (!crosses(exchange)) {

@@ -13,9 +13,9 @@ namespace halfway::python {
 // `explaining`: a device need not be there. throws: Error (unavailable, device, out_mismatch)
 [[nodiscard]] std::optional<Device> result_device(const Exchange& exchange, bool explaining);
 
-// Adds to the plan what happens between the two memories. throws: Error (device: between two devices; and as the
-// engine)
-void plan_devices(Exchange& exchange);
+// Adds to the plan what happens between the two memories; of a transfer between the host and a device only where it is
+// explained, not where it is carried out. throws: Error (device: between two devices; and as the engine)
+void plan_devices(Exchange& exchange, bool explaining);
 
 // Whether the result is in another memory than the source. Requires: the exchange is planned.
 [[nodiscard]] bool crosses(const Exchange& exchange) noexcept;

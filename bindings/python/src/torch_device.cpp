@@ -43,12 +43,15 @@ Ref attribute(PyObject* object, const char* name) noexcept {
   return found;
 }
 
-std::optional<long> number(PyObject* object, const char* method) noexcept {
-  const Ref result = Ref::steal(object == nullptr ? nullptr : PyObject_CallMethod(object, method, nullptr));
+std::optional<long> number(const Ref& result) noexcept {
   const long value = result ? PyLong_AsLong(result.get()) : -1;
   const bool failed = !result || PyErr_Occurred() != nullptr;
   PyErr_Clear();
   return failed ? std::nullopt : std::optional<long>(value);
+}
+
+std::optional<long> number(PyObject* object, const char* method) noexcept {
+  return number(Ref::steal(object == nullptr ? nullptr : PyObject_CallMethod(object, method, nullptr)));
 }
 
 }  // namespace
@@ -69,11 +72,22 @@ std::optional<int> current_torch_device() noexcept {
   if (api == nullptr) {
     return std::nullopt;
   }
-  const Ref cuda = attribute(api->module, "cuda");
-  if (number(cuda.get(), "is_initialized").value_or(0) == 0) {
-    return std::nullopt;
+  // torch.cuda's own functions are Python code of several calls. That CUDA is initialised stays true in this process;
+  // then torch._C has the rest, where torch was built for CUDA.
+  static pid_t initialized_in = 0;
+  static PyObject* const native_name = PyUnicode_InternFromString("_cuda_getDevice");
+  std::optional<long> device;
+  if (native_name != nullptr && initialized_in == ::getpid()) {
+    device = number(Ref::steal(PyObject_CallMethodNoArgs(api->native, native_name)));
   }
-  const std::optional<long> device = number(cuda.get(), "current_device");
+  if (!device) {
+    const Ref cuda = attribute(api->module, "cuda");
+    if (number(cuda.get(), "is_initialized").value_or(0) == 0) {
+      return std::nullopt;
+    }
+    initialized_in = ::getpid();
+    device = number(cuda.get(), "current_device");
+  }
   return device ? std::optional<int>(static_cast<int>(*device)) : std::nullopt;
 }
 
