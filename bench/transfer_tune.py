@@ -86,8 +86,8 @@ def experiments() -> tuple[Experiment, ...]:
     ]
     ways = (read, {**shipped, **DEVICE_CASTS}, {**shipped, **HOST_CASTS})
     return (
-        Experiment("chunk and slots of the ring", STAGING, ring, {"chunk": 4 * MI, "slots": 3}),
-        Experiment("bytes of a thread's piece", "cuda/src/staging.h, StagingSizes::piece", pieces, {"piece": 192 * KI}),
+        Experiment("chunk and slots of the ring", STAGING, ring, {"chunk": 8 * MI, "slots": 4}),
+        Experiment("bytes of a thread's piece", "cuda/src/staging.h, StagingSizes::piece", pieces, {"piece": 96 * KI}),
         Experiment(
             "chunks of device memory between the copy engine and the kernel",
             "cuda/src/staging.h, StagingSizes::scratch",

@@ -29,20 +29,25 @@ namespace detail {
 // `Machine::chunk` in plan.h is the third of these numbers; all are to be had by `make gpu-tune`
 // (bench/transfer_tune.py): to_device of 256 MiB float32 as bfloat16, from pageable memory over chunks, slots and
 // threads, from pinned memory that is cast on the device over scratch; the smallest that is within 2% of the best.
-//   chunk 4 MiB   A chunk costs its enqueuing, about 5 us, by one of the threads while the others go on; 4 MiB take 80
-//                 us at 50 GB/s.
-//   slots 3       One that is written and two that wait or cross, so that the wire goes on while threads are late.
-//   scratch 2     One that is filled, one that is cast: kernels are faster than the wire.
-//   piece 192 KiB What a thread reads and writes at a time: less than a pass that would itself be parallel, and 10
-//                 to 30 us of work, many times what taking a piece costs. A thread is asked for only for so much.
-// With one parallel region for each chunk (an earlier engine) on an H100 with PCIe 5 x16 and 16 cores, 256 MiB
-// took 11.2 ms with 4 slots of 1 MiB and 4.15 ms with 3 of 8 MiB: forking and joining 16 threads took about 70 us a
-// chunk. With one region for the transfer: not measured.
+//   chunk 8 MiB, slots 4   What is written, what crosses, and room for threads that are late.
+//   scratch 2              One that is filled, one that is cast: kernels are faster than the wire.
+//   piece 96 KiB           What a thread reads and writes at a time: less than a pass that would itself be parallel,
+//   and
+//                          many times what taking a piece costs. A thread is asked for only for so much.
+// Measured on an H100 (PCIe 5 x16, virtual machine of 16 cores, CUDA 13.0, 2026-11-26), medians in ms of 16 MiB, 256
+// MiB and 1 GiB of float32 from pageable memory as bfloat16, whose bytes alone take 0.15, 2.4 and 9.8:
+//   4 slots of 8 MiB, pieces of 96 KiB 0.35, 4.2, 17.1; of 192 KiB 0.70, 5.0, 17.7
+//   3 slots of 4 MiB, pieces of 192 KiB 0.48, 6.2, 25.3; 3 of 16 MiB 0.47, 4.7, 17.0
+//   6 slots of 2 MiB, pieces of 96 KiB 0.47, 10.4, 22.4
+// What takes the time is the threads' casting: about 32 ms of all threads for 256 MiB where the result is memory
+// that no device reads, 62 to 68 into 4 slots of 8 MiB, 84 to 88 into 3 of 4 MiB, 103 to 108 into 4 of 1 MiB.
+// Presumably the lines of a slot come from the caches of those who wrote it last. Stores past the caches changed
+// nothing.
 struct StagingSizes {
-  std::size_t slot_bytes = std::size_t{1} << 22;
-  int slots = 3;
+  std::size_t slot_bytes = std::size_t{1} << 23;
+  int slots = 4;
   int scratch = 2;
-  std::size_t piece = std::size_t{192} << 10;
+  std::size_t piece = std::size_t{96} << 10;
 };
 
 struct Slot {

@@ -483,7 +483,7 @@ BOOST_AUTO_TEST_CASE(faults_in_kernels_are_seen) {
     BOOST_TEST(tile_differs(to, [](Launch& l) { l.job.tiles.tile[1] -= 1; }));
     BOOST_TEST(tile_differs(to, [](Launch& l) { l.job.steps -= 1; }));
   }
-  for (const std::size_t side : {0, 1}) {
+  for (const std::size_t side : {0U, 1U}) {
     BOOST_TEST(tile_differs(float32, [side](Launch& l) {
       auto& rows = l.job.tile_rows[side];
       if (rows.value > 1) rows = cuda::detail::Divisor(rows.value - 1);

@@ -165,7 +165,7 @@ def test_nothing_of_the_arrays_size_is_taken_on_the_device() -> None:
     free = torch.cuda.mem_get_info()[0]
     sent = halfway.to_torch(x, "float64", device="cuda")
     taken = free - torch.cuda.mem_get_info()[0]
-    assert taken <= sent.nbytes + (16 << 20)  # x.nbytes is 64 MiB
+    assert taken <= sent.nbytes + (20 << 20)  # x.nbytes is 64 MiB
 
 
 def test_while_a_graph_is_captured() -> None:
