@@ -2,8 +2,8 @@
 //
 // A transfer's work goes to the caller's own stream, which orders it: no event between streams, whose price on the
 // device is that of a small transfer. Only of several chunks, which threads may enqueue and which cross while others
-// are cast, do two streams of the channel do it: the caller's is ordered before them by follow() and behind them by lead(); nothing else relates the
-// three.
+// are cast, do two streams of the channel do it: the caller's is ordered before them by follow() and behind them by
+// lead(); nothing else relates the three.
 //
 // The caller may destroy his stream at any time: what is kept, and slots, are guarded by events, and an event outlives
 // the stream that it was recorded on.

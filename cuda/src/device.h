@@ -15,7 +15,7 @@
 //
 // Errors: every call that can fail returns a Status. A call that fails has enqueued nothing. Releasing calls (free,
 // destroy) release in any case; their status tells of earlier, asynchronous failures.
-// Threads: any call on any thread; of one stream or event at a time, as CUDA has it for events.
+// Threads: any call on any thread; of one stream at a time. An event may be waited for by several.
 #pragma once
 
 #include <cstddef>
@@ -81,6 +81,8 @@ class Backend {
   virtual Status traits(int device, DeviceTraits& traits) = 0;
   virtual Status current_device(int& device) noexcept = 0;
   virtual Status set_device(int device) noexcept = 0;
+  // Whether this process uses the device already: making it current creates a context there otherwise.
+  [[nodiscard]] virtual bool has_context(int /*device*/) noexcept { return true; }
 
   // Device memory, aligned to 256 bytes. `free` may wait for all work of the device.
   virtual Status allocate(std::size_t bytes, void*& memory) noexcept = 0;

@@ -19,7 +19,7 @@ namespace detail {
 namespace {
 
 // Of several chunks one crosses while another is cast on the device; or they are enqueued by the threads of the host's
-// pass, on each of which cudaStreamPerThread would be another stream. Everything else goes to the caller's stream.
+// pass, on each of which cudaStreamPerThread would be another stream. A lone chunk goes to the caller's stream.
 bool needs_own_streams(const TransferPlan& plan) noexcept {
   return plan.chunks > 1 && (plan.staged || (plan.copy_engine && plan.kernel));
 }
@@ -251,7 +251,8 @@ void Engine::send(Channel& channel, const TransferPlan& plan, const TensorView& 
     if (plan.counts) take_counts(channel, plan, options.cast, lanes.kernels);
     if (on_own) {
       done.event = channel.lead(plan.kernel ? lanes.kernels : lanes.copies, options.stream);
-    } else if (waits && plan.staged) {
+    } else if (waits && plan.staged &&
+               !(plan.copy_engine && plan.kernel)) {  // whose slot is free before the kernel ran
       done = {channel.ring().lend(), true};
     } else if (waits || !node.empty()) {
       done.event = channel.mark(options.stream);

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <optional>
 #include <thread>
 #include <vector>
 
@@ -53,7 +52,8 @@ class Staged : public PipelineSteps {
         pass_(plan, host, options, threads_ > 1 ? piece : 0),
         slots_(std::max<std::size_t>(ring_.slots(), 1)) {}
 
-  // All chunks. throws: Error, what cast_into() throws, std::bad_alloc
+  // All chunks. A lone one is handed on by the calling thread, on whose stream it goes: cudaStreamPerThread is another
+  // one on each of those that help. throws: Error, what cast_into() throws, std::bad_alloc
   void run(Report* report) {
     if (threads_ == 1 && plan_.chunks == 1) {  // what a pipeline sets up takes longer than a small chunk
       open(0);
@@ -63,21 +63,44 @@ class Staged : public PipelineSteps {
       run_pipeline(*this,
                    {.chunks = plan_.chunks, .pieces = pass_.pieces(), .slots = slots_.size(), .threads = threads_});
     }
+    if (plan_.chunks == 1) hand_on(0);
     ring_.advance(plan_.chunks);
     if (pass_.counts()) *report = report_;
   }
 
+  void close(std::uint64_t chunk) final {
+    if (plan_.chunks == 1) return;
+    const OnDevice scope(*this);
+    const std::lock_guard<std::mutex> lock(calls_);
+    hand_on(chunk);
+  }
+
  protected:
-  // Makes the device current on a thread that helps the calling one.
+  // What becomes of a chunk that the host is done with. throws: Error, std::bad_alloc
+  virtual void hand_on(std::uint64_t chunk) = 0;
+
+  // Makes the device current on a thread that helps the calling one. What was current there before comes back only
+  // where that device is in use: it is device 0 on a thread that never chose, and to make that current takes memory of
+  // a device that this process may have nothing to do with.
   class OnDevice {
    public:
-    explicit OnDevice(const Staged& transfer) {
+    explicit OnDevice(const Staged& transfer) : backend_(transfer.backend_) {
       if (std::this_thread::get_id() == transfer.caller_) return;
-      scope_.emplace(transfer.backend_, transfer.channel_.device());
+      const int device = transfer.channel_.device();
+      require(backend_, backend_.current_device(previous_), "asking for the current device");
+      changes_ = previous_ != device;
+      if (changes_) require(backend_, backend_.set_device(device), "making a device current");
     }
+    ~OnDevice() {
+      if (changes_ && backend_.has_context(previous_)) static_cast<void>(backend_.set_device(previous_));
+    }
+    OnDevice(const OnDevice&) = delete;
+    OnDevice& operator=(const OnDevice&) = delete;
 
    private:
-    std::optional<DeviceScope> scope_;
+    Backend& backend_;
+    int previous_ = 0;
+    bool changes_ = false;
   };
 
   [[nodiscard]] Slot*& slot_of(std::uint64_t chunk) noexcept { return slots_[chunk % slots_.size()]; }
@@ -128,11 +151,7 @@ class ToDevice final : public Staged {
     count(pass_.fill(chunk, piece, slot_of(chunk)->memory));
   }
 
-  void close(std::uint64_t chunk) override {
-    const OnDevice scope(*this);
-    const std::lock_guard<std::mutex> lock(calls_);
-    ship(chunk, slot_of(chunk));
-  }
+  void hand_on(std::uint64_t chunk) override { ship(chunk, slot_of(chunk)); }
 
   // Without slots: the device reads the source itself.
   void ship_all() {
@@ -205,12 +224,9 @@ class ToHost final : public Staged {
     count(pass_.drain(chunk, piece, slot_of(chunk)->memory));
   }
 
-  void close(std::uint64_t chunk) override {
+  void hand_on(std::uint64_t chunk) override {
     const std::uint64_t next = chunk + ring_.slots();
-    if (next >= plan_.chunks) return;
-    const OnDevice scope(*this);
-    const std::lock_guard<std::mutex> lock(calls_);
-    enqueue(next);
+    if (next < plan_.chunks) enqueue(next);
   }
 
  private:

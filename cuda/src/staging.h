@@ -4,8 +4,9 @@
 // A slot goes around like this: take() hands it out, when the device is done with what it held before; the host (or, on
 // the way back, the device) fills it; whoever enqueues the last work that touches it says so by used(), which records
 // the slot's event behind that work. Nothing else keeps a slot from being written anew.
-// Slots are used on streams of the caller's, several perhaps at a time. Whoever waits for a slot's event without the
-// lock borrows it: a slot that is handed out meanwhile gets another event, so that the borrowed one keeps its meaning.
+// Slots are used on streams of the caller's and of the channel, several perhaps at a time. Whoever waits for a slot's
+// event without the lock borrows it: a slot that is handed out meanwhile gets another event, so that the borrowed one
+// keeps its meaning.
 //
 // Memory: a slot gets its bytes, exactly, when it is first handed out, and keeps them until release(). Pinning takes
 // about a millisecond for 4 MiB, once: the first transfers of a program, one for each slot, are that much slower. The

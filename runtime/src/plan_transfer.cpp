@@ -364,7 +364,7 @@ class Planner {
     if (item_size(plan_.wire) == 0) plan_.elements = plan_.bytes_wire;
   }
 
-  // Multiples of a size that keeps what begins a chunk as aligned as what begins the tensor.
+  // Multiples of a size that, of most elements, keeps what begins a chunk as aligned as what begins the tensor.
   [[nodiscard]] std::uint64_t chunk_bytes() const noexcept {
     constexpr std::uint64_t parts = 8;
     constexpr std::uint64_t least = std::uint64_t{512} << 10;

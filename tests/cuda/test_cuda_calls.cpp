@@ -3,11 +3,14 @@
 #include <boost/test/unit_test.hpp>
 
 #include <cstdint>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "rig.h"
+#include "threads.h"
 
 namespace {
 
@@ -73,22 +76,29 @@ class Recorder final : public Backend {
   void recycled(void* memory, std::size_t bytes) noexcept override { device_.recycled(memory, bytes); }
 
  private:
+  // Of another thread than the one that made this: with a star.
   Status note(const char* name, Status status) noexcept {
+    const std::lock_guard<std::mutex> lock(mutex_);
     calls_ += calls_.empty() ? "" : " ";
     calls_ += name;
+    if (std::this_thread::get_id() != owner_) calls_ += '*';
     return status;
   }
 
   Simulated& device_;
+  const std::thread::id owner_ = std::this_thread::get_id();
+  std::mutex mutex_;
   std::string calls_;
 };
 
 // Transfers of an engine that has made one of the kind before. Chunks of 4096 B; `small` is 1024 B, 2048 B pinned.
 struct Bench {
-  Bench() : device({.memory = std::size_t{1} << 20}), recorder(device), allocator(device), engine(recorder, sizes()) {}
+  explicit Bench(std::size_t piece = EngineSizes{}.piece)
+      : device({.memory = std::size_t{1} << 20}), recorder(device), allocator(device), engine(recorder, sizes(piece)) {}
 
-  static EngineSizes sizes() {
+  static EngineSizes sizes(std::size_t piece) {
     EngineSizes sizes;
+    sizes.piece = piece;
     sizes.machine.chunk = 4096;
     sizes.machine.small = 1024;
     sizes.machine.small_pinned = 2048;
@@ -191,7 +201,8 @@ BOOST_AUTO_TEST_CASE(several_chunks_have_streams_of_their_own) {
   Bench bench;
   // Pageable: ceil(3000 x 2 / 4096) = 2 chunks, which threads of the host's pass may enqueue.
   BOOST_TEST(bench.send(bfloat16, 3000, false, false) ==
-             "device capturing pointer record wait wait synchronize copy record synchronize copy record record wait synchronize");
+             "device capturing pointer record wait wait synchronize copy record synchronize copy record record wait "
+             "synchronize");
   // Pinned, one chunk of 4 x 1000 B: the copy and the kernel behind it, on the caller's stream.
   BOOST_TEST(bench.send(bfloat16, 1000, true, false) ==
              "device capturing pointer pointer wait copy launch record record synchronize");
@@ -199,6 +210,25 @@ BOOST_AUTO_TEST_CASE(several_chunks_have_streams_of_their_own) {
   BOOST_TEST(bench.send(bfloat16, 1500, true, false) ==
              "device capturing pointer pointer record wait wait "
              "wait copy record wait launch record wait copy record wait launch record record wait synchronize");
+}
+
+// On another thread cudaStreamPerThread would be another stream.
+BOOST_AUTO_TEST_CASE(what_goes_to_the_callers_stream_is_enqueued_by_the_caller) {
+  const rig::Threads threads(rig::Executor::Order::threads_backward);
+  Bench bench(512);
+  for (const bool non_blocking : {false, true}) {
+    const std::string calls = bench.send(bfloat16, 2000, false, non_blocking);  // 4000 B: one chunk of several pieces
+    BOOST_TEST(calls.find("device*") != std::string::npos, calls);
+    BOOST_TEST(calls.find("copy record") != std::string::npos, calls);
+    for (const char* name : {"copy*", "record*", "launch*"}) BOOST_TEST(calls.find(name) == std::string::npos, calls);
+  }
+}
+
+// A slot is free as soon as its bytes have crossed; the transfer is done when they have been cast, too.
+BOOST_AUTO_TEST_CASE(a_kernel_behind_a_slot_is_waited_for) {
+  Bench bench;
+  const std::string calls = bench.send(halfway::float64, 600, false, false);  // 2400 B cross
+  BOOST_TEST(calls.ends_with("launch record record synchronize"), calls);
 }
 
 BOOST_AUTO_TEST_CASE(to_the_host_on_the_callers_stream) {

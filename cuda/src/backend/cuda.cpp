@@ -36,21 +36,26 @@ Status taken(cudaError_t error) noexcept {
   return static_cast<Status>(error);
 }
 
-// The runtime does not tell allocations apart; the driver, which it has loaded, does. 0: it does not say.
+// A function of the driver, which the runtime has loaded; nullptr where it has none of this name. `known` remembers it.
+template <class Function>
+Function driver_function(const char* name, std::atomic<Function>& known) noexcept {
+  Function found = known.load(std::memory_order_relaxed);
+  if (found != nullptr) return found;
+  constexpr unsigned since = 12000;
+  void* entry = nullptr;
+  cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+  const cudaError_t error = cudaGetDriverEntryPointByVersion(name, &entry, since, cudaEnableDefault, &result);
+  if (taken(error) != Status::ok || result != cudaDriverEntryPointSuccess) return nullptr;
+  found = reinterpret_cast<Function>(entry);
+  known.store(found, std::memory_order_relaxed);  // whoever comes second finds the same
+  return found;
+}
+
+// The runtime does not tell allocations apart; the driver does. 0: it does not say.
 std::uint64_t allocation_of(const void* memory) noexcept {
-  using GetAttribute = CUresult (*)(void*, CUpointer_attribute, CUdeviceptr);
-  static constinit std::atomic<GetAttribute> known{nullptr};
-  GetAttribute get = known.load(std::memory_order_relaxed);
-  if (get == nullptr) {  // whoever comes second finds the same
-    constexpr unsigned since = 12000;
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-    const cudaError_t error =
-        cudaGetDriverEntryPointByVersion("cuPointerGetAttribute", &entry, since, cudaEnableDefault, &found);
-    if (taken(error) != Status::ok || found != cudaDriverEntryPointSuccess) return 0;
-    get = reinterpret_cast<GetAttribute>(entry);
-    known.store(get, std::memory_order_relaxed);
-  }
+  static constinit std::atomic<CUresult (*)(void*, CUpointer_attribute, CUdeviceptr)> known{nullptr};
+  const auto get = driver_function("cuPointerGetAttribute", known);
+  if (get == nullptr) return 0;
   unsigned long long id = 0;
   const CUresult result = get(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID, reinterpret_cast<CUdeviceptr>(memory));
   return result == CUDA_SUCCESS ? id : 0;
@@ -110,6 +115,13 @@ class Cuda final : public Backend {
   Status current_device(int& device) noexcept override { return taken(cudaGetDevice(&device)); }
   Status set_device(int device) noexcept override { return taken(cudaSetDevice(device)); }
 
+  bool has_context(int device) noexcept override {
+    static constinit std::atomic<CUresult (*)(CUdevice, unsigned*, int*)> known{nullptr};
+    const auto get = driver_function("cuDevicePrimaryCtxGetState", known);
+    unsigned flags = 0;
+    int active = 0;
+    return get == nullptr || get(device, &flags, &active) != CUDA_SUCCESS || active != 0;  // in doubt
+  }
   Status allocate(std::size_t bytes, void*& memory) noexcept override {
     const NoCaptureDisturbed guard;
     return taken(cudaMalloc(&memory, bytes));

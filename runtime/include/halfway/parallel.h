@@ -40,7 +40,9 @@ void set_num_threads(int n);
 //      public:
 //       int concurrency() const noexcept override { return tbb::this_task_arena::max_concurrency(); }
 //       void run(int tasks, Task task, void* context) noexcept override {
-//         tbb::parallel_for(0, tasks, [=](int index) { task(context, index); });
+//         tbb::this_task_arena::isolate([=] {
+//           tbb::parallel_for(0, tasks, [=](int index) { task(context, index); });
+//         });
 //       }
 //     };
 //
