@@ -339,7 +339,7 @@ py::bytes bytes_of(const Array& array, std::optional<std::uintptr_t> stream) {
 PYBIND11_MODULE(_halfway_sim, module) {
   py::class_<World, std::shared_ptr<World>>(module, "Device")
       .def(py::init(&make_world), py::kw_only(), py::arg("seed") = 0, py::arg("devices") = 1,
-           py::arg("memory") = std::size_t{1} << 24, py::arg("coherent") = false, py::arg("threads") = false,
+           py::arg("memory") = std::size_t{1} << 26, py::arg("coherent") = false, py::arg("threads") = false,
            py::arg("fail_call") = 0, py::arg("fault") = "refused")
       .def("backend", backend_of)
       .def("counters", counters_of)
