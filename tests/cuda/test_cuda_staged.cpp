@@ -193,7 +193,9 @@ BOOST_AUTO_TEST_CASE(a_transfer_asks_for_as_many_threads_as_its_bytes_are_worth)
   std::mt19937_64 random(6);
   Simulated device({.memory = std::size_t{8} << 20, .threads = false});
   StreamOrdered allocator(device);
-  Engine engine(device);
+  EngineSizes sizes;
+  sizes.piece = std::size_t{192} << 10;
+  Engine engine(device, sizes);
   void* const stream = device.make_stream();
   const auto threads_of = [&](std::int64_t count, bool to_device) {
     const arrays::Array source = numbers(random, halfway::float32, {count});
