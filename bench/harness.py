@@ -294,11 +294,11 @@ def _cpu_model() -> str:
 
 def _version_of(package: str) -> str | None:
     """Of an installed package, by the name it is imported by: CuPy's distributions have that of a CUDA in theirs."""
-    names = importlib.metadata.packages_distributions().get(package, [package])
     try:
-        return importlib.metadata.version(names[0])
-    except importlib.metadata.PackageNotFoundError:
-        return None
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # then the files of all distributions are read
+        names = importlib.metadata.packages_distributions().get(package)
+        return importlib.metadata.version(names[0]) if names else None
 
 
 def processors() -> set[int]:

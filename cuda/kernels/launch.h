@@ -19,9 +19,16 @@ namespace detail {
 [[nodiscard]] inline cudaError_t launch(const Conversion& work, cudaStream_t stream) noexcept {
   const Launch chosen = choose(work);
   if (chosen.blocks == 0) return cudaSuccess;
-  if (chosen.kind == KernelKind::general) return launch_general(chosen, stream);
-  if (chosen.kind == KernelKind::transpose) return launch_transpose(chosen, stream);
-  return chosen.kind == KernelKind::channels ? launch_channels(chosen, stream) : launch_fused(chosen, stream);
+  switch (chosen.kind) {
+    case KernelKind::general:
+      return launch_general(chosen, stream);
+    case KernelKind::transpose:
+      return launch_transpose(chosen, stream);
+    case KernelKind::channels:
+      return launch_channels(chosen, stream);
+    default:
+      return launch_fused(chosen, stream);
+  }
 }
 
 }  // namespace detail

@@ -242,6 +242,8 @@ void Engine::send(Channel& channel, const TransferPlan& plan, const TensorView& 
   if (options.non_blocking && reads_source && owner) node.emplace_back();
   const bool on_own = needs_own_streams(plan);
   const bool waits = node.empty() && (reads_source || !options.non_blocking);
+  // A kernel behind a copy engine runs when the slot is free already.
+  const bool ends_with_slot = plan.staged && !(plan.copy_engine && plan.kernel);
   std::unique_lock<std::mutex> lock(channel.mutex());
   Done done;
   try {
@@ -251,8 +253,7 @@ void Engine::send(Channel& channel, const TransferPlan& plan, const TensorView& 
     if (plan.counts) take_counts(channel, plan, options.cast, lanes.kernels);
     if (on_own) {
       done.event = channel.lead(plan.kernel ? lanes.kernels : lanes.copies, options.stream);
-    } else if (waits && plan.staged &&
-               !(plan.copy_engine && plan.kernel)) {  // whose slot is free before the kernel ran
+    } else if (waits && ends_with_slot) {
       done = {channel.ring().lend(), true};
     } else if (waits || !node.empty()) {
       done.event = channel.mark(options.stream);

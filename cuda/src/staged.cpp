@@ -1,6 +1,5 @@
 // What transfers enqueue, and what the host does about it, chunk by chunk.
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -57,8 +56,7 @@ class Staged : public PipelineSteps {
   void run(Report* report) {
     if (threads_ == 1 && plan_.chunks == 1) {  // what a pipeline sets up takes longer than a small chunk
       open(0);
-      for (std::uint64_t piece = 0; piece < pass_.pieces(); ++piece) process(0, piece);
-      close(0);
+      process(0, 0);
     } else {
       run_pipeline(*this,
                    {.chunks = plan_.chunks, .pieces = pass_.pieces(), .slots = slots_.size(), .threads = threads_});

@@ -14,8 +14,8 @@
 //   - the transfer begins behind everything that was enqueued on it before the call, and
 //   - everything that is enqueued on it after the call begins behind the transfer.
 // So the result can be used, and its memory freed in the order of that stream, without waiting. The work itself is on
-// that stream, too, but for transfers of several chunks. The caller may destroy it once the
-// call has returned, with transfers under way and Pendings unread.
+// that stream, too, but for transfers of several chunks. The caller may destroy it once the call has returned, with
+// transfers under way and Pendings unread.
 //
 // Waiting. Without `non_blocking` a call returns when the transfer is done, and an error of the device is its error.
 // With it, to_device() returns as soon as the source is no longer needed by the host: pageable sources have been read
