@@ -81,7 +81,11 @@ def print_option(row: Mapping[str, Any]) -> None:
 
 
 def measure(
-    rows: Sequence[cast_rows.Case], options: Sequence[cast_options.OptionCase], threads: int, quick: bool
+    rows: Sequence[cast_rows.Case],
+    values: Sequence[cast_rows.Case],
+    options: Sequence[cast_options.OptionCase],
+    threads: int,
+    quick: bool,
 ) -> dict[str, Any]:
     """Everything about the chosen rows, printed as it comes."""
     result = cli.begin("cast", quick, PACKAGES, threads)
@@ -89,17 +93,18 @@ def measure(
     def elements_of(size: int) -> int:
         return min(size, cast_rows.QUICK_LIMIT) if quick else size
 
-    result["rows"] = []
-    data = None
-    shown = None
-    for case in rows:
-        if shown != (case.pair, case.size):  # the modes of a size share their arrays
-            data = None  # before the next are made
-            data = cast_rows.data_of(case.pair, elements_of(case.size))
-            shown = (case.pair, case.size)
-        assert data is not None
-        result["rows"].append(cast_rows.measure(case, data, quick))
-        print_row(result["rows"][-1])
+    for key, cases in (("rows", rows), ("values", values)):
+        result[key] = []
+        data = None
+        shown = None
+        for case in cases:
+            if shown != (case.pair, case.size, case.values):  # the modes of a size share their arrays
+                data = None  # before the next are made
+                data = cast_rows.data_of(case.pair, elements_of(case.size), case.values)
+                shown = (case.pair, case.size, case.values)
+            assert data is not None
+            result[key].append(cast_rows.measure(case, data, quick))
+            print_row(result[key][-1])
     data = None
     result["options"] = []
     for option in options:
@@ -118,19 +123,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
 
     everything = cast_rows.cases()
-    rows = [
-        case
-        for case in everything
-        if options.rows.search(case.name) and (options.sizes is None or case.size in options.sizes)
-    ]
+
+    def chosen(cases: Sequence[cast_rows.Case]) -> list[cast_rows.Case]:
+        sizes = options.sizes
+        return [case for case in cases if options.rows.search(case.name) and (sizes is None or case.size in sizes)]
+
+    rows, values = chosen(everything), chosen(cast_rows.value_cases())
     special = [
         case
         for case in cast_options.option_cases()
         if options.rows.search(case.name) and (options.sizes is None or cast_rows.HUGE in options.sizes)
     ]
-    if not rows and not special:
+    if not rows and not values and not special:
         parser.error("no row matches; names look like: " + everything[0].name)
-    result = measure(rows, special, options.threads, options.quick)
+    result = measure(rows, values, special, options.threads, options.quick)
     cli.deliver(result, options, complete=len(rows) == len(everything), plot=plots.plot_casts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -95,10 +96,12 @@ class Case:
     pair: Pair
     mode: Mode
     size: int
+    values: str = ""  # other than the usual ones: a key of VALUES
 
     @property
     def name(self) -> str:
-        return f"{self.pair.name}, {self.mode}, {size_name(self.size)}"
+        of = f" of {self.values}" if self.values else ""
+        return f"{self.pair.source}{of} -> {self.pair.target}, {self.mode}, {size_name(self.size)}"
 
 
 def cases() -> list[Case]:
@@ -113,14 +116,42 @@ def cases() -> list[Case]:
     return found
 
 
+def value_cases() -> list[Case]:
+    """Rows of values that casts may have to take care of: they are as common, and no claim is about them."""
+    pairs = {
+        "whole numbers": (("float64", "float16"), ("float64", "bfloat16")),
+        "numbers and NaN": (
+            ("float64", "float32"),
+            ("float64", "bfloat16"),
+            ("float32", "float16"),
+            ("float32", "bfloat16"),
+        ),
+        "large numbers": (("int64", "float32"), ("int64", "bfloat16")),
+        "subnormal numbers": (("float16", "float32"), ("float16", "bfloat16")),
+    }
+    return [Case(Pair(*pair), "out", MI, values) for values in VALUES for pair in pairs[values]]
+
+
 # --- data
+
+# A million values each, by what they are.
+VALUES: dict[str, Callable[[torch.Generator], torch.Tensor]] = {
+    "whole numbers": lambda random: torch.randint(-1000, 1000, (MI,), generator=random).double(),
+    "numbers and NaN": lambda random: torch.where(  # every tenth
+        torch.rand(MI, generator=random) < 0.1, torch.nan, torch.randn(MI, generator=random, dtype=torch.float64)
+    ),
+    "large numbers": lambda random: torch.randint(-(1 << 62), 1 << 62, (MI,), generator=random),
+    "subnormal numbers": lambda random: torch.randn(MI, generator=random) * 2.0**-16,  # in float16, most of them
+}
 
 
 @cache
-def _block(dtype: str) -> torch.Tensor:
-    """A million values: N(0, 1) as floats, small integers, coin flips."""
+def _block(dtype: str, values: str = "") -> torch.Tensor:
+    """A million values: N(0, 1) as floats, small integers, coin flips, or some of VALUES."""
     random = torch.Generator().manual_seed(2026)
     kind = getattr(torch, dtype)
+    if values:
+        return VALUES[values](random).to(kind)
     if kind.is_floating_point:
         return torch.randn(MI, generator=random, dtype=torch.float64).to(kind)
     low, high = {"bool": (0, 2), "uint8": (0, 256)}.get(dtype, (-1000, 1000))
@@ -157,9 +188,9 @@ class Data:
         return {variant.name: floor.loop_of(source, destination, *sizes, variant) for variant in floor.VARIANTS}
 
 
-def data_of(pair: Pair, elements: int) -> Data:
+def data_of(pair: Pair, elements: int, values: str = "") -> Data:
     return Data(
-        repeated(_block(pair.source), elements),
+        repeated(_block(pair.source, values), elements),
         torch.zeros(elements, dtype=getattr(torch, pair.target)),
     )
 
@@ -233,6 +264,7 @@ def measure(case: Case, data: Data, quick: bool) -> dict[str, Any]:
         "target": case.pair.target,
         "mode": case.mode,
         "size": case.size,
+        "values": case.values,
         "elements": elements,
         "bytes_read": data.t.nbytes,
         "bytes_written": data.o.nbytes,

@@ -49,10 +49,18 @@ def value_of(row: Row, against: str) -> float:
 
 
 def judge(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The targets of these rows, in their order; the note names whom ours was held against."""
+    """The targets of these rows, in their order.
+
+    The note names whom ours was held against; `floor`, of targets that say how many times faster ours is, says how many
+    times faster the floor was.
+    """
     claims = []
     for row in rows:
         for against, target in TARGETS.get(row["name"], {}).items():
             note = row["rival"] if against == "rival" else row[against]["statement"]
-            claims.append(claim(f"{row['name']}: {WORDS[against]}", value_of(row, against), ">=", target, note))
+            value = value_of(row, against)
+            judged = claim(f"{row['name']}: {WORDS[against]}", value, ">=", target, note)
+            if against not in ("hand", "floor"):
+                judged["floor"] = round(value / value_of(row, "floor"), 3)
+            claims.append(judged)
     return claims

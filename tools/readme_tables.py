@@ -124,7 +124,8 @@ VERDICTS = {"ok": "met", "short": "**not met**", "not measured": ""}
 
 
 def claims(result: Result) -> str:
-    """Targets and what was measured, those that were not met included."""
+    """Targets and what was measured, those that were not met included, and what the floor would reach."""
+    header = ["target", "measured", "wanted", ""]
     rows = [
         [
             entry["name"].replace("|", "\\|"),
@@ -134,7 +135,11 @@ def claims(result: Result) -> str:
         ]
         for entry in result["claims"]
     ]
-    return table(["target", "measured", "wanted", ""], rows)
+    if any("floor" in entry for entry in result["claims"]):
+        header.append("the floor's")
+        for row, entry in zip(rows, result["claims"], strict=True):
+            row.append(f"{entry['floor']:.2f}" if "floor" in entry else "")
+    return table(header, rows)
 
 
 # --- casts
@@ -167,8 +172,24 @@ def cast_times(found: Found | None) -> str:
         "casting; 1 would be its speed. "
         f"All of it: [{name}](bench/results/{name}).\n\n"
         + table(["cast", *CAST_SIZES.values(), "share of the floor, 64 Mi"], rows)
+        + special_values(result)
         + picture("time against the best rival, and share of the floor", "docs/cast.svg")
     )
+
+
+def special_values(result: Result) -> str:
+    """Per pair of values that casts may have to take care of: the ratio, and the share of the floor."""
+    rows = [
+        [
+            f"`{row['source']}` to `{row['target']}`",
+            row["values"],
+            f"{row['ratio']['median']:.2f}",
+            f"{row['floor']['share']['median']:.2f}",
+        ]
+        for row in result.get("values", [])
+    ]
+    heading = "\nThe same for values that a cast may have to take care of, 1 Mi into `out=`:\n\n"
+    return heading + table(["cast", "of", "time / best rival's", "share of the floor"], rows) if rows else ""
 
 
 def cast_claims(found: Found | None) -> str:

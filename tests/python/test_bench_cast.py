@@ -145,6 +145,20 @@ def test_options_are_compared_with_the_plain_cast_and_with_counting_in_torch(res
         assert ("faster" in row) == (option == "report")
 
 
+def test_special_values_have_rows_of_their_own(result):
+    import torch
+
+    assert [row["name"] for row in result["values"]] == [case.name for case in cast_rows.value_cases()]
+    assert {row["values"] for row in result["values"]} == set(cast_rows.VALUES)
+    found = {case.values: cast_rows.data_of(case.pair, 10_000, case.values).t for case in cast_rows.value_cases()}
+    whole, mixed = found["whole numbers"], found["numbers and NaN"]
+    assert bool((whole == whole.round()).all())
+    assert 500 < int(mixed.isnan().sum()) < 2000
+    assert int((found["large numbers"].abs() > 2**53).sum()) > 9000
+    subnormal = found["subnormal numbers"].float().abs()
+    assert int(((subnormal > 0) & (subnormal < torch.finfo(torch.float16).tiny)).sum()) > 9000
+
+
 def expected_claims() -> dict[str, tuple[str, float]]:
     claims: dict[str, tuple[str, float]] = {}
     for mode in ("out", "fresh"):

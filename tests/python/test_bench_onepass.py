@@ -137,6 +137,7 @@ def test_every_target_is_judged(result):
         assert claim["bound"] == ">="
         assert claim["verdict"] == ("ok" if claim["value"] >= claim["target"] else "short")
         assert claim["note"]
+        assert ("floor" in claim) == ("faster" in claim["name"])
 
 
 def test_claims_follow_from_the_rows(result):
@@ -158,6 +159,8 @@ def test_claims_follow_from_the_rows(result):
         f"transposed f32 -> bfloat16, out: {BEST}": 3.99,
         f"big-endian f8 -> float32, out: {SHARE}": 0.79,
     }
+    floors = {claim["name"]: claim["floor"] for claim in onepass_claims.judge(rows) if "floor" in claim}
+    assert floors[f"transposed f32 -> bfloat16, out: {BEST}"] == pytest.approx(3.99 / 0.9, abs=1e-3)
     assert onepass_claims.judge([]) == []
 
 

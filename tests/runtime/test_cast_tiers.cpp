@@ -232,7 +232,14 @@ class Palette {
         add(static_cast<std::uint64_t>(x));
       }
       if (from.bits == 64) {
-        for (const std::uint64_t x : {0x20000000000001U, 0x7FFFFFFFFFFFFFFFU, 0x7FFFFFBFFFFFFFFFU}) add(x);
+        // Beyond 2^53, where a double has not all digits; midpoints of float32 and bfloat16 and what is beside them.
+        for (const std::uint64_t x :
+             {0x20000000000001U, 0x7FFFFFFFFFFFFFFFU, 0x7FFFFFBFFFFFFFFFU, 0x8000000000000000U, 0x8000000000000001U,
+              0x4000004000000000U, 0x4000004000000001U, 0x3FFFFFBFFFFFFFFFU, 0x4040000000000000U, 0x4040000000000001U,
+              0x403FFFFFFFFFFFFFU}) {
+          add(x);
+          add(0 - x);
+        }
       }
       return;
     }
@@ -274,7 +281,8 @@ class Palette {
     return find([](const reference::Image& x) { return x.inexact && !x.underflow; });
   }
 
-  // Casts entries, given by index, with every tier, and compares elements and counts with the reference.
+  // Casts entries, given by index, with every tier, counting and not, and compares elements and counts with the
+  // reference.
   void check(const std::vector<std::size_t>& block, const std::string& what) const {
     Array source = arrays::contiguous(from_, {static_cast<std::int64_t>(block.size())});
     for (std::size_t i = 0; i < block.size(); ++i) {
@@ -292,6 +300,10 @@ class Palette {
       for (const std::string_view tier : available_tiers()) {
         const InTier in(tier);
         const Outcome found = cast_of(source.view(), to_, overflow, true);
+        if (cast_of(source.view(), to_, overflow, false).elements != expected.elements) {
+          BOOST_ERROR(to_string(from_) << " to " << to_string(to_) << ", " << to_string(overflow) << ", " << tier
+                                       << ", " << what << ": other elements when nothing is counted");
+        }
         if (!(found == expected)) {
           BOOST_ERROR(to_string(from_) << " to " << to_string(to_) << ", " << to_string(overflow) << ", " << tier
                                        << ", " << what << ": " << to_string(found.report) << ", not "

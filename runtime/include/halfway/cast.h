@@ -13,7 +13,7 @@
 //
 // The bits and the counts are the same on every processor, for every number of threads and every layout.
 //
-// Threads: casts may run at the same time, of one source too. A cast that moves 256 KiB or more uses up to
+// Threads: casts may run at the same time, of one source too. A cast that moves 512 KiB or more uses up to
 // num_threads() threads (parallel.h) and returns when all is written. Loops are chosen for the processor at the first
 // cast; the environment variable HALFWAY_TIER forces a set (`baseline`, `x86-64-v2`, `x86-64-v3`, `x86-64-v4`, `neon`).
 //

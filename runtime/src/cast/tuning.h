@@ -35,8 +35,11 @@ inline constexpr std::int64_t tile_line_bytes = 512;
 // Elements of a row below which it is better to gather them one by one.
 inline constexpr std::int64_t shortest_tile_row = 16;
 
-// Bytes read and written below which a pass stays on the calling thread: a second one has to be woken.
-inline constexpr std::size_t parallel_bytes = std::size_t{256} << 10;
+// Bytes read and written below which a pass stays on the calling thread: a second one has to be woken. int64 -> int32
+// on one thread and on two of torch's, in us: calls that follow each other 9.6 and 11.8 for 384 KiB, 18 and 12 for 768
+// KiB, 57 and 41 for 3 MiB; 10 ms after the last one, when the other thread sleeps, 62 and 152, 82 and 130, 219 and 223
+// (2-core AMD EPYC Milan virtual machine, 2026-11-26, medians of 40).
+inline constexpr std::size_t parallel_bytes = std::size_t{512} << 10;
 
 // Bytes read and written that are worth one more thread, beyond the second: a core needs about 20 us for so many (at
 // the 19e9 source bytes a second of float32 -> bfloat16 that calibrate() found on a virtual machine of 16 cores),

@@ -35,10 +35,6 @@ inline __m256i narrow(__m256i low, __m256i high) noexcept { return in_order(_mm2
 
 // NaN is rare: whether there is any is asked for many elements at once, and what it takes is done only then.
 inline bool has_nan(__m256 a, __m256 b) noexcept { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q)) != 0; }
-inline bool has_nan(__m256d a, __m256d b, __m256d c, __m256d d) noexcept {
-  const __m256d any = _mm256_or_pd(_mm256_cmp_pd(a, b, _CMP_UNORD_Q), _mm256_cmp_pd(c, d, _CMP_UNORD_Q));
-  return _mm256_movemask_pd(any) != 0;
-}
 
 // What a step makes.
 template <std::size_t n>
@@ -118,8 +114,6 @@ inline std::size_t for_steps(std::size_t begin, std::size_t n, State& state, Ste
   return i;
 }
 
-struct Stateless {};
-
 template <class To, class From, class Stores, bool saturate = false>
 void run_steps(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
   using This = Step<To, From, saturate>;
@@ -127,11 +121,11 @@ void run_steps(const std::byte* __restrict from, std::byte* __restrict to, std::
   constexpr std::size_t to_size = sizeof(typename To::Bits);
   const std::size_t begin = elements_to_align<To, Stores>(to, n);
   convert_rest<To, From, saturate>(from, to, 0, begin);
-  Stateless none;
-  const std::size_t done = for_steps<This::width>(begin, n, none, [from, to](std::size_t i, Stateless&) {
+  This steps;
+  const std::size_t done = for_steps<This::width>(begin, n, steps, [from, to](std::size_t i, This& step) {
     const std::byte* const source = from + i * from_size;
     Stores::fetch(source, This::width * from_size);
-    const auto made = This::of(source);
+    const auto made = step.of(source);
     static_assert(sizeof(made) == This::width * to_size);
     std::byte* place = to + i * to_size;
     for (const __m256i part : made.parts) {
@@ -153,25 +147,25 @@ inline __m256d canonical_nan(__m256d doubles) noexcept {
   return _mm256_blendv_pd(doubles, _mm256_castsi256_pd(_mm256_set1_epi64x(0x7FFFFFFFFFFFFFFF)), is_nan);
 }
 
+inline Floats canonical_nan(Floats floats) noexcept { return {canonical_nan(floats.low), canonical_nan(floats.high)}; }
+
 inline __m256 join(__m128 low, __m128 high) noexcept {
   return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
 }
+
+// 16 doubles as floats, rounded on the way by `rounded`.
+template <class Rounded>
+inline Floats sixteen_to_float(const std::byte* from, const Rounded& rounded) noexcept {
+  const auto four = [&](std::size_t i) { return _mm256_cvtpd_ps(rounded(load_doubles(from + 32 * i))); };
+  return {join(four(0), four(1)), join(four(2), four(3))};
+}
+inline __m256d as_they_are(__m256d doubles) noexcept { return doubles; }
 
 template <>
 struct Step<convert::Float32, convert::Float64> {
   static constexpr std::size_t width = 16;
   static TwoVectors of(const std::byte* from) noexcept {
-    const __m256d a = load_doubles(from);
-    const __m256d b = load_doubles(from + 32);
-    const __m256d c = load_doubles(from + 64);
-    const __m256d d = load_doubles(from + 96);
-    __m256 low = join(_mm256_cvtpd_ps(a), _mm256_cvtpd_ps(b));
-    __m256 high = join(_mm256_cvtpd_ps(c), _mm256_cvtpd_ps(d));
-    if (has_nan(a, b, c, d)) {
-      low = canonical_nan(low);
-      high = canonical_nan(high);
-    }
-    return two({low, high});
+    return two(canonical_nan(sixteen_to_float(from, as_they_are)));
   }
 };
 
@@ -186,105 +180,6 @@ struct Step<convert::Float64, convert::Float32> {
       made.parts[i] = _mm256_castpd_si256(nan ? canonical_nan(doubles) : doubles);
     }
     return made;
-  }
-};
-
-// What convert::detail::to_odd does, for 8 doubles whose nearest floats are known.
-inline __m256 step_to_odd(__m256d low, __m256d high, __m256 nearest) noexcept {
-  const __m256d sign = _mm256_set1_pd(-0.0);
-  const auto steps = [&](__m256d value, __m128 rounded) {
-    const __m256d back = _mm256_cvtps_pd(rounded);
-    const __m256d beyond = _mm256_cmp_pd(_mm256_andnot_pd(sign, back), _mm256_andnot_pd(sign, value), _CMP_GT_OQ);
-    const __m256i step = _mm256_or_si256(_mm256_castpd_si256(beyond), _mm256_set1_epi64x(1));
-    const __m256i lost = _mm256_castpd_si256(_mm256_cmp_pd(back, value, _CMP_NEQ_OQ));
-    return _mm256_castsi256_ps(_mm256_and_si256(step, lost));
-  };
-  const __m256 low_steps = steps(low, _mm256_castps256_ps128(nearest));
-  const __m256 high_steps = steps(high, _mm256_extractf128_ps(nearest, 1));
-  constexpr int lower_halves = 0x88;
-  const __m256i all = in_order(_mm256_castps_si256(_mm256_shuffle_ps(low_steps, high_steps, lower_halves)));
-  const __m256i pattern = _mm256_castps_si256(nearest);
-  const __m256i even = _mm256_sub_epi32(_mm256_and_si256(pattern, _mm256_set1_epi32(1)), _mm256_set1_epi32(1));
-  return _mm256_castsi256_ps(_mm256_add_epi32(pattern, _mm256_and_si256(all, even)));
-}
-
-// 16 doubles as the nearest floats, and whether those round to 16 bits and fewer as the doubles do. They do, unless one
-// is a midpoint of the target, or one of its values: these have at most 11 of float's 23 digits. Only where the other
-// 12 are all zero it has to be seen whether the double was on one side of it. NaN is left to the careful way as well.
-struct Nearest {
-  Floats floats;
-  bool plain;  // neither a midpoint nor NaN among them
-
-  explicit Nearest(const std::byte* from) noexcept
-      : floats{join(_mm256_cvtpd_ps(load_doubles(from)), _mm256_cvtpd_ps(load_doubles(from + 32))),
-               join(_mm256_cvtpd_ps(load_doubles(from + 64)), _mm256_cvtpd_ps(load_doubles(from + 96)))} {
-    const __m256i digits = _mm256_set1_epi32(0xFFF);
-    const __m256i least = _mm256_min_epu32(_mm256_and_si256(_mm256_castps_si256(floats.low), digits),
-                                           _mm256_and_si256(_mm256_castps_si256(floats.high), digits));
-    const __m256i may_be_midpoint = _mm256_cmpeq_epi32(least, _mm256_setzero_si256());
-    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(floats.low, floats.high, _CMP_UNORD_Q));
-    plain = _mm256_movemask_epi8(_mm256_or_si256(may_be_midpoint, is_nan)) == 0;
-  }
-
-  void step_aside(const std::byte* from) noexcept {
-    floats.low = step_to_odd(load_doubles(from), load_doubles(from + 32), floats.low);
-    floats.high = step_to_odd(load_doubles(from + 64), load_doubles(from + 96), floats.high);
-  }
-};
-
-template <>
-void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byte* __restrict wide,
-                                  std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    Nearest nearest(elements + 8 * i);
-    if (!nearest.plain) nearest.step_aside(elements + 8 * i);
-    store_vector(wide + 4 * i, nearest.floats.low);
-    store_vector(wide + 4 * i + 32, nearest.floats.high);
-  }
-  for (; i < n; ++i) store<float>(wide + 4 * i, convert::detail::to_odd(load<double>(elements + 8 * i)));
-}
-
-// --- int64, which AVX2 cannot convert: small ones as 32-bit integers, 16 at a time
-
-struct Integers {
-  __m256i parts[4];
-};
-
-inline Integers load_integers(const std::byte* from) noexcept {
-  return {{load_vector(from), load_vector(from + 32), load_vector(from + 64), load_vector(from + 96)}};
-}
-
-// Whether all are in [-2^digits, 2^digits).
-template <int digits>
-inline bool are_small(const Integers& integers) noexcept {
-  const __m256i lowest = _mm256_set1_epi64x(std::int64_t{1} << digits);
-  __m256i beyond = _mm256_setzero_si256();
-  for (const __m256i part : integers.parts) {
-    beyond = _mm256_or_si256(beyond, _mm256_srli_epi64(_mm256_add_epi64(part, lowest), digits + 1));
-  }
-  return _mm256_testz_si256(beyond, beyond) != 0;
-}
-
-// The lower halves, as float32: one rounding, if they are the values.
-inline Floats lower_halves_to_float(const Integers& integers) noexcept {
-  const auto eight = [](__m256i low, __m256i high) {
-    constexpr int lower_halves = 0x88;
-    const __m256 halves = _mm256_shuffle_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high), lower_halves);
-    return _mm256_cvtepi32_ps(in_order(_mm256_castps_si256(halves)));
-  };
-  return {eight(integers.parts[0], integers.parts[1]), eight(integers.parts[2], integers.parts[3])};
-}
-
-template <>
-struct Step<convert::Float32, Int64> {
-  static constexpr std::size_t width = 16;
-  static TwoVectors of(const std::byte* from) noexcept {
-    const Integers integers = load_integers(from);
-    if (are_small<31>(integers)) return two(lower_halves_to_float(integers));
-    std::byte floats[16 * sizeof(float)];
-    convert_rest<convert::Float32, Int64>(from, floats, 0, 16);
-    return two(load_sixteen(floats));
   }
 };
 
@@ -332,14 +227,6 @@ inline Floats floats_of<UInt8>(const std::byte* from) noexcept {
   return bytes_to_float(from);
 }
 template <>
-inline Floats floats_of<Int64>(const std::byte* from) noexcept {
-  const Integers integers = load_integers(from);
-  if (are_small<24>(integers)) return lower_halves_to_float(integers);  // exact
-  std::byte floats[16 * sizeof(float)];
-  decode_odd<Int64>(from, floats, 16);
-  return load_sixteen(floats);
-}
-template <>
 inline Floats floats_of<convert::Float16>(const std::byte* from) noexcept {
   return {_mm256_cvtph_ps(load_half(from)), _mm256_cvtph_ps(load_half(from + 16))};
 }
@@ -352,8 +239,6 @@ inline Floats floats_of<convert::BFloat16>(const std::byte* from) noexcept {
 template <class From>
 concept HasFloats = std::is_same_v<From, convert::Float32> || std::is_same_v<From, convert::Float16> ||
     std::is_same_v<From, convert::BFloat16> || std::is_same_v<From, Int64> || std::is_same_v<From, UInt8>;
-
-inline Floats canonical_nan(Floats floats) noexcept { return {canonical_nan(floats.low), canonical_nan(floats.high)}; }
 
 // float16: the processor's conversions differ from ours in NaN alone.
 inline __m256i join(__m128i low, __m128i high) noexcept {
@@ -385,19 +270,24 @@ inline __m256i round_to_bfloat16_off_midpoints(__m256 floats) noexcept {
 }
 
 // Rounded patterns, 32 bits each, of these floats: NaN, which rounding may have made anything of, becomes canonical.
+inline __m256i replace_nan(__m256i rounded, __m256 floats) noexcept {
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(floats, floats, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7FFF), is_nan);
+}
 inline __m256i narrow_to_bfloat16(__m256i low, __m256i high, Floats floats) noexcept {
   if (has_nan(floats.low, floats.high)) {
-    const auto replaced = [](__m256i rounded, __m256 number) {
-      const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(number, number, _CMP_UNORD_Q));
-      return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7FFF), is_nan);
-    };
-    low = replaced(low, floats.low);
-    high = replaced(high, floats.high);
+    low = replace_nan(low, floats.low);
+    high = replace_nan(high, floats.high);
   }
   return narrow(low, high);
 }
 inline __m256i to_bfloat16(Floats floats) noexcept {
   return narrow_to_bfloat16(round_to_bfloat16(floats.low), round_to_bfloat16(floats.high), floats);
+}
+// The same bits where NaN is no surprise.
+inline __m256i numbers_or_nan_to_bfloat16(Floats floats) noexcept {
+  return narrow(replace_nan(round_to_bfloat16(floats.low), floats.low),
+                replace_nan(round_to_bfloat16(floats.high), floats.high));
 }
 
 template <HasFloats From>
@@ -514,31 +404,6 @@ struct Step<convert::Float16, convert::BFloat16> {
       made.parts[i] = _mm256_or_si256(_mm256_slli_epi16(rebiased, fewer_digits), sign);
     }
     return made;
-  }
-};
-
-template <>
-struct Step<convert::Float16, convert::Float64> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    Nearest nearest(from);
-    if (nearest.plain) return one(numbers_to_float16(nearest.floats));
-    nearest.step_aside(from);
-    return one(to_float16(nearest.floats));
-  }
-};
-
-template <>
-struct Step<convert::BFloat16, convert::Float64> {
-  static constexpr std::size_t width = 16;
-  static OneVector of(const std::byte* from) noexcept {
-    Nearest nearest(from);
-    if (nearest.plain) {
-      return one(narrow(round_to_bfloat16_off_midpoints(nearest.floats.low),
-                        round_to_bfloat16_off_midpoints(nearest.floats.high)));
-    }
-    nearest.step_aside(from);
-    return one(to_bfloat16(nearest.floats));
   }
 };
 

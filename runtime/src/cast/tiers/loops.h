@@ -85,6 +85,7 @@ void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elem
 #include "avx2.h"
 #include "avx2_counted.h"
 #include "avx2_fp8.h"
+#include "avx2_wide.h"
 #endif
 #include "moves.h"
 
