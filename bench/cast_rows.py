@@ -117,17 +117,20 @@ def cases() -> list[Case]:
 
 
 def value_cases() -> list[Case]:
-    """Rows of values that casts may have to take care of: they are as common, and no claim is about them."""
+    """Rows of values that casts may have to take care of. No claim is about them."""
     pairs = {
-        "whole numbers": (("float64", "float16"), ("float64", "bfloat16")),
+        "whole numbers": (("float64", "float16"), ("float64", "bfloat16"), ("float64", "float8_e4m3fn")),
+        "a few whole numbers": (("float64", "float16"),),
         "numbers and NaN": (
             ("float64", "float32"),
+            ("float64", "float16"),
             ("float64", "bfloat16"),
             ("float32", "float16"),
             ("float32", "bfloat16"),
         ),
         "large numbers": (("int64", "float32"), ("int64", "bfloat16")),
         "subnormal numbers": (("float16", "float32"), ("float16", "bfloat16")),
+        "tiny numbers": (("float64", "bfloat16"),),
     }
     return [Case(Pair(*pair), "out", MI, values) for values in VALUES for pair in pairs[values]]
 
@@ -137,11 +140,15 @@ def value_cases() -> list[Case]:
 # A million values each, by what they are.
 VALUES: dict[str, Callable[[torch.Generator], torch.Tensor]] = {
     "whole numbers": lambda random: torch.randint(-1000, 1000, (MI,), generator=random).double(),
-    "numbers and NaN": lambda random: torch.where(  # every tenth
+    "a few whole numbers": lambda random: torch.where(  # one in 64, among others
+        torch.rand(MI, generator=random) < 1 / 64, 1.0, torch.randn(MI, generator=random, dtype=torch.float64)
+    ),
+    "numbers and NaN": lambda random: torch.where(  # one in ten
         torch.rand(MI, generator=random) < 0.1, torch.nan, torch.randn(MI, generator=random, dtype=torch.float64)
     ),
     "large numbers": lambda random: torch.randint(-(1 << 62), 1 << 62, (MI,), generator=random),
     "subnormal numbers": lambda random: torch.randn(MI, generator=random) * 2.0**-16,  # in float16, most of them
+    "tiny numbers": lambda random: torch.randn(MI, generator=random, dtype=torch.float64) * 2.0**-128,  # as float32
 }
 
 
@@ -234,7 +241,7 @@ def contenders(case: Case) -> list[Contender]:
 
 # --- one row
 
-THREADED = 32 * KI  # beyond this many elements torch and halfway use their threads
+THREADED = 32 * KI  # beyond this many elements torch uses its threads, and halfway where enough bytes are moved
 
 
 def effort_of(elements: int, quick: bool) -> Effort:

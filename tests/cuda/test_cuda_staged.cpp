@@ -213,7 +213,7 @@ BOOST_AUTO_TEST_CASE(a_transfer_asks_for_as_many_threads_as_its_bytes_are_worth)
     return executor.most_tasks;
   };
   // 6 bytes are read and written of each element to the device, 4 of each to the host: 192 KiB are 32768 and 49152.
-  // Below 512 KiB a cast has one thread, too.
+  // Below two pieces' worth it has one thread, and so has the cast in it.
   BOOST_TEST(threads_of(40'000, true) == 0);
   BOOST_TEST(threads_of(2 * 32'768, true) == 2);
   BOOST_TEST(threads_of(3 * 32'768, true) == 3);

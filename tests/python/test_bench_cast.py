@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from bench import cast_claims, cast_options, cast_rows, floor, harness
+from bench import cast, cast_claims, cast_options, cast_rows, floor, harness
 from bench.harness import Contender, Effort
 from tests.python import bench_script
 from tests.python.loading import load_tool
@@ -146,17 +147,43 @@ def test_options_are_compared_with_the_plain_cast_and_with_counting_in_torch(res
 
 
 def test_special_values_have_rows_of_their_own(result):
-    import torch
-
     assert [row["name"] for row in result["values"]] == [case.name for case in cast_rows.value_cases()]
     assert {row["values"] for row in result["values"]} == set(cast_rows.VALUES)
-    found = {case.values: cast_rows.data_of(case.pair, 10_000, case.values).t for case in cast_rows.value_cases()}
-    whole, mixed = found["whole numbers"], found["numbers and NaN"]
-    assert bool((whole == whole.round()).all())
-    assert 500 < int(mixed.isnan().sum()) < 2000
-    assert int((found["large numbers"].abs() > 2**53).sum()) > 9000
-    subnormal = found["subnormal numbers"].float().abs()
-    assert int(((subnormal > 0) & (subnormal < torch.finfo(torch.float16).tiny)).sum()) > 9000
+    for row in result["values"]:
+        assert is_spread(row["ratio"])
+        assert is_spread(row["floor"]["share"])
+        assert set(row["doors"]) == {"torch", "numpy"}
+
+
+def test_rows_of_special_values_are_measured_on_them(monkeypatch):
+    import torch
+
+    seen: dict[str, Any] = {}
+
+    def spy(case: cast_rows.Case, data: cast_rows.Data, quick: bool) -> dict[str, Any]:
+        seen[case.name] = data.t
+        return {"name": case.name}
+
+    monkeypatch.setattr(cast_rows, "measure", spy)
+    monkeypatch.setattr(cast, "print_row", lambda row: None)
+    cast.measure([], cast_rows.value_cases(), [], 1, False)
+    assert len(seen) == len(cast_rows.value_cases())
+
+    def share_of(values: str, source: str, is_special: Callable[[Any], Any]) -> list[float]:
+        found = [t for name, t in seen.items() if name.startswith(f"{source} of {values} ->")]
+        assert found
+        return [float(is_special(t).float().mean()) for t in found]
+
+    def is_tiny(wide: str, limit: float) -> Callable[[Any], Any]:
+        return lambda t: (t.to(getattr(torch, wide)).abs() > 0) & (t.to(getattr(torch, wide)).abs() < limit)
+
+    assert set(share_of("whole numbers", "float64", lambda t: t == t.round())) == {1.0}
+    assert all(0.01 < share < 0.02 for share in share_of("a few whole numbers", "float64", lambda t: t == t.round()))
+    for source in ("float64", "float32"):
+        assert all(0.09 < share < 0.11 for share in share_of("numbers and NaN", source, torch.isnan))
+    assert all(share > 0.99 for share in share_of("large numbers", "int64", lambda t: t.abs() > 2**53))
+    assert all(share > 0.9 for share in share_of("subnormal numbers", "float16", is_tiny("float32", 2.0**-14)))
+    assert all(share > 0.9 for share in share_of("tiny numbers", "float64", is_tiny("float64", 2.0**-126)))
 
 
 def expected_claims() -> dict[str, tuple[str, float]]:
@@ -393,7 +420,9 @@ def test_tables_come_from_the_newest_result(result, tmp_path):
     assert found[0] == "cast-a-2026-02-01.json"
 
     times = tables.cast_times(found)
-    assert times.count("\n| `") == len(HOT)
+    assert times.count("\n| `") == len(HOT) + len(result["values"])
+    for row in result["values"]:
+        assert f"| `{row['source']}` to `{row['target']}` | {row['values']} | {row['ratio']['median']:.2f} |" in times
     row = next(row for row in result["rows"] if row["name"] == "float32 -> bfloat16, out, 1 Ki")
     line = next(line for line in times.splitlines() if line.startswith("| `float32` to `bfloat16`"))
     assert f"{row['ratio']['median']:.2f} / " in line.split("|")[3]

@@ -199,7 +199,7 @@ def test_daemon_threads_that_work(work: str, repetition: int, fork_python_withou
     fork_python_without_torch(
         f"""
         import ctypes, threading, time
-        array = np.zeros(1 << 16, np.float32)
+        array = np.zeros(1 << 17, np.float32)
         class Producer:
             def __dlpack__(self, **keywords):
                 for i in range(100): pass

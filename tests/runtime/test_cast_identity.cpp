@@ -1,5 +1,6 @@
 // A value is cast to the same bits wherever it stands: alone or in an array of any length, in any tail, at any
-// alignment, by any number of threads, in any floating-point mode. The oracle is the value cast alone.
+// alignment, by any number of threads, in any floating-point mode, with the loops of any instruction set. The oracle is
+// the value cast alone.
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
@@ -8,12 +9,14 @@
 #include <cstring>
 #include <numeric>
 #include <set>
+#include <string_view>
 #include <vector>
 
 #include "arrays.h"
+#include "cast/tiers.h"
 #include "halfway/cast.h"
-
 #include "halfway/parallel.h"
+#include "under_test.h"
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
@@ -27,6 +30,7 @@ using halfway::MutableView;
 using halfway::Overflow;
 using halfway::Report;
 using halfway::TensorView;
+using under_test::InTier;
 
 namespace {
 
@@ -52,15 +56,22 @@ struct Pair {
 // Pairs that are likely to have loops of their own, and some that are not.
 const std::vector<Pair>& hot_pairs() {
   namespace h = halfway;
-  static const std::vector<Pair> all{
-      {h::float32, h::bfloat16},   {h::float32, h::float16},     {h::float32, h::float8_e4m3fn},
-      {h::float32, h::float64},    {h::float64, h::bfloat16},    {h::float64, h::float16},
-      {h::float64, h::float32},    {h::float16, h::float32},     {h::bfloat16, h::float32},
-      {h::bfloat16, h::float16},   {h::uint8, h::float32},       {h::uint8, h::bfloat16},
-      {h::int64, h::float32},      {h::int64, h::int32},         {h::int32, h::int64},
-      {h::boolean, h::float32},    {h::float8_e5m2, h::float32}, {h::float32, h::float8_e8m0fnu},
-      {h::float32, h::int16},      {h::uint64, h::float16},      {h::complex64, h::complex32},
-      {h::complex128, h::float32}, {h::float32, h::complex64},   {h::bfloat16, h::bfloat16}};
+  static const std::vector<Pair> all{{h::float32, h::bfloat16},      {h::float32, h::float16},
+                                     {h::float32, h::float8_e4m3fn}, {h::float32, h::float64},
+                                     {h::float64, h::bfloat16},      {h::float64, h::float16},
+                                     {h::float64, h::float32},       {h::float16, h::float32},
+                                     {h::bfloat16, h::float32},      {h::bfloat16, h::float16},
+                                     {h::uint8, h::float32},         {h::uint8, h::bfloat16},
+                                     {h::int64, h::float32},         {h::int64, h::int32},
+                                     {h::int32, h::int64},           {h::uint8, h::float16},
+                                     {h::int64, h::float16},         {h::int64, h::bfloat16},
+                                     {h::float16, h::bfloat16},      {h::float32, h::float8_e5m2},
+                                     {h::float8_e4m3fn, h::float32}, {h::float8_e4m3fn, h::bfloat16},
+                                     {h::float8_e5m2, h::bfloat16},  {h::boolean, h::float32},
+                                     {h::float8_e5m2, h::float32},   {h::float32, h::float8_e8m0fnu},
+                                     {h::float32, h::int16},         {h::uint64, h::float16},
+                                     {h::complex64, h::complex32},   {h::complex128, h::float32},
+                                     {h::float32, h::complex64},     {h::bfloat16, h::bfloat16}};
   return all;
 }
 
@@ -70,6 +81,12 @@ std::vector<Pair> all_pairs() {
     for (const DType to : arrays::castable_dtypes()) all.push_back({from, to});
   }
   return all;
+}
+
+// Loops of any instruction set that there is: which is not for the values to tell.
+std::string_view any_tier(Random& random) {
+  const auto tiers = halfway::detail::available_tiers();
+  return tiers[random() % tiers.size()];
 }
 
 Report sum(const Report& a, const Report& b) {
@@ -243,6 +260,7 @@ BOOST_AUTO_TEST_CASE(any_tail) {
   Random random(31);
   const std::vector<std::size_t> lengths = tail_lengths();
   for (const Pair& pair : all_pairs()) {
+    const InTier in(any_tier(random));
     const Alone alone(random, pair, either(random));
     Trial trial(alone, lengths.back());
     bool same = true;
@@ -254,6 +272,7 @@ BOOST_AUTO_TEST_CASE(any_tail) {
 BOOST_AUTO_TEST_CASE(any_alignment) {
   Random random(32);
   for (const Pair& pair : all_pairs()) {
+    const InTier in(any_tier(random));
     const Alone alone(random, pair, either(random));
     Trial trial(alone, 150);
     bool same = true;
@@ -268,6 +287,7 @@ BOOST_AUTO_TEST_CASE(any_alignment) {
 BOOST_AUTO_TEST_CASE(every_pair_of_alignments_where_loops_are_special) {
   Random random(33);
   for (const Pair& pair : hot_pairs()) {
+    const InTier in(any_tier(random));
     const Alone alone(random, pair, either(random));
     Trial trial(alone, 80);
     bool same = true;
@@ -284,6 +304,7 @@ BOOST_AUTO_TEST_CASE(any_number_of_threads, *boost::unit_test::label("threads"))
   Random random(34);
   [[maybe_unused]] const ThreadCounts counts;
   for (const Pair& pair : hot_pairs()) {
+    const InTier in(any_tier(random));
     const Alone alone(random, pair, either(random));
     Trial trial(alone, n);
     for (const int threads : ThreadCounts::all) {
@@ -302,6 +323,7 @@ BOOST_AUTO_TEST_CASE(any_number_of_threads, *boost::unit_test::label("threads"))
 BOOST_AUTO_TEST_CASE(subnormal_numbers_whatever_the_mode) {
   Random random(35);
   for (const Pair& pair : all_pairs()) {
+    const InTier in(any_tier(random));
     const Alone alone(random, pair, either(random));
     Trial trial(alone, 1100);
     const Flushing flushing;
@@ -314,6 +336,7 @@ BOOST_AUTO_TEST_CASE(any_cut_of_an_array) {
   Random random(36);
   constexpr std::size_t n = 3000;
   for (const Pair& pair : all_pairs()) {
+    const InTier in(any_tier(random));
     const Alone alone(random, pair, either(random));
     const std::vector<std::byte> source = alone.sources(n);
     std::vector<std::byte> pieces(n * alone.to_size());

@@ -93,7 +93,7 @@ std::vector<Job> jobs() {
     all.push_back({std::move(name), std::move(source), std::move(destination), options});
   };
   const std::vector<std::int64_t> square{64, 64};
-  const std::vector<std::int64_t> large{130, 600};
+  const std::vector<std::int64_t> large{150, 600};
   const std::vector<std::int64_t> flat{5000};
   for (const auto& [from, to] : std::vector<std::pair<DType, DType>>{{halfway::float32, halfway::float32},
                                                                      {halfway::float32, halfway::bfloat16},

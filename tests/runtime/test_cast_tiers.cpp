@@ -235,7 +235,7 @@ class Palette {
         // Beyond 2^53, where a double has not all digits; midpoints of float32 and bfloat16 and what is beside them.
         for (const std::uint64_t x :
              {0x20000000000001U, 0x7FFFFFFFFFFFFFFFU, 0x7FFFFFBFFFFFFFFFU, 0x8000000000000000U, 0x8000000000000001U,
-              0x4000004000000000U, 0x4000004000000001U, 0x3FFFFFBFFFFFFFFFU, 0x4040000000000000U, 0x4040000000000001U,
+              0x4000004000000000U, 0x4000004000000001U, 0x4000003FFFFFFFFFU, 0x4040000000000000U, 0x4040000000000001U,
               0x403FFFFFFFFFFFFFU}) {
           add(x);
           add(0 - x);

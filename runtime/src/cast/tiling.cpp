@@ -123,6 +123,11 @@ Tile Tiling::tile(std::int64_t index) const noexcept {
     elements *= nest_.shape[i];
   }
   if (tile.destination != nullptr) tile.destination += to;
+  if (row_piece + 1 < rows_.count()) {
+    tile.next = tile.source + tile.rows * nest_.source_strides[across_];
+  } else if (length_piece + 1 < lengths_.count()) {
+    tile.next = tile.source - row * nest_.source_strides[across_] + tile.length * nest_.source_strides[last];
+  }
   return tile;
 }
 
@@ -133,12 +138,12 @@ void Tiling::load(const Mover& from, const Tile& tile, std::byte* buffer) const 
               .element_step = nest_.source_strides[across_],
               .lines = static_cast<std::size_t>(tile.length),
               .width = static_cast<std::size_t>(tile.rows),
-              .next = tile.source + nest_.source_strides[across_] * tile.rows};
+              .next = tile.next};
   std::int64_t row_step = buffer_step_;
   if (lines.element_step == -size_) {  // read upwards, and begin with the last row
     lines.source += lines.element_step * (tile.rows - 1);
     lines.element_step = size_;
-    lines.next = lines.source - size_ * tile.rows;
+    if (tile.next != nullptr) lines.next = tile.next - size_ * (tile.rows - 1);
     buffer += row_step * (tile.rows - 1);
     row_step = -row_step;
   }

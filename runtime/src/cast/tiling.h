@@ -25,6 +25,8 @@ struct Tile {
   std::int64_t position;   // of the first element in the order of the nest
   std::int64_t rows;
   std::int64_t length;
+  // Where the next tile of the same two dimensions begins in the source; nullptr: this is their last one.
+  const std::byte* next = nullptr;
 };
 
 class Tiling {

@@ -284,7 +284,7 @@ inline __m256i narrow_to_bfloat16(__m256i low, __m256i high, Floats floats) noex
 inline __m256i to_bfloat16(Floats floats) noexcept {
   return narrow_to_bfloat16(round_to_bfloat16(floats.low), round_to_bfloat16(floats.high), floats);
 }
-// The same bits where NaN is no surprise.
+// The same bits without a branch, for data with many NaN.
 inline __m256i numbers_or_nan_to_bfloat16(Floats floats) noexcept {
   return narrow(replace_nan(round_to_bfloat16(floats.low), floats.low),
                 replace_nan(round_to_bfloat16(floats.high), floats.high));

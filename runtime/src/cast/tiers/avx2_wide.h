@@ -61,7 +61,7 @@ inline bool has_magnitude(Floats floats, std::uint32_t least, std::uint32_t coun
   return _mm256_movemask_epi8(_mm256_or_si256(found(floats.low), found(floats.high))) != 0;
 }
 inline bool has_subnormal(Floats floats) noexcept { return has_magnitude(floats, 1, 0x7FFFFF); }
-inline bool has_infinity_or_nan(Floats floats) noexcept { return has_magnitude(floats, 0x7F800000, 0x00800000); }
+inline bool has_infinity(Floats floats) noexcept { return has_magnitude(floats, 0x7F800000, 1); }
 
 // Whether any of 16 doubles, whose floats these are, is not zero and below the normal numbers of float: it may be zero
 // as a float, or the smallest normal number.
@@ -122,7 +122,7 @@ void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byt
   Caution caution;
   const auto careful = [](const std::byte* from) {
     const Floats odd = cut_sixteen_to_odd(from);
-    return has_tiny(from, odd) || has_infinity_or_nan(odd) ? Nearest(from).to_odd(from) : odd;
+    return has_tiny(from, odd) || has_infinity(odd) ? Nearest(from).to_odd(from) : odd;
   };
   const auto convert = [&](const std::byte* from) {
     if (caution.holds()) return careful(from);

@@ -243,19 +243,18 @@ std::size_t transpose_squares(const Lines& in, std::byte* rows, std::int64_t row
 
 // Elements of pixels to planes: `channels` rows from lines that follow each other.
 template <class T, std::size_t channels>
-std::size_t split_channels(const std::byte* source, std::byte* rows, std::int64_t row_step,
-                           std::size_t lines) noexcept {
+std::size_t split_channels(const Lines& in, std::byte* rows, std::int64_t row_step) noexcept {
   constexpr std::size_t width = per_vector<T>;
   constexpr auto places = VectorOf<T>::places;
-  // What is read next comes while these lines are converted: images to normalised planes took 0.67 to 0.93 of the time
-  // on one thread, 0.74 to 0.95 on two (2-core AMD EPYC Milan virtual machine, 2026-11-26, three runs in turns, medians
-  // of 40).
-  const std::byte* const following = source + lines * channels * sizeof(T);
   std::size_t i = 0;
-  for (; i + width <= lines; i += width) {
-    __builtin_prefetch(following + i * channels * sizeof(T));
+  for (; i + width <= in.lines; i += width) {
+    // What is read next comes while these lines are converted: images to normalised planes took 0.67 to 0.93 of the
+    // time on one thread, 0.74 to 0.95 on two (2-core AMD EPYC Milan virtual machine, 2026-11-26, three runs in turns,
+    // medians of 40).
+    if (in.next != nullptr) __builtin_prefetch(in.next + i * channels * sizeof(T));
     Vector<T> v[channels];
-    for (std::size_t c = 0; c < channels; ++c) v[c] = load<Vector<T>>(source + (i * channels + c * width) * sizeof(T));
+    for (std::size_t c = 0; c < channels; ++c)
+      v[c] = load<Vector<T>>(in.source + (i * channels + c * width) * sizeof(T));
     std::byte* const to = rows + i * sizeof(T);
     if constexpr (channels == 2) {
       store(to, every_second<0>(v[0], v[1], places));
@@ -343,9 +342,9 @@ void transpose(const Lines& in, std::byte* rows, std::int64_t row_step) noexcept
     if (in.element_step == size) {
       if constexpr (has_byte_shuffles || sizeof(T) >= 4) {
         if (is_pixel<T>(in.line_step, in.width)) {
-          const std::size_t done = in.width == 2   ? split_channels<T, 2>(in.source, rows, row_step, in.lines)
-                                   : in.width == 3 ? split_channels<T, 3>(in.source, rows, row_step, in.lines)
-                                                   : split_channels<T, 4>(in.source, rows, row_step, in.lines);
+          const std::size_t done = in.width == 2   ? split_channels<T, 2>(in, rows, row_step)
+                                   : in.width == 3 ? split_channels<T, 3>(in, rows, row_step)
+                                                   : split_channels<T, 4>(in, rows, row_step);
           return transpose_plainly<T>(in, rows, row_step, done, 0);
         }
         if (is_pixel<T>(row_step, in.lines)) {
