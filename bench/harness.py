@@ -147,7 +147,9 @@ def _calls_a_round(loop: Loop, round_ns: int) -> int:
     if round_ns == 0:
         return 1
     loop(1)  # whatever is looked up or imported at first use
-    if loop(1) > round_ns:
+    if (
+        min(loop(1) for _ in range(3)) > round_ns
+    ):  # one call may have met something else: threads that start, the system
         return 1
     count = 1
     while True:

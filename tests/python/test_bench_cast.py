@@ -294,6 +294,18 @@ def test_rounds_end_with_the_time_but_not_before_the_least():
     assert calls == [1] * 4
 
 
+@pytest.mark.parametrize("late", range(8))
+def test_one_late_call_does_not_make_rounds_short(late):
+    calls = []
+
+    def loop(count: int) -> int:
+        calls.append(count)
+        return 1000 * count + (50_000 if len(calls) == late + 1 else 0)
+
+    harness.race({"a": loop}, Effort(round_ns=20_000, rounds=4, threads=True))
+    assert calls[-8:] == [1, 20] * 4
+
+
 def test_the_slow_go_no_further_where_rounds_are_dear():
     loops = {name: (lambda count, ns=ns: ns * count) for name, ns in (("we", 900), ("fast", 100), ("slow", 300))}
     entrants = [Contender("we", "ours", door="torch"), Contender("fast", "rival", door="torch")]
