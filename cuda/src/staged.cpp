@@ -70,7 +70,12 @@ class Staged : public PipelineSteps {
     if (plan_.chunks == 1) return;
     const OnDevice scope(*this);
     const std::lock_guard<std::mutex> lock(calls_);
+    // Where handing on has failed half-way, the device may use memory of the ring that no event speaks of. The transfer
+    // fails: chunks below the failure, which other threads still come with, are not handed on.
+    if (broken_) return;
+    broken_ = true;
     hand_on(chunk);
+    broken_ = false;
   }
 
  protected:
@@ -117,7 +122,8 @@ class Staged : public PipelineSteps {
   const std::uint64_t unit_;
   const int threads_;
   const HostPass pass_;
-  std::mutex calls_;  // what enqueues on the channel's streams: an order, and one thread at a time for a stream
+  std::mutex calls_;     // what enqueues on the channel's streams: an order, and one thread at a time for a stream
+  bool broken_ = false;  // a chunk was not handed on as a whole; guarded by `calls_`
 
  private:
   const std::thread::id caller_ = std::this_thread::get_id();

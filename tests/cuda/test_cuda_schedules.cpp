@@ -99,6 +99,22 @@ BOOST_AUTO_TEST_CASE(several_threads_get_the_same_under_schedules_and_faults) {
   }
 }
 
+// A chunk is not handed on as a whole, and other threads come with the chunks below it. ThreadSanitizer sees whether
+// these use what the device still reads.
+BOOST_AUTO_TEST_CASE(a_call_is_refused_among_several_threads) {
+  struct Refused {
+    std::uint64_t seed;
+    std::uint64_t call;
+  };
+  const rig::Threads several;
+  for (const Refused& refused : {Refused{139, 75}, Refused{79, 30}, Refused{13, 37}}) {
+    for (int repetition = 0; repetition < 12; ++repetition) {
+      const rig::Run run = rig::run_schedule(refused.seed, refused.call, Fault::refused, rig::small_piece);
+      BOOST_TEST(run.wrong == "", "seed " << refused.seed << ", call " << refused.call << ": " << run.wrong);
+    }
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace
