@@ -147,9 +147,8 @@ def _calls_a_round(loop: Loop, round_ns: int) -> int:
     if round_ns == 0:
         return 1
     loop(1)  # whatever is looked up or imported at first use
-    if (
-        min(loop(1) for _ in range(3)) > round_ns
-    ):  # one call may have met something else: threads that start, the system
+    # A single call may come late: threads that start, the system.
+    if min(loop(1) for _ in range(3)) > round_ns:
         return 1
     count = 1
     while True:

@@ -38,6 +38,7 @@ using halfway::Tensor;
 using halfway::TensorView;
 using halfway::detail::available_tiers;
 using under_test::InTier;
+using under_test::next_tier;
 #if defined(__SSE__)
 using floating_mode::Mode;
 #endif
@@ -189,12 +190,6 @@ std::string describe(const Array& source, DType to, const Wanted& wanted) {
   if (wanted.axis) text += ", axis " + std::to_string(*wanted.axis);
   if (wanted.permute) text += ", permute " + arrays::to_string(*wanted.permute);
   return text;
-}
-
-// One tier after another, in the order of calls, so that all of them are met.
-std::string_view next_tier() {
-  static std::size_t calls = 0;
-  return available_tiers()[calls++ % available_tiers().size()];
 }
 
 void check(const Array& source, Array destination, const Wanted& wanted, bool counts) {

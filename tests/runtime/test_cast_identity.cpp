@@ -9,11 +9,9 @@
 #include <cstring>
 #include <numeric>
 #include <set>
-#include <string_view>
 #include <vector>
 
 #include "arrays.h"
-#include "cast/tiers.h"
 #include "halfway/cast.h"
 #include "halfway/parallel.h"
 #include "under_test.h"
@@ -31,6 +29,7 @@ using halfway::Overflow;
 using halfway::Report;
 using halfway::TensorView;
 using under_test::InTier;
+using under_test::next_tier;
 
 namespace {
 
@@ -81,12 +80,6 @@ std::vector<Pair> all_pairs() {
     for (const DType to : arrays::castable_dtypes()) all.push_back({from, to});
   }
   return all;
-}
-
-// Loops of any instruction set that there is: which is not for the values to tell.
-std::string_view any_tier(Random& random) {
-  const auto tiers = halfway::detail::available_tiers();
-  return tiers[random() % tiers.size()];
 }
 
 Report sum(const Report& a, const Report& b) {
@@ -260,7 +253,7 @@ BOOST_AUTO_TEST_CASE(any_tail) {
   Random random(31);
   const std::vector<std::size_t> lengths = tail_lengths();
   for (const Pair& pair : all_pairs()) {
-    const InTier in(any_tier(random));
+    const InTier in(next_tier());
     const Alone alone(random, pair, either(random));
     Trial trial(alone, lengths.back());
     bool same = true;
@@ -272,7 +265,7 @@ BOOST_AUTO_TEST_CASE(any_tail) {
 BOOST_AUTO_TEST_CASE(any_alignment) {
   Random random(32);
   for (const Pair& pair : all_pairs()) {
-    const InTier in(any_tier(random));
+    const InTier in(next_tier());
     const Alone alone(random, pair, either(random));
     Trial trial(alone, 150);
     bool same = true;
@@ -287,7 +280,7 @@ BOOST_AUTO_TEST_CASE(any_alignment) {
 BOOST_AUTO_TEST_CASE(every_pair_of_alignments_where_loops_are_special) {
   Random random(33);
   for (const Pair& pair : hot_pairs()) {
-    const InTier in(any_tier(random));
+    const InTier in(next_tier());
     const Alone alone(random, pair, either(random));
     Trial trial(alone, 80);
     bool same = true;
@@ -304,7 +297,7 @@ BOOST_AUTO_TEST_CASE(any_number_of_threads, *boost::unit_test::label("threads"))
   Random random(34);
   [[maybe_unused]] const ThreadCounts counts;
   for (const Pair& pair : hot_pairs()) {
-    const InTier in(any_tier(random));
+    const InTier in(next_tier());
     const Alone alone(random, pair, either(random));
     Trial trial(alone, n);
     for (const int threads : ThreadCounts::all) {
@@ -323,7 +316,7 @@ BOOST_AUTO_TEST_CASE(any_number_of_threads, *boost::unit_test::label("threads"))
 BOOST_AUTO_TEST_CASE(subnormal_numbers_whatever_the_mode) {
   Random random(35);
   for (const Pair& pair : all_pairs()) {
-    const InTier in(any_tier(random));
+    const InTier in(next_tier());
     const Alone alone(random, pair, either(random));
     Trial trial(alone, 1100);
     const Flushing flushing;
@@ -336,7 +329,7 @@ BOOST_AUTO_TEST_CASE(any_cut_of_an_array) {
   Random random(36);
   constexpr std::size_t n = 3000;
   for (const Pair& pair : all_pairs()) {
-    const InTier in(any_tier(random));
+    const InTier in(next_tier());
     const Alone alone(random, pair, either(random));
     const std::vector<std::byte> source = alone.sources(n);
     std::vector<std::byte> pieces(n * alone.to_size());

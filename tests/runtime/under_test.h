@@ -23,6 +23,13 @@ class InTier {
   InTier& operator=(const InTier&) = delete;
 };
 
+// One tier after another, in the order of calls, so that all of them are met.
+inline std::string_view next_tier() {
+  static std::size_t calls = 0;
+  const auto tiers = halfway::detail::available_tiers();
+  return tiers[calls++ % tiers.size()];
+}
+
 // Row-major memory at any address, with bytes around it that nobody may write to.
 class Guarded {
  public:

@@ -34,13 +34,15 @@ inline __m256 step_to_odd(__m256d low, __m256d high, __m256 nearest) noexcept {
 inline __m256i cut_digits() noexcept {
   return _mm256_set1_epi64x((1LL << (convert::Float64::mantissa_bits - convert::Float32::mantissa_bits)) - 1);
 }
-// Doubles without them, the last digit that is kept set where any of them was: rounded to odd. Their floats are exact,
-// unless they are beyond its normal numbers. NaN stays NaN.
+// Patterns without their last digits, the ones in `cut`, and the last one that is kept set where any of these was.
+inline __m256i odd_without(__m256i patterns, __m256i cut) noexcept {
+  const __m256i carried = _mm256_add_epi64(_mm256_and_si256(patterns, cut), cut);  // to the last digit that is kept
+  return _mm256_andnot_si256(cut, _mm256_or_si256(patterns, carried));
+}
+// Doubles with the digits of float, rounded to odd. Their floats are exact, unless they are beyond its normal numbers.
+// NaN stays NaN.
 inline __m256d cut_to_odd(__m256d doubles) noexcept {
-  const __m256i pattern = _mm256_castpd_si256(doubles);
-  const __m256i cut = cut_digits();
-  const __m256i carried = _mm256_add_epi64(_mm256_and_si256(pattern, cut), cut);  // to the last digit that is kept
-  return _mm256_castsi256_pd(_mm256_andnot_si256(cut, _mm256_or_si256(pattern, carried)));
+  return _mm256_castsi256_pd(odd_without(_mm256_castpd_si256(doubles), cut_digits()));
 }
 inline Floats cut_sixteen_to_odd(const std::byte* from) noexcept {
   const auto either = [](__m256d a, __m256d b) { return _mm256_castpd_si256(_mm256_or_pd(a, b)); };
@@ -115,28 +117,35 @@ class Caution {
   unsigned steps_ = 0;
 };
 
+// 64-bit elements as floats that round to 16 bits and fewer as they do: `near(from)` makes them of 16.
+template <class Element, class Near>
+inline void decode_sixteens(const std::byte* __restrict elements, std::byte* __restrict wide, std::size_t n,
+                            const Near& near) noexcept {
+  std::size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const Floats floats = near(elements + 8 * i);
+    store_vector(wide + 4 * i, floats.low);
+    store_vector(wide + 4 * i + 32, floats.high);
+  }
+  for (; i < n; ++i) store<float>(wide + 4 * i, convert::detail::to_odd(load<Element>(elements + 8 * i)));
+}
+
 template <>
 void decode_odd<convert::Float64>(const std::byte* __restrict elements, std::byte* __restrict wide,
                                   std::size_t n) noexcept {
-  std::size_t i = 0;
   Caution caution;
   const auto careful = [](const std::byte* from) {
     const Floats odd = cut_sixteen_to_odd(from);
     return has_tiny(from, odd) || has_infinity(odd) ? Nearest(from).to_odd(from) : odd;
   };
-  const auto convert = [&](const std::byte* from) {
+  const auto near = [&](const std::byte* from) {
     if (caution.holds()) return careful(from);
     const Nearest nearest(from);
     if (nearest.plain) return nearest.floats;
     caution.rise();
     return careful(from);
   };
-  for (; i + 16 <= n; i += 16) {
-    const Floats floats = convert(elements + 8 * i);
-    store_vector(wide + 4 * i, floats.low);
-    store_vector(wide + 4 * i + 32, floats.high);
-  }
-  for (; i < n; ++i) store<float>(wide + 4 * i, convert::detail::to_odd(load<double>(elements + 8 * i)));
+  decode_sixteens<double>(elements, wide, n, near);
 }
 
 template <>
@@ -211,9 +220,7 @@ inline __m256d integers_to_odd(__m256i integers) noexcept {
   const __m256i cut = _mm256_set1_epi64x((1LL << 11) - 1);
   const __m256i is_small =
       _mm256_cmpeq_epi64(_mm256_srli_epi64(_mm256_add_epi64(integers, two_53), 54), _mm256_setzero_si256());
-  const __m256i carried = _mm256_add_epi64(_mm256_and_si256(integers, cut), cut);
-  const __m256i odd = _mm256_andnot_si256(cut, _mm256_or_si256(integers, carried));
-  const __m256i kept = _mm256_blendv_epi8(odd, integers, is_small);
+  const __m256i kept = _mm256_blendv_epi8(odd_without(integers, cut), integers, is_small);
   // 2. Halves as digits of powers of two, which are then taken away. To the upper one, whose sign is turned round to be
   // a digit, that of the lower half is added beforehand.
   constexpr double upper_power = 0x1p84 + 0x1p63;
@@ -242,27 +249,16 @@ struct Step<convert::Float32, Int64> {
   }
 };
 
-// As floats that round to 16 bits and fewer as they do.
-inline Floats integers_near_float(const std::byte* from) noexcept {
+template <>
+inline Floats floats_of<Int64>(const std::byte* from) noexcept {
   const Integers integers = load_integers(from);
   if (are_small<24>(integers)) return lower_halves_to_float(integers);  // exact
   return integers_to_float(integers, cut_to_odd);
 }
 
 template <>
-inline Floats floats_of<Int64>(const std::byte* from) noexcept {
-  return integers_near_float(from);
-}
-
-template <>
 void decode_odd<Int64>(const std::byte* __restrict elements, std::byte* __restrict wide, std::size_t n) noexcept {
-  std::size_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const Floats floats = integers_near_float(elements + 8 * i);
-    store_vector(wide + 4 * i, floats.low);
-    store_vector(wide + 4 * i + 32, floats.high);
-  }
-  for (; i < n; ++i) store<float>(wide + 4 * i, convert::detail::to_odd(load<std::int64_t>(elements + 8 * i)));
+  decode_sixteens<std::int64_t>(elements, wide, n, floats_of<Int64>);
 }
 
 }  // namespace
