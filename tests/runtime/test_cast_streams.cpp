@@ -106,6 +106,31 @@ BOOST_AUTO_TEST_CASE(streams_copy_any_number_of_bytes) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(the_byte_order_changes_past_the_caches_as_through_them) {
+  std::vector<std::byte> source(5000);
+  Random random(23);
+  for (std::byte& b : source) b = static_cast<std::byte>(random());
+  for (const std::string_view tier : available_tiers()) {
+    const InTier in(tier);
+    const halfway::detail::Kernels& kernels = active_kernels();
+    BOOST_TEST(kernels.swaps_streamed.empty() == (kernels.fused[0].streamed == nullptr));
+    for (std::size_t row = 0; row < kernels.swaps_streamed.size(); ++row) {
+      const std::size_t unit = std::size_t{2} << row;
+      for (std::size_t n = 0; n * unit < 4500; n += n < 200 ? 1 : 87) {
+        for (std::size_t misalignment = 0; misalignment < 40; misalignment += unit) {
+          Guarded destination(n * unit, misalignment);
+          const std::byte* const from = source.data() + n % 7;
+          std::vector<std::byte> expected(n * unit);
+          for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = from[i / unit * unit + unit - 1 - i % unit];
+          kernels.swaps_streamed[row](from, destination.data(), n);
+          order_streamed_stores();
+          BOOST_TEST_REQUIRE(is_in(expected, destination));
+        }
+      }
+    }
+  }
+}
+
 // --- from which size on
 
 class CacheDirectory {
@@ -166,6 +191,35 @@ BOOST_AUTO_TEST_CASE(streamed_loops_give_the_same_bits) {
   const auto tiers = available_tiers();
   const bool has_avx2 = std::find(tiers.begin(), tiers.end(), "x86-64-v3") != tiers.end();
   BOOST_TEST(any == has_avx2);
+}
+
+BOOST_AUTO_TEST_CASE(loops_of_the_other_byte_order_give_the_same_bits) {
+  Random random(33);
+  bool any = false;
+  for_all_streamed([&](const FusedLoop& loop, std::size_t n, std::size_t misalignment, std::string_view tier) {
+    const std::size_t size = halfway::item_size(loop.from);
+    BOOST_TEST_REQUIRE((loop.swapping != nullptr) == (size > 1));
+    BOOST_TEST_REQUIRE((loop.swapping_streamed != nullptr) == (size > 1));
+    if (size == 1) return;
+    any = true;
+    const std::vector<std::byte> native = elements_of(random, loop.from, n);
+    std::vector<std::byte> source(misalignment + native.size());
+    for (std::size_t i = 0; i < native.size(); ++i) {
+      source[misalignment + i] = native[i / size * size + size - 1 - i % size];
+    }
+    const std::byte* const from = source.data() + misalignment;
+    std::vector<std::byte> expected(n * halfway::item_size(loop.to));
+    loop.loop(native.data(), expected.data(), n);
+    Guarded actual(expected.size(), misalignment + 1);
+    loop.swapping(from, actual.data(), n);
+    if (!is_in(expected, actual)) BOOST_FAIL(describe(loop, tier, n, misalignment));
+    Guarded streamed(expected.size(), misalignment);
+    loop.swapping_streamed(from, streamed.data(), n);
+    order_streamed_stores();
+    if (!is_in(expected, streamed)) BOOST_FAIL(describe(loop, tier, n, misalignment) + ", streamed");
+  });
+  const auto tiers = available_tiers();
+  BOOST_TEST(any == (std::find(tiers.begin(), tiers.end(), "x86-64-v3") != tiers.end()));
 }
 
 BOOST_AUTO_TEST_CASE(streamed_loops_count_the_same) {
@@ -309,6 +363,40 @@ BOOST_AUTO_TEST_CASE(large_casts_give_what_small_ones_do, *boost::unit_test::lab
       BOOST_TEST(report.overflow >= small.overflow * whole);
       BOOST_TEST(report.underflow >= small.underflow * whole);
     }
+  }
+}
+
+// Turned round in registers, by blocks, or by a copy: what a cast of the native elements gives.
+BOOST_AUTO_TEST_CASE(large_sources_of_the_other_byte_order, *boost::unit_test::label("threads")) {
+  Random random(37);
+  for (const auto& [from, to] : std::vector<std::pair<DType, DType>>{{halfway::float64, halfway::float32},
+                                                                     {halfway::float64, halfway::bfloat16},
+                                                                     {halfway::int32, halfway::float16},
+                                                                     {halfway::float32, halfway::float32},
+                                                                     {halfway::complex64, halfway::complex64}}) {
+    const std::size_t size = halfway::item_size(from);
+    const std::size_t unit = from == halfway::complex64 ? size / 2 : size;
+    const auto count = static_cast<std::int64_t>(halfway::detail::streaming_bytes() / size) + 77;
+    const std::vector<std::byte> block = elements_of(random, from, std::size_t{1} << 15U);
+    std::vector<std::byte> native(static_cast<std::size_t>(count) * size);
+    for (std::size_t at = 0; at < native.size(); at += block.size()) {
+      std::memcpy(native.data() + at, block.data(), std::min(block.size(), native.size() - at));
+    }
+    std::vector<std::byte> reversed = native;
+    for (std::size_t at = 0; at < reversed.size(); at += unit) {
+      std::reverse(reversed.data() + at, reversed.data() + at + unit);
+    }
+    const std::int64_t shape[] = {count};
+    const std::int64_t strides[] = {1};
+    const auto view = [&](const std::vector<std::byte>& memory) {
+      return halfway::TensorView{.data = memory.data(), .dtype = from, .shape = shape, .strides = strides};
+    };
+    const halfway::CastOptions unsafe{.casting = halfway::Casting::unsafe};
+    const halfway::Tensor expected = halfway::cast(view(native), to, unsafe);
+    const halfway::Tensor made = halfway::cast(view(reversed).byte_swapped(), to, unsafe);
+    BOOST_TEST_CONTEXT(to_string(from) << " to " << to_string(to))
+    BOOST_TEST(std::memcmp(expected.view().data, made.view().data,
+                           static_cast<std::size_t>(count) * halfway::item_size(to)) == 0);
   }
 }
 

@@ -92,7 +92,10 @@ struct FusedLoop {
   DType to;
   EncodeLoop loop;
   EncodeLoop streamed;
-  CountedLoop streamed_counted;  // never saturates; without a destination it counts alone
+  CountedLoop streamed_counted = nullptr;  // never saturates; without a destination it counts alone
+  // Of elements in the other byte order, which are turned round in registers.
+  EncodeLoop swapping = nullptr;
+  EncodeLoop swapping_streamed = nullptr;
 };
 
 // Elements in two dimensions: `lines` of them one way, `width` the other. Steps are in bytes and may be anything.
@@ -132,7 +135,10 @@ struct Kernels {
   std::span<const FusedLoop> fused;
   std::span<const MoveKernels> moves;  // of elements of 1, 2, 4, 8 and 16 bytes
   std::span<const SwapLoop> swaps;     // of units of 2, 4 and 8 bytes
-  std::array<AffineLoops, 2> affine;   // in float32, in float64
+  // The same past the caches, to units that are aligned; empty where there is none. `order_streamed_stores` has to
+  // follow.
+  std::span<const SwapLoop> swaps_streamed;
+  std::array<AffineLoops, 2> affine;  // in float32, in float64
   std::span<const FusedAffine> fused_affine;
   LanesLoop lanes;
   std::array<DecodeLoop, 2> integers_to_odd;  // int64, uint64 -> double, to odd: for stochastic rounding

@@ -15,7 +15,9 @@ Mover::Mover(const Kernels& kernels, std::size_t size, std::size_t swap_unit) no
     loops_ = &kernels.moves[static_cast<std::size_t>(std::countr_zero(size))];
   }
   if (swap_unit > 1 && std::has_single_bit(swap_unit) && swap_unit <= sizeof(std::uint64_t)) {
-    swap_ = kernels.swaps[static_cast<std::size_t>(std::countr_zero(swap_unit)) - 1];
+    const std::size_t row = static_cast<std::size_t>(std::countr_zero(swap_unit)) - 1;
+    swap_ = kernels.swaps[row];
+    if (row < kernels.swaps_streamed.size()) swap_streamed_ = kernels.swaps_streamed[row];
   }
 }
 
@@ -23,6 +25,12 @@ void Mover::swap(const std::byte* source, std::byte* destination, std::size_t n)
   if (swap_ != nullptr) return swap_(source, destination, n * (size_ / unit_));
   if (source != destination) std::memcpy(destination, source, n * size_);
   swap_run(destination, static_cast<std::int64_t>(size_), static_cast<std::int64_t>(n), size_, unit_);
+}
+
+bool Mover::swap_streamed(const std::byte* source, std::byte* destination, std::size_t n) const noexcept {
+  if (swap_streamed_ == nullptr || reinterpret_cast<std::uintptr_t>(destination) % unit_ != 0) return false;
+  swap_streamed_(source, destination, n * (size_ / unit_));
+  return true;
 }
 
 void Mover::gather(const std::byte* source, std::int64_t stride, std::byte* run, std::size_t n) const noexcept {

@@ -40,11 +40,15 @@ class Mover {
   // The byte order of `n` elements that follow each other, from one place to another, or where they are.
   void swap(const std::byte* source, std::byte* destination, std::size_t n) const noexcept;
 
+  // The same past the caches, if a loop does that: whether one did. `order_streamed_stores` has to follow.
+  [[nodiscard]] bool swap_streamed(const std::byte* source, std::byte* destination, std::size_t n) const noexcept;
+
  private:
   std::size_t size_;
   std::size_t unit_;
   const MoveKernels* loops_ = nullptr;  // nullptr for sizes that have none
   SwapLoop swap_ = nullptr;             // likewise
+  SwapLoop swap_streamed_ = nullptr;    // likewise
 };
 
 }  // namespace detail

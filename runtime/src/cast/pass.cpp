@@ -109,14 +109,23 @@ Treatment Treatment::conversion(const Kernels& kernels, const Elements& from, co
   const Route route = transform == nullptr ? Route::between(kernels, from.dtype, to.dtype, saturate)
                                            : Route::between(kernels, from.dtype, to.dtype, saturate,
                                                             {transform->affine, transform->stochastic});
-  return {.from = from,
-          .to = to,
-          .copies = false,
-          .counts = counts,
-          .streams = false,
-          .watched = watched,
-          .route = route,
-          .transform = route.affine != nullptr || route.stochastic != nullptr ? transform : nullptr};
+  Treatment treatment{.from = from,
+                      .to = to,
+                      .copies = false,
+                      .counts = counts,
+                      .streams = false,
+                      .watched = watched,
+                      .route = route,
+                      .transform = route.affine != nullptr || route.stochastic != nullptr ? transform : nullptr};
+  if (from.swap_unit > 1 && !saturate && !counts && treatment.transform == nullptr && !route.copies) {
+    const FusedLoop* const fused = kernels.find_fused(from.dtype, to.dtype);
+    if (fused != nullptr && fused->swapping != nullptr) {
+      treatment.loops_swap = true;
+      treatment.route.single = fused->swapping;
+      treatment.from.swap_unit = 1;
+    }
+  }
+  return treatment;
 }
 
 Treatment Treatment::chosen(const Kernels& kernels, const Elements& from, const Elements& to,
@@ -151,7 +160,7 @@ Pass::Pass(const Kernels& used, const Treatment& done, const Nest& walked, const
   if (transform != nullptr || in_place || to.swap_unit != 1 || route.saturate || !(streams || counts_alone)) return;
   const FusedLoop* const fused = kernels.find_fused(from.dtype, to.dtype);
   if (fused == nullptr) return;
-  streamed = fused->streamed;
+  streamed = treatment.loops_swap ? fused->swapping_streamed : fused->streamed;
   if (contiguous && from.swap_unit == 1) streamed_counted = fused->streamed_counted;
 }
 

@@ -35,9 +35,10 @@ struct Tally {
 struct Treatment {
   Elements from;
   Elements to;
-  bool copies;   // bit by bit, castable or not
-  bool counts;   // into a tally; of copies there is nothing to count but how many
-  bool streams;  // past the caches, where runs of the destination are long: it is large
+  bool copies;              // bit by bit, castable or not
+  bool counts;              // into a tally; of copies there is nothing to count but how many
+  bool streams;             // past the caches, where runs of the destination are long: it is large
+  bool loops_swap = false;  // the loops that convert turn the source's bytes round: to all else they are native
   convert::Flags watched;
   Route route;                 // not set when `copies`
   const Transform* transform;  // nullptr: none

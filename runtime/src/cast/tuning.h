@@ -15,9 +15,8 @@ namespace detail {
 inline constexpr std::size_t block_components = 1024;
 
 // Bytes over which the elements of a block lie that is swapped or gathered on its way to a streaming loop: little, so
-// that reading and writing take turns often. To bfloat16, big-endian float64 of 4096 x 4096 took 0.94 of the time with
-// 2 KiB that it took with 4 and 0.87 of that with 8; fields of 24-byte records 0.9 of the time of blocks of 1024
-// elements, every second column 0.97 (2-core AMD EPYC Milan virtual machine, 2026-11-26, medians of 31 in turns).
+// that reading and writing take turns often. To bfloat16, fields of 24-byte records took 0.9 of the time of blocks of
+// 1024 elements, every second column 0.97 (2-core AMD EPYC Milan virtual machine, 2026-11-26, medians of 31 in turns).
 inline constexpr std::int64_t streamed_block_bytes = 2048;
 
 // Rows shorter than this are gathered into common blocks; longer ones are blocks of their own, read and written in

@@ -86,20 +86,47 @@ struct Discarded : Streamed {
 inline void store_vector(std::byte* to, __m256i value) noexcept { Cached::put(to, value); }
 inline void store_vector(std::byte* to, __m256 value) noexcept { Cached::put(to, _mm256_castps_si256(value)); }
 
+// The byte order of what is read: the machine's, or the other one. Of some bytes of elements, `as_native` hands to
+// `work` where they are in the machine's order.
+struct Native {
+  template <class T>
+  static T element(T value) noexcept {
+    return value;
+  }
+  template <class T, std::size_t bytes, class Work>
+  static auto as_native(const std::byte* from, const Work& work) noexcept {
+    return work(from);
+  }
+};
+struct Swapped {
+  template <class T>
+  static T element(T value) noexcept {
+    return swap_scalar(value);
+  }
+  // Nothing but loads of whole vectors follows, so that the compiler leaves the buffer out.
+  template <class T, std::size_t bytes, class Work>
+  static auto as_native(const std::byte* from, const Work& work) noexcept {
+    alignas(__m256i) std::byte native[bytes];  // NOLINT(cppcoreguidelines-pro-type-member-init)
+    static_assert(bytes % wide_bytes == 0);
+    for (std::size_t at = 0; at < bytes; at += wide_bytes) swap_vector<T>(from + at, native + at);
+    return work(native);
+  }
+};
+
 // The elements that are left over at the end of a loop.
-template <class To, class From, bool saturate = false>
+template <class To, class From, bool saturate = false, class Order = Native>
 inline void convert_rest(const std::byte* from, std::byte* to, std::size_t begin, std::size_t n) noexcept {
   using Bits = typename From::Bits;
   using Out = typename To::Bits;
   for (std::size_t i = begin; i < n; ++i) {
-    store<Out>(to + i * sizeof(Out), convert::convert<To, From>(load<Bits>(from + i * sizeof(Bits)), saturate).bits);
+    const Bits bits = Order::element(load<Bits>(from + i * sizeof(Bits)));
+    store<Out>(to + i * sizeof(Out), convert::convert<To, From>(bits, saturate).bits);
   }
 }
 
 // The elements before the first whose place is aligned, at most `n`. `to` is aligned to its elements.
-template <class To, class Stores>
+template <std::size_t size, class Stores>
 inline std::size_t elements_to_align(const std::byte* to, std::size_t n) noexcept {
-  constexpr std::size_t size = sizeof(typename To::Bits);
   const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(to) % Stores::alignment;
   const std::size_t elements = misaligned == 0 ? 0 : (Stores::alignment - misaligned) / size;
   return elements < n ? elements : n;
@@ -114,18 +141,21 @@ inline std::size_t for_steps(std::size_t begin, std::size_t n, State& state, Ste
   return i;
 }
 
-template <class To, class From, class Stores, bool saturate = false>
+template <class To, class From, class Stores, bool saturate = false, class Order = Native>
 void run_steps(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
   using This = Step<To, From, saturate>;
-  constexpr std::size_t from_size = sizeof(typename From::Bits);
+  using Bits = typename From::Bits;
+  constexpr std::size_t from_size = sizeof(Bits);
   constexpr std::size_t to_size = sizeof(typename To::Bits);
-  const std::size_t begin = elements_to_align<To, Stores>(to, n);
-  convert_rest<To, From, saturate>(from, to, 0, begin);
+  const std::size_t begin = elements_to_align<to_size, Stores>(to, n);
+  convert_rest<To, From, saturate, Order>(from, to, 0, begin);
   This steps;
   const std::size_t done = for_steps<This::width>(begin, n, steps, [from, to](std::size_t i, This& step) {
     const std::byte* const source = from + i * from_size;
-    Stores::fetch(source, This::width * from_size);
-    const auto made = step.of(source);
+    constexpr std::size_t bytes = This::width * from_size;
+    Stores::fetch(source, bytes);
+    const auto made =
+        Order::template as_native<Bits, bytes>(source, [&](const std::byte* native) { return step.of(native); });
     static_assert(sizeof(made) == This::width * to_size);
     std::byte* place = to + i * to_size;
     for (const __m256i part : made.parts) {
@@ -133,7 +163,26 @@ void run_steps(const std::byte* __restrict from, std::byte* __restrict to, std::
       place += sizeof(part);
     }
   });
-  convert_rest<To, From, saturate>(from, to, done, n);
+  convert_rest<To, From, saturate, Order>(from, to, done, n);
+}
+
+// Byte order alone, past the caches.
+template <class T>
+void swap_streamed(const std::byte* source, std::byte* destination, std::size_t n) noexcept {
+  constexpr std::size_t line = 64;
+  constexpr std::size_t width = line / sizeof(T);
+  std::size_t i = elements_to_align<sizeof(T), Streamed>(destination, n);
+  swap_bytes<T>(source, destination, i);
+  for (; i + width <= n; i += width) {
+    const std::byte* const from = source + i * sizeof(T);
+    std::byte* const to = destination + i * sizeof(T);
+    Streamed::fetch(from, line);
+    Swapped::as_native<T, line>(from, [to](const std::byte* native) {
+      Streamed::put(to, load_vector(native));
+      Streamed::put(to + sizeof(__m256i), load_vector(native + sizeof(__m256i)));
+    });
+  }
+  swap_bytes<T>(source + i * sizeof(T), destination + i * sizeof(T), n - i);
 }
 
 // --- float32 and float64

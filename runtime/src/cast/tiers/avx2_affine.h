@@ -45,7 +45,7 @@ void affine_fused(const std::byte* __restrict values, std::byte* __restrict resu
   const auto addend = load<float>(shift);
   const __m256 factors = _mm256_set1_ps(factor);
   const __m256 addends = _mm256_set1_ps(addend);
-  std::size_t i = elements_to_align<To, Stores>(results, n);
+  std::size_t i = elements_to_align<sizeof(typename To::Bits), Stores>(results, n);
   affine_rest<To, From>(values, results, 0, i, factor, addend);
   if constexpr (std::is_same_v<From, UInt8> && std::is_same_v<To, convert::BFloat16>) {
     // Bytes to bfloat16, for images: even and odd elements apart, so that the rounded halves meet without being packed,

@@ -110,7 +110,7 @@ void run_counted_steps(const std::byte* __restrict from, std::byte* __restrict t
                        Counts& counts) noexcept {
   constexpr std::size_t width = CountedStep<To>::width;
   constexpr std::size_t some = width << 15U;
-  std::size_t i = elements_to_align<To, Stores>(to, n);
+  std::size_t i = elements_to_align<sizeof(typename To::Bits), Stores>(to, n);
   encode_and_sum<To, float, false>(from, to, i, counts);
   while (i + width <= n) {
     const std::size_t begin = i;

@@ -80,6 +80,7 @@ void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elem
 }  // namespace v0
 }  // namespace halfway
 
+#include "moves.h"
 #if defined(__AVX2__) && defined(__F16C__)
 #define HALFWAY_HAS_STEPS
 #include "avx2.h"
@@ -87,7 +88,6 @@ void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elem
 #include "avx2_fp8.h"
 #include "avx2_wide.h"
 #endif
-#include "moves.h"
 
 namespace halfway {
 inline namespace v0 {
@@ -470,9 +470,13 @@ using convert::Float64;
 #if defined(HALFWAY_HAS_STEPS)
 template <class To, class From>
 constexpr FusedLoop fused_of() noexcept {
-  FusedLoop fused{From::dtype, To::dtype, convert_fused<To, From>, run_steps<To, From, Streamed>, nullptr};
+  FusedLoop fused{From::dtype, To::dtype, convert_fused<To, From>, run_steps<To, From, Streamed>};
   if constexpr (std::is_same_v<From, Float32> && has_counted_step<To>)
     fused.streamed_counted = encode_counted_streamed<To>;
+  if constexpr (sizeof(typename From::Bits) > 1) {
+    fused.swapping = run_steps<To, From, Cached, false, Swapped>;
+    fused.swapping_streamed = run_steps<To, From, Streamed, false, Swapped>;
+  }
   return fused;
 }
 
@@ -506,11 +510,14 @@ constexpr std::array fused_affine{
     fused_affine_of<BFloat16, UInt8>,   fused_affine_of<Float16, UInt8>,   fused_affine_of<Float32, UInt8>,
     fused_affine_of<BFloat16, Float32>, fused_affine_of<Float16, Float32>, fused_affine_of<Float32, Float32>,
 };
+constexpr std::array swaps_streamed{swap_streamed<std::uint16_t>, swap_streamed<std::uint32_t>,
+                                    swap_streamed<std::uint64_t>};
 #else
 constexpr std::array fused{
-    FusedLoop{UInt8::dtype, BFloat16::dtype, convert_fused<BFloat16, UInt8>, nullptr, nullptr},
+    FusedLoop{UInt8::dtype, BFloat16::dtype, convert_fused<BFloat16, UInt8>, nullptr},
 };
 constexpr std::array<FusedAffine, 0> fused_affine{};
+constexpr std::array<SwapLoop, 0> swaps_streamed{};
 #endif
 
 }  // namespace
@@ -522,6 +529,7 @@ constinit const Kernels HALFWAY_TIER_KERNELS{
     .fused = fused,
     .moves = moves,
     .swaps = swaps,
+    .swaps_streamed = swaps_streamed,
     .affine = {AffineLoops{affine_one<float>, affine_each<float>},
                AffineLoops{affine_one<double>, affine_each<double>}},
     .fused_affine = fused_affine,

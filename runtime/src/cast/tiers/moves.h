@@ -370,9 +370,17 @@ void transpose(const Lines& in, std::byte* rows, std::int64_t row_step) noexcept
 
 template <class T>
 inline T swap_scalar(T value) noexcept {
-  if constexpr (sizeof(T) == 2) return __builtin_bswap16(value);
-  if constexpr (sizeof(T) == 4) return __builtin_bswap32(value);
-  if constexpr (sizeof(T) == 8) return __builtin_bswap64(value);
+  const auto bits = static_cast<std::make_unsigned_t<T>>(value);
+  if constexpr (sizeof(T) == 2) return static_cast<T>(__builtin_bswap16(bits));
+  if constexpr (sizeof(T) == 4) return static_cast<T>(__builtin_bswap32(bits));
+  if constexpr (sizeof(T) == 8) return static_cast<T>(__builtin_bswap64(bits));
+}
+
+// The units of one vector.
+template <class T>
+inline void swap_vector(const std::byte* source, std::byte* destination) noexcept {
+  using Bytes = VectorOf<std::uint8_t, wide_bytes>;
+  store(destination, swapped<sizeof(T)>(load<typename Bytes::type>(source), Bytes::places));
 }
 
 // Loads come before the stores to the same place: source and destination may be the same.
@@ -380,10 +388,8 @@ template <class T>
 void swap_bytes(const std::byte* source, std::byte* destination, std::size_t n) noexcept {
   std::size_t i = 0;
   if constexpr (has_byte_shuffles) {
-    using Bytes = VectorOf<std::uint8_t, wide_bytes>;
     for (; i + wide_bytes / sizeof(T) <= n; i += wide_bytes / sizeof(T)) {
-      const auto v = load<typename Bytes::type>(source + i * sizeof(T));
-      store(destination + i * sizeof(T), swapped<sizeof(T)>(v, Bytes::places));
+      swap_vector<T>(source + i * sizeof(T), destination + i * sizeof(T));
     }
   }
   for (; i < n; ++i) store(destination + i * sizeof(T), swap_scalar(load<T>(source + i * sizeof(T))));
