@@ -482,17 +482,20 @@ bool Deferred::ready() {
 }
 
 Tensor Deferred::result() {
-  if (held.empty()) throw Error(Reason::consumed, "the result has been handed over");
-  if (channel != nullptr) {
+  if (held.empty()) throw Error(Reason::consumed, "the result has been handed over, or did not arrive");
+  KeptList handed;  // released when no lock is held
+  if (channel == nullptr) {
+    handed.swap(held);
+  } else {
     engine->require_at_home();
     const DeviceScope scope(engine->backend(), channel->device());
     Channel& there = *channel;
     std::unique_lock<std::mutex> lock(there.mutex());
-    channel = nullptr;  // whatever comes of it, nothing is under way any more
-    engine->finish(there, lock, {held.front().event, false});
+    // Whatever comes of it, nothing is under way any more: what did not arrive must not be asked for again.
+    channel = nullptr;
+    handed.swap(held);
+    engine->finish(there, lock, {handed.front().event, false});
   }
-  KeptList handed;
-  handed.swap(held);
   Tensor& memory = handed.front().second;
   return casts ? cast(memory.view(), to, options) : std::move(memory);
 }

@@ -244,6 +244,7 @@ void Collation::encode_padding() {
       is_of(dtype_, Kind::complex) || (is_of(dtype_, Kind::floating) && !is_of(pad.dtype, Kind::complex));
   const CastOptions exactly{.casting = Casting::same_value};
   const CastOptions rounded{.casting = Casting::unsafe, .overflow = Overflow::raise};
+  padding_.resize((static_cast<std::size_t>(total_bits(dtype_)) + 7) / 8);
   const MutableView place{.data = padding_.data(), .dtype = dtype_, .swapped = swapped_, .padded = destination_.padded};
   try {
     cast_into(pad, place, rounds ? rounded : exactly);

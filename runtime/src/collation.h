@@ -10,7 +10,6 @@
 //   two.write();                                      // never throws
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -104,7 +103,7 @@ class Collation {
   bool may_lose_ = false;  // some value may be one that must not be lost
   bool checked_ = false;
   const Kernels* kernels_ = nullptr;
-  std::array<std::byte, 16> padding_{};  // as the destination stores it
+  std::vector<std::byte> padding_;  // one element as the destination stores it
 };
 
 }  // namespace detail

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <random>
 #include <string>
@@ -17,61 +18,15 @@
 #include <utility>
 #include <vector>
 
-#include "rig.h"
+#include "bench.h"
 
 namespace {
 
-using halfway::CastOptions;
-using halfway::DType;
 using halfway::Error;
 using halfway::Reason;
 using halfway::Tensor;
 using halfway::TransferPlan;
 using namespace rig;
-
-constexpr std::size_t device_memory = std::size_t{16} << 20;
-
-struct Bench {
-  explicit Bench(EngineSizes sizes = tiny(), SimulatedOptions options = {})
-      : device(with_memory(options)), allocator(device), engine(device, sizes), stream(device.make_stream()) {}
-
-  static EngineSizes tiny() {
-    EngineSizes sizes;
-    sizes.machine.chunk = 512;
-    sizes.machine.small = 0;
-    sizes.machine.small_pinned = 0;
-    return sizes;
-  }
-  static SimulatedOptions with_memory(SimulatedOptions options) {
-    options.memory = device_memory;
-    return options;
-  }
-  TransferOptions to(DType dtype, CastOptions cast = {}) {
-    return {.dtype = dtype, .stream = stream, .cast = std::move(cast), .allocator = &allocator};
-  }
-  std::vector<std::byte> read(const Tensor& tensor) { return read_back(device, tensor.view(), stream); }
-
-  // What nobody holds any more, when the device is done with everything.
-  void free_all() {
-    for (const auto& held : allocator.made) {
-      if (held->memory != nullptr) device.free_memory(std::exchange(held->memory, nullptr));
-    }
-  }
-
-  Simulated device;
-  StreamOrdered allocator;
-  Engine engine;
-  void* stream;
-};
-
-arrays::Array numbers(DType dtype, std::vector<std::int64_t> shape) {
-  arrays::Array array = arrays::contiguous(dtype, std::move(shape));
-  std::mt19937_64 random(7);
-  arrays::fill_random(random, array);
-  return array;
-}
-
-CastOptions freely() { return {.casting = halfway::Casting::unsafe}; }
 
 // The wire as planned and as it was. What kernels count crosses beside the elements, twice.
 void check_wire(const Counters& before, const Counters& after, const TransferPlan& plan) {
@@ -116,25 +71,6 @@ BOOST_AUTO_TEST_CASE(every_pair_of_dtypes_goes_there_and_back) {
   }
   BOOST_TEST(bench.device.violation() == nullptr);
 }
-
-// Host memory that somebody holds, pinned if asked for.
-struct Source {
-  Source(Bench& bench, arrays::Array elements, bool pinned) : array(std::move(elements)) {
-    held.device = &bench.device;
-    held.host = array.memory;
-    held.memory = held.host.data();
-    held.bytes = held.host.size();
-    held.pinned = pinned;
-    if (pinned) bench.device.pin(held.memory, held.bytes);
-    view = array.mutable_view();
-    view.data = static_cast<std::byte*>(held.memory) + array.first;
-  }
-  Tensor tensor() { return Tensor::adopt(view, &held, Held::release); }
-
-  arrays::Array array;
-  Held held;
-  halfway::MutableView view;
-};
 
 BOOST_AUTO_TEST_CASE(layouts_options_and_reports_are_those_of_cast) {
   Bench bench;
@@ -353,6 +289,49 @@ BOOST_AUTO_TEST_CASE(a_result_that_is_under_way) {
   bench.engine.collect();
   BOOST_TEST(held.released == 1);
   BOOST_TEST(bench.device.violation() == nullptr);
+}
+
+// Whatever call fails, a result is handed over once and whole, or never: nobody gets what the device did not write.
+BOOST_AUTO_TEST_CASE(a_result_that_did_not_arrive_is_not_handed_over_later) {
+  const arrays::Array numbers_there = numbers(halfway::float32, {3000});
+  for (const DType to : {halfway::bfloat16, halfway::float64}) {
+    const Tensor expected = halfway::cast(numbers_there.view(), to, freely());
+    for (const Fault fault : {Fault::refused, Fault::lost, Fault::late}) {
+      int failed_results = 0;
+      std::uint64_t calls = 1;
+      for (std::uint64_t call = 0; call <= calls; ++call) {
+        Bench bench(Bench::tiny(), {.threads = false, .fail_call = call, .fault = fault});
+        Tensor there = on_device(bench.allocator, bench.device, numbers_there.view(), bench.stream);
+        const Held& held = *bench.allocator.made.back();
+        std::unique_ptr<halfway::cuda::detail::Deferred> pending;
+        try {
+          pending = bench.engine.to_host_later(std::move(there), bench.to(to, freely()));
+        } catch (const Error&) {
+          BOOST_TEST(call != 0);
+        }
+        bool failed = false;
+        int handed = 0;
+        for (int asked = 0; pending != nullptr && asked < 3; ++asked) {
+          try {
+            const Tensor here = pending->result();
+            ++handed;
+            BOOST_TEST_INFO("call " << call << ", fault " << static_cast<int>(fault) << ", asked " << asked);
+            BOOST_CHECK(bytes_of(here.view()) == bytes_of(expected.view()));
+          } catch (const Error& error) {
+            failed = failed || error.reason() != Reason::consumed;
+          }
+        }
+        BOOST_TEST(handed <= 1);
+        failed_results += failed ? 1 : 0;
+        pending.reset();
+        if (call == 0) calls = bench.device.calls();
+        if (call == 0) bench.engine.wait();
+        BOOST_TEST(held.released <= 1);
+        BOOST_TEST(bench.device.violation() == nullptr);
+      }
+      BOOST_TEST(failed_results > 0);
+    }
+  }
 }
 
 BOOST_AUTO_TEST_CASE(the_ring_is_made_on_need_in_exact_sizes_and_bounded) {

@@ -356,6 +356,32 @@ BOOST_AUTO_TEST_CASE(a_pad_is_an_element_of_the_result) {
                         [](const halfway::Error& error) { return error.reason() == Reason::malformed; });
 }
 
+// Elements of any size, of dtypes that only travel too.
+BOOST_AUTO_TEST_CASE(a_pad_is_as_large_as_an_element) {
+  for (const std::uint16_t lanes : std::initializer_list<std::uint16_t>{3, 4, 8, 64, 512, 5000}) {
+    const DType dtype(halfway::float32.code, halfway::float32.bits, lanes);
+    const std::size_t size = std::size_t{4} * lanes;
+    Random random(lanes);
+    std::vector<Array> samples{arrays::contiguous(dtype, {3}), arrays::contiguous(dtype, {1})};
+    std::vector<std::byte> pad(size);
+    std::vector<std::byte> expected(6 * size);
+    const auto fill = [&](std::vector<std::byte>& bytes) {
+      for (std::byte& b : bytes) b = static_cast<std::byte>(random());
+    };
+    fill(samples[0].memory);
+    fill(samples[1].memory);
+    fill(pad);
+    std::memcpy(expected.data(), samples[0].memory.data(), 3 * size);
+    std::memcpy(expected.data() + 3 * size, samples[1].memory.data(), size);
+    std::memcpy(expected.data() + 4 * size, pad.data(), size);
+    std::memcpy(expected.data() + 5 * size, pad.data(), size);
+    const Tensor made =
+        halfway::collate(views_of(samples), dtype, {.pad = TensorView{.data = pad.data(), .dtype = dtype}});
+    BOOST_TEST_CONTEXT(lanes << " lanes")
+    BOOST_TEST(std::memcmp(made.view().data, expected.data(), expected.size()) == 0);
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace

@@ -116,7 +116,8 @@ class Pending {
 
   // Whether result() will not wait for the device.
   [[nodiscard]] bool ready() const;
-  // Waits, and hands the result over; once. throws: Error (consumed; unavailable), CastError, std::bad_alloc
+  // Waits, and hands the result over; once. A result that did not arrive is gone: what is asked after an error of the
+  // device is answered by `consumed`. throws: Error (consumed; unavailable), CastError, std::bad_alloc
   [[nodiscard]] Tensor result();
 
  private:
