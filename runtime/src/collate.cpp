@@ -161,7 +161,10 @@ void Collation::require_sample(std::size_t index) {
                   "pad them to a byte each");
     });
   }
-  read_ = add(read_, bytes_of(count_, size));
+  const std::int64_t bytes = bytes_of(count_, size);
+  if (index == 0) first_bytes_ = bytes;
+  even_ = even_ && bytes == first_bytes_;
+  read_ = add(read_, bytes);
   if (!permutation_.is_given()) return;
   const std::size_t geometry = 2 * sample.shape.size();
   permuted_.push_back(permutation_.arranged(sample, std::span(geometry_).subspan(index * geometry, geometry)));
@@ -259,7 +262,8 @@ Batch Collation::batch(const MutableView& destination) const noexcept {
   return {samples_,      destination,
           options_.cast, axis_,
           transforms_,   pads_ ? padding_.data() : nullptr,
-          row_,          static_cast<std::size_t>(read_)};
+          row_,          static_cast<std::size_t>(read_),
+          even_};
 }
 
 void Collation::run(const MutableView& destination, bool writes, bool counts) {

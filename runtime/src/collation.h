@@ -97,7 +97,9 @@ class Collation {
   std::int64_t row_ = 0;          // elements of the result that belong to a sample
   std::int64_t count_ = 0;        // elements of the sample that was looked at last
   std::int64_t first_count_ = 0;  // of the first one
-  std::int64_t read_ = 0;         // bytes
+  std::int64_t read_ = 0;         // bytes of all samples
+  std::int64_t first_bytes_ = 0;  // of the first one
+  bool even_ = true;              // each sample has as many
   std::int64_t bytes_ = 0;
   bool pads_ = false;      // some sample is shorter than the result
   bool may_lose_ = false;  // some value may be one that must not be lost

@@ -9,9 +9,10 @@
 
 namespace halfway_test {
 
-// Allocations that live now, and those ever made.
+// Allocations that live now, and those ever made, and the bytes of these.
 inline std::atomic<std::int64_t> live_allocations{0};
 inline std::atomic<std::int64_t> total_allocations{0};
+inline std::atomic<std::size_t> total_bytes{0};
 // Allocations of this thread until one fails; negative: none will.
 inline thread_local std::int64_t allocations_until_failure = -1;
 
@@ -45,6 +46,7 @@ inline void* allocate(std::size_t bytes, std::size_t alignment) {
   if (memory == nullptr) throw std::bad_alloc();
   live_allocations.fetch_add(1, std::memory_order_relaxed);
   total_allocations.fetch_add(1, std::memory_order_relaxed);
+  total_bytes.fetch_add(bytes, std::memory_order_relaxed);
   return memory;
 }
 

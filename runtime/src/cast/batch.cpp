@@ -5,6 +5,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "batch_shares.h"
 #include "environment.h"
 #include "halfway/layout.h"
 #include "operands.h"
@@ -34,7 +35,8 @@ struct Shared {
   MutableView row;    // the destination of the first sample
   std::int64_t step;  // bytes from one row to the next
   bool packed_rows;
-  std::size_t bytes;  // that the pass reads and writes
+  std::size_t row_bytes;  // of the destination
+  std::size_t bytes;      // that the pass reads and writes
   bool streams = false;
 
   Shared(const Kernels& used, const Batch& all, bool into, bool counted) noexcept
@@ -45,8 +47,8 @@ struct Shared {
         row(first_row(all.destination)),
         step(all.destination.byte_stride(0)),
         packed_rows(is_contiguous(row)),
+        row_bytes(static_cast<std::size_t>(all.row) * row.element_size()),
         bytes(all.read) {
-    const std::size_t row_bytes = static_cast<std::size_t>(batch.row) * row.element_size();
     if (writes) bytes += batch.samples.size() * row_bytes;
     streams = row_bytes >= streaming_row_bytes && bytes >= streaming_bytes();
   }
@@ -173,20 +175,20 @@ class Walk {
 
 Tally batch_pass(const Kernels& kernels, const Batch& batch, bool writes, bool counts) noexcept {
   const Shared shared(kernels, batch, writes, counts);
-  const auto samples = static_cast<std::int64_t>(batch.samples.size());
-  const std::int64_t wanted = task_count(shared.bytes);
-  // Few samples are cut into pieces, many are dealt out in runs.
-  const std::int64_t pieces = samples >= wanted ? 1 : (wanted + samples - 1) / samples;
-  const std::int64_t units = samples * pieces;
-  const std::int64_t tasks = pieces == 1 ? wanted : units;
-
+  const BatchShares shares(batch.samples, writes ? shared.row_bytes : 0, shared.bytes, batch.even,
+                           task_count(shared.bytes));
   Tally total;
   std::mutex adding;
-  run_parallel(static_cast<int>(tasks), useful_threads(shared.bytes), [&](int index) noexcept {
+  run_parallel(static_cast<int>(shares.tasks()), useful_threads(shared.bytes), [&](int index) noexcept {
     const DefaultFloatEnvironment environment;
     Walk walk(shared);
-    const std::int64_t end = units * (index + 1) / tasks;
-    for (std::int64_t unit = units * index / tasks; unit < end; ++unit) walk.run(unit / pieces, pieces, unit % pieces);
+    BatchShares::Place at = shares.begin(index);
+    for (const BatchShares::Place end = shares.begin(index + 1); at != end; ++at.sample, at.piece = 0) {
+      const std::int64_t pieces = shares.pieces(at.sample);
+      const std::int64_t behind = at.sample == end.sample ? end.piece : pieces;
+      for (; at.piece < behind; ++at.piece) walk.run(at.sample, pieces, at.piece);
+      if (at == end) break;
+    }
     const std::lock_guard lock(adding);
     total += walk.tally();
   });

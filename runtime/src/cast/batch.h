@@ -28,6 +28,7 @@ struct Batch {
   const std::byte* padding;
   std::int64_t row;  // elements of the destination that belong to one sample
   std::size_t read;  // bytes of all samples
+  bool even;         // each sample has as many
 };
 
 // Runs over all samples with as many threads as the bytes are worth, however they are spread over the samples. Without
