@@ -141,8 +141,9 @@ inline std::size_t for_steps(std::size_t begin, std::size_t n, State& state, Ste
   return i;
 }
 
+// A call for each step would load all its constants anew: everything is inlined.
 template <class To, class From, class Stores, bool saturate = false, class Order = Native>
-void run_steps(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
+[[gnu::flatten]] void run_steps(const std::byte* __restrict from, std::byte* __restrict to, std::size_t n) noexcept {
   using This = Step<To, From, saturate>;
   using Bits = typename From::Bits;
   constexpr std::size_t from_size = sizeof(Bits);

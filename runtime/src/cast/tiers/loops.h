@@ -81,7 +81,8 @@ void encode_and_sum(const std::byte* __restrict wide, std::byte* __restrict elem
 }  // namespace halfway
 
 #include "moves.h"
-#if defined(__AVX2__) && defined(__F16C__)
+// bench/native/functors.cpp measures what the steps are worth.
+#if defined(__AVX2__) && defined(__F16C__) && !defined(HALFWAY_WITHOUT_STEPS)
 #define HALFWAY_HAS_STEPS
 #include "avx2.h"
 #include "avx2_counted.h"
@@ -467,6 +468,21 @@ using convert::Float16;
 using convert::Float32;
 using convert::Float64;
 
+// What steps are worth being written for.
+template <class To, class From>
+struct Pair {};
+template <class... P>
+struct Pairs {};
+using HotPairs =
+    Pairs<Pair<Float16, Float64>, Pair<Float16, BFloat16>, Pair<Float16, UInt8>, Pair<Float16, Int64>,
+          Pair<BFloat16, Float64>, Pair<BFloat16, Float16>, Pair<BFloat16, UInt8>, Pair<BFloat16, Int64>,
+          Pair<BFloat16, convert::Float8E4M3FN>, Pair<BFloat16, convert::Float8E5M2>, Pair<Float32, UInt8>,
+          Pair<Float32, convert::Boolean>, Pair<Float32, convert::Float8E4M3FN>, Pair<Float32, convert::Float8E5M2>,
+          // Single stages, here for the sake of the streamed loops.
+          Pair<Float16, Float32>, Pair<BFloat16, Float32>, Pair<Float32, Float16>, Pair<Float32, BFloat16>,
+          Pair<Float32, Float64>, Pair<Float32, Int64>, Pair<Float64, Float32>, Pair<convert::Float8E4M3FN, Float32>,
+          Pair<convert::Float8E5M2, Float32>>;
+
 #if defined(HALFWAY_HAS_STEPS)
 template <class To, class From>
 constexpr FusedLoop fused_of() noexcept {
@@ -480,32 +496,11 @@ constexpr FusedLoop fused_of() noexcept {
   return fused;
 }
 
-constexpr std::array fused{
-    fused_of<Float16, Float64>(),
-    fused_of<Float16, BFloat16>(),
-    fused_of<Float16, UInt8>(),
-    fused_of<Float16, Int64>(),
-    fused_of<BFloat16, Float64>(),
-    fused_of<BFloat16, Float16>(),
-    fused_of<BFloat16, UInt8>(),
-    fused_of<BFloat16, Int64>(),
-    fused_of<BFloat16, convert::Float8E4M3FN>(),
-    fused_of<BFloat16, convert::Float8E5M2>(),
-    fused_of<Float32, UInt8>(),
-    fused_of<Float32, convert::Boolean>(),
-    fused_of<Float32, convert::Float8E4M3FN>(),
-    fused_of<Float32, convert::Float8E5M2>(),
-    // Single stages, here for the sake of the streamed loops.
-    fused_of<Float16, Float32>(),
-    fused_of<BFloat16, Float32>(),
-    fused_of<Float32, Float16>(),
-    fused_of<Float32, BFloat16>(),
-    fused_of<Float32, Float64>(),
-    fused_of<Float32, Int64>(),
-    fused_of<Float64, Float32>(),
-    fused_of<convert::Float8E4M3FN, Float32>(),
-    fused_of<convert::Float8E5M2, Float32>(),
-};
+template <class... To, class... From>
+constexpr auto fused_of_all(Pairs<Pair<To, From>...> /*pairs*/) noexcept {
+  return std::array{fused_of<To, From>()...};
+}
+constexpr std::array fused = fused_of_all(HotPairs{});
 constexpr std::array fused_affine{
     fused_affine_of<BFloat16, UInt8>,   fused_affine_of<Float16, UInt8>,   fused_affine_of<Float32, UInt8>,
     fused_affine_of<BFloat16, Float32>, fused_affine_of<Float16, Float32>, fused_affine_of<Float32, Float32>,

@@ -9,7 +9,7 @@ namespace detail {
 namespace {
 
 // The lanes of `counters` counters from `counter` on.
-#if defined(__AVX2__)
+#if defined(HALFWAY_HAS_STEPS)
 // Four counters at a time, a word of each in the lower half of 64 bits, where the processor multiplies; what is in the
 // upper halves is never looked at, so that a round is two multiplications, two shifts and the four XOR.
 // 0.38 ns a lane, where the functor takes 1.1 (2-core AMD EPYC Milan virtual machine, 2026-11-25).
@@ -66,7 +66,7 @@ void fill_lanes(std::uint64_t seed, std::uint64_t first, std::uint16_t* lanes, s
   std::size_t i = 0;
   while (i < n) {
     const std::uint64_t index = first + i;
-#if defined(__AVX2__)
+#if defined(HALFWAY_HAS_STEPS)
     if (index % some == 0 && n - i >= many_lanes) {
       store_many_lanes(lanes + i, index / some, seed);
       i += many_lanes;
@@ -96,7 +96,7 @@ void encode_stochastic(const std::byte* __restrict wide, std::byte* __restrict e
   }
 }
 
-#if defined(__AVX2__)
+#if defined(HALFWAY_HAS_STEPS)
 // A bfloat16 is the upper half of a float32, of any exponent: what is discarded is the lower half, and a lane that is
 // added to it carries where the value rounds away from zero, beyond the largest number to infinity.
 template <>
