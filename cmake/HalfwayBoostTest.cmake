@@ -7,7 +7,8 @@ include_guard(GLOBAL)
 # (<suite>/<case> where the suite is called like the subject). The members of a data-driven case are one CTest: Boost
 # only numbers them (_0, _1, ...), so their names would say nothing, a dataset of thousands would spend its time in
 # starting processes, and a failure prints the member's values anyway. A Boost.Test label of a case is a label of its
-# CTest, beside those given here.
+# CTest, beside those given here. A case that finds nothing to test here prints a line that begins with "skipped: ", and
+# counts as skipped.
 function(halfway_discover_boost_tests target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "PREFIX;TIMEOUT;LABELS" "")
   if(NOT arg_TIMEOUT)

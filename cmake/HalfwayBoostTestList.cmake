@@ -44,7 +44,8 @@ function(register path enabled)
   endif()
   string(APPEND script "add_test([==[${name}]==] [==[${executable}]==] [==[--run_test=${filter}]==]"
     " --color_output=no --catch_system_errors=no)\n"
-    "set_tests_properties([==[${name}]==] PROPERTIES TIMEOUT ${timeout} LABELS [==[${all_labels}]==]")
+    "set_tests_properties([==[${name}]==] PROPERTIES TIMEOUT ${timeout} LABELS [==[${all_labels}]==]"
+    " SKIP_REGULAR_EXPRESSION [==[(^|\n)skipped: ]==]")
   if(NOT enabled)
     string(APPEND script " DISABLED TRUE")
   endif()

@@ -28,6 +28,7 @@ constexpr const char* usage = R"(usage: halfway_exhaustive [option...]
   --only TEXT       sweeps with TEXT in their name
   --tier NAME       with the library's loops for this instruction set alone; without it, each in a process of its own
   --skip-once       leave out what does not depend on the instruction set
+  --skip-in-turn    leave out what a limited time has with one instruction set alone
   --threads T       (the processors there are)
   --list            the names of the sweeps and their chunks
   --list-tiers      the instruction sets
@@ -39,6 +40,7 @@ struct Options {
   std::string only;
   std::optional<std::string> tier;
   bool skip_once = false;
+  bool skip_in_turn = false;
   unsigned threads = std::max(1U, std::thread::hardware_concurrency());
   bool list = false;
   bool list_tiers = false;
@@ -81,6 +83,8 @@ Options parse(const std::vector<std::string>& arguments) {
       options.tier = value();
     } else if (name == "--skip-once") {
       options.skip_once = true;
+    } else if (name == "--skip-in-turn") {
+      options.skip_in_turn = true;
     } else if (name == "--threads") {
       options.threads = std::max(1U, number<unsigned>(value()));
     } else if (name == "--list") {
@@ -103,7 +107,8 @@ std::vector<Sweep> all_sweeps(const Options& options) {
   sweep::add_cuda_sweeps(sweeps);
   sweep::add_float32_sweeps(sweeps);
   std::erase_if(sweeps, [&options](const Sweep& s) {
-    return (options.skip_once && s.once) || s.name.find(options.only) == std::string::npos;
+    return (options.skip_once && s.once) || (options.skip_in_turn && s.in_turn) ||
+           s.name.find(options.only) == std::string::npos;
   });
   return sweeps;
 }
@@ -210,10 +215,21 @@ int run_all_tiers(const std::string& program, const std::vector<std::string>& ar
   Totals totals;
   for (std::size_t i = 0; i < tiers.size(); ++i) {
     std::vector<std::string> own = arguments;
-    if (i > 0 && !options.skip_once) own.emplace_back("--skip-once");
+    Options part = options;
+    if (i > 0 && !options.skip_once) {
+      part.skip_once = true;
+      own.emplace_back("--skip-once");
+    }
+    // The seeds of successive days are successive numbers.
+    if (options.seconds > 0 && i != options.share.seed % tiers.size() && !options.skip_in_turn) {
+      part.skip_in_turn = true;
+      own.emplace_back("--skip-in-turn");
+    }
+    // What --only names may all be done by another tier.
+    if (all_sweeps(part).empty() && !all_sweeps(options).empty()) continue;
     if (options.seconds > 0) {
-      const auto part = static_cast<unsigned>(options.seconds / static_cast<double>(tiers.size()));
-      own.insert(own.end(), {"--seconds", std::to_string(std::max(1U, part))});  // the last one counts
+      const auto seconds = static_cast<unsigned>(options.seconds / static_cast<double>(tiers.size()));
+      own.insert(own.end(), {"--seconds", std::to_string(std::max(1U, seconds))});  // the last one counts
     }
     run_child(program, own, tiers[i], totals);
   }

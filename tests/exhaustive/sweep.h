@@ -89,6 +89,7 @@ struct Sweep {
   std::function<void(std::uint64_t index, std::uint64_t seed, Checker& checker)> run{};
   bool whole = false;     // small enough for every share to run all chunks
   bool once = false;      // one instruction set is enough: it is about an oracle
+  bool in_turn = false;   // a limited time has it with one instruction set, which the seed chooses
   std::string skipped{};  // why there is nothing to run
 };
 

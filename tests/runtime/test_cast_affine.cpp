@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "cast/pass.h"
 #include "cast/transform.h"
 #include "floating_mode.h"
 #include "halfway/cast.h"
@@ -293,9 +294,15 @@ BOOST_AUTO_TEST_CASE(axes_of_all_lengths) {
 
 BOOST_AUTO_TEST_CASE(threads_and_tiers_give_the_same_bits, *boost::unit_test::label("threads")) {
   Random random(34);
-  for (const auto& [from, to] :
-       {std::pair{halfway::uint8, halfway::bfloat16}, std::pair{halfway::float32, halfway::float16},
-        std::pair{halfway::float64, halfway::float8_e4m3fn}}) {
+  // So many images that all threads have something to do, however few bytes their elements have.
+  struct Case {
+    DType from;
+    DType to;
+    std::int64_t images;
+  };
+  for (const auto& [from, to, images] :
+       {Case{halfway::uint8, halfway::bfloat16, 16}, Case{halfway::float32, halfway::float16, 8},
+        Case{halfway::float64, halfway::float8_e4m3fn, 5}}) {
     for (const bool permutes : {false, true}) {
       Wanted wanted;
       wanted.axis = 3;
@@ -303,13 +310,15 @@ BOOST_AUTO_TEST_CASE(threads_and_tiers_give_the_same_bits, *boost::unit_test::la
       wanted.shift = {0.0, 2.1, -1e-3};
       wanted.scale_varies = wanted.shift_varies = true;
       if (permutes) wanted.permute = {0, 3, 1, 2};
-      Array source = arrays::contiguous(from, {5, 97, 211, 3});
+      Array source = arrays::contiguous(from, {images, 97, 211, 3});
+      const std::size_t moved = source.memory.size() / source.size() * (source.size() + halfway::item_size(to));
       for (std::byte& b : source.memory) b = static_cast<std::byte>(random());
       std::optional<std::vector<std::byte>> first;
       for (const std::string_view tier : available_tiers()) {
         const InTier in(tier);
         for (const int threads : {1, 2, 7}) {
           halfway::set_num_threads(threads);
+          BOOST_TEST_REQUIRE(halfway::detail::useful_threads(moved) >= threads);
           Report report;
           const Tensor made = halfway::cast(source.view(), to, wanted.options(threads == 2 ? &report : nullptr));
           const auto* const data = static_cast<const std::byte*>(made.view().data);

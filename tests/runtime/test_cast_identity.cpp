@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "cast/pass.h"
 #include "halfway/cast.h"
 #include "halfway/parallel.h"
 #include "under_test.h"
@@ -28,6 +29,7 @@ using halfway::MutableView;
 using halfway::Overflow;
 using halfway::Report;
 using halfway::TensorView;
+using halfway::detail::useful_threads;
 using under_test::InTier;
 using under_test::next_tier;
 
@@ -294,6 +296,7 @@ BOOST_AUTO_TEST_CASE(every_pair_of_alignments_where_loops_are_special) {
 BOOST_AUTO_TEST_CASE(any_number_of_threads, *boost::unit_test::label("threads")) {
   // Long enough for threads to be worth while, ending in the middle of everything.
   constexpr std::size_t n = (std::size_t{1} << 20) + 12345;
+  constexpr std::size_t shorter = 100000;
   Random random(34);
   [[maybe_unused]] const ThreadCounts counts;
   for (const Pair& pair : hot_pairs()) {
@@ -302,8 +305,9 @@ BOOST_AUTO_TEST_CASE(any_number_of_threads, *boost::unit_test::label("threads"))
     Trial trial(alone, n);
     for (const int threads : ThreadCounts::all) {
       ThreadCounts::set(threads);
+      BOOST_TEST_REQUIRE(useful_threads((n - shorter) * (alone.from_size() + alone.to_size())) >= threads);
       BOOST_TEST(trial.run(n, 0, 0));
-      BOOST_TEST(trial.run(n - random() % 100000, random() % 64, random() % 64));
+      BOOST_TEST(trial.run(n - random() % shorter, random() % 64, random() % 64));
 #if defined(__SSE__)
       const Flushing flushing;
       BOOST_TEST(trial.run(n, 0, 0));
@@ -432,6 +436,7 @@ BOOST_AUTO_TEST_CASE(the_first_loss_of_a_large_array, *boost::unit_test::label("
       for (const std::int64_t position : positions) source.set_patterns(position, {value += 2, 0});
       for (const int threads : ThreadCounts::all) {
         ThreadCounts::set(threads);
+        BOOST_TEST_REQUIRE(useful_threads(n * (4 + 1)) >= threads);  // to int8
         check_first_loss(source, positions, halfway::int8, {.casting = Casting::same_value});
         check_first_loss(source, positions, halfway::float16,
                          {.casting = Casting::unsafe, .overflow = Overflow::raise});

@@ -1,14 +1,18 @@
-// Casts between any two layouts, against a loop over the elements; what lies between the elements stays as it was.
+// Casts between any two layouts, against a loop over the elements; what lies between the elements stays as it was. With
+// each instruction set and several numbers of threads in turn.
 #include <boost/test/unit_test.hpp>
 
 #include <cstring>
 #include <vector>
 
 #include "arrays.h"
+#include "cast/pass.h"
+#include "cast/tuning.h"
 #include "halfway/cast.h"
 #include "halfway/layout.h"
 #include "reference.h"
 #include "rounds.h"
+#include "under_test.h"
 
 using arrays::Array;
 using arrays::Random;
@@ -19,6 +23,7 @@ using halfway::Overflow;
 using halfway::Report;
 using halfway::Tensor;
 using halfway::TypeCode;
+using under_test::NextSetting;
 
 namespace {
 
@@ -53,16 +58,18 @@ void check_pair(Random& random, DType from, DType to, const std::vector<std::int
   Report report;
   const bool counts = random() % 2 == 0;
   const CastOptions options{.casting = Casting::unsafe, .overflow = overflow, .report = counts ? &report : nullptr};
+  const NextSetting setting;
+  const std::string where = std::string(setting.tier()) + ", " + std::to_string(setting.threads()) + " threads: ";
   halfway::cast_into(source.view(), destination.mutable_view(), options);
-  BOOST_TEST((destination.memory == expected.memory), arrays::to_string(source)
-                                                          << " into " << arrays::to_string(destination));
-  BOOST_TEST((!counts || report == expected.report), arrays::to_string(source) << " to " << to_string(to));
+  BOOST_TEST((destination.memory == expected.memory),
+             where << arrays::to_string(source) << " into " << arrays::to_string(destination));
+  BOOST_TEST((!counts || report == expected.report), where << arrays::to_string(source) << " to " << to_string(to));
 
   const Tensor fresh = halfway::cast(source.view(), to, options);
   Array row_major = arrays::contiguous(to, shape);
   const Expected expected_fresh = slow_cast(source, row_major, overflow);
   BOOST_TEST(std::memcmp(fresh.view().data, expected_fresh.memory.data(), expected_fresh.memory.size()) == 0,
-             arrays::to_string(source) << " to " << to_string(to));
+             where << arrays::to_string(source) << " to " << to_string(to));
   BOOST_TEST((!counts || report == expected.report));
   BOOST_TEST((source.memory == source_before));
 }
@@ -74,6 +81,7 @@ void check_copy(Random& random, DType dtype, const std::vector<std::int64_t>& sh
   if (halfway::find(DType(dtype.code, dtype.bits, 1)) == nullptr) source.swapped = destination.swapped = false;
   Array expected = destination;
   for (std::int64_t i = 0; i < source.count(); ++i) expected.set(i, source.get(i));
+  const NextSetting setting;
   halfway::cast_into(source.view(), destination.mutable_view());
   BOOST_TEST((destination.memory == expected.memory), arrays::to_string(source)
                                                           << " into " << arrays::to_string(destination));
@@ -86,7 +94,10 @@ BOOST_AUTO_TEST_CASE(every_pair_in_random_layouts) {
   int pairs = 0;
   for (const DType from : arrays::castable_dtypes()) {
     for (const DType to : arrays::castable_dtypes()) {
-      for (int i = 0; i < 4; ++i) check_pair(random, from, to, arrays::random_shape(random, i == 0 ? 2000 : 150));
+      // Large by chance, not every fourth: of four instruction sets it would always be the same one's.
+      for (int i = 0; i < 4; ++i) {
+        check_pair(random, from, to, arrays::random_shape(random, random() % 4 == 0 ? 2000 : 150));
+      }
       ++pairs;
     }
   }
@@ -103,6 +114,26 @@ BOOST_AUTO_TEST_CASE(some_pairs_in_many_layouts) {
   for (int i = 0; i < rounds::of(8000); ++i) {
     const auto& [from, to] = pairs[static_cast<std::size_t>(i) % pairs.size()];
     check_pair(random, from, to, arrays::random_shape(random, 1 + static_cast<std::int64_t>(random() % 400)));
+  }
+}
+
+// Enough for seven threads to take part in each, wherever the tasks are cut. Wide elements, since few are enough then.
+BOOST_AUTO_TEST_CASE(shapes_that_threads_share) {
+  Random random(19);
+  const std::vector<std::pair<DType, DType>> pairs{{halfway::complex128, halfway::complex128},
+                                                   {halfway::float64, halfway::complex128},
+                                                   {halfway::complex64, halfway::complex128},
+                                                   {halfway::float64, halfway::int64},
+                                                   {halfway::complex128, halfway::float32}};
+  for (int i = 0; i < rounds::of(12); ++i) {
+    const auto& [from, to] = pairs[static_cast<std::size_t>(i) % pairs.size()];
+    const std::size_t moved = halfway::item_size(from) + halfway::item_size(to);
+    const auto least = static_cast<std::int64_t>(7 * halfway::detail::thread_bytes / moved + 1);
+    std::vector<std::int64_t> shape;
+    while (arrays::element_count(shape) < least) shape = arrays::random_shape(random, least * 5 / 4);
+    const auto bytes = static_cast<std::size_t>(arrays::element_count(shape)) * moved;
+    BOOST_TEST_REQUIRE(halfway::detail::useful_threads(bytes) >= 7);
+    check_pair(random, from, to, shape);
   }
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "cast/pass.h"
 #include "cast/tiers.h"
 #include "halfway/cast.h"
 #include "halfway/parallel.h"
@@ -562,6 +563,7 @@ BOOST_AUTO_TEST_CASE(large_results, *boost::unit_test::label("threads")) {
   };
   for (const int threads : {1, 2, 7}) {
     halfway::set_num_threads(threads);
+    BOOST_TEST_REQUIRE(halfway::detail::useful_threads(count * 2 * sizeof(std::uint32_t)) >= threads);
     std::vector<std::int64_t> strides;
     compare(view(1, columns, 0, strides), "transposed");
     compare(view(1, columns, 0, strides).byte_swapped(), "transposed and swapped");

@@ -16,6 +16,7 @@
 
 #include "arrays.h"
 #include "batches.h"
+#include "cast/pass.h"
 #include "cast/tiers.h"
 #include "collation.h"
 #include "halfway/collate.h"
@@ -52,9 +53,10 @@ BOOST_AUTO_TEST_CASE(the_first_loss_is_named_and_nothing_is_written, *boost::uni
   for (const int threads : {1, 2, 7}) {
     const Threads limit(threads);
     for (int round = 0; round < 40; ++round) {
-      const bool large = round % 8 == 0;
-      const Shape shape = large ? Shape{40, 1000} : Shape{1 + static_cast<std::int64_t>(random() % 5), 7};
+      const bool large = round % 10 == 0;
+      const Shape shape = large ? Shape{140, 1000} : Shape{1 + static_cast<std::int64_t>(random() % 5), 7};
       std::vector<Array> samples;
+      std::size_t read = 0;  // nothing else, before it is known that nothing is lost
       for (std::size_t i = 0; i < 5; ++i) {
         const DType dtype = random() % 2 == 0 ? halfway::float64 : halfway::int32;
         samples.push_back(arrays::random_layout(random, dtype, shape, false));
@@ -64,7 +66,9 @@ BOOST_AUTO_TEST_CASE(the_first_loss_is_named_and_nothing_is_written, *boost::uni
                             .shape = shape,
                             .strides = std::vector<std::int64_t>(shape.size(), 0)},
                            samples.back().mutable_view(), {.casting = Casting::unsafe});
+        read += samples.back().size() * static_cast<std::size_t>(samples.back().count());
       }
+      BOOST_TEST_REQUIRE((!large || halfway::detail::useful_threads(read) >= threads));
       // Losses at random places of random samples; the first one counts.
       std::vector<std::pair<std::size_t, std::int64_t>> places;
       for (int i = 0; i < 3; ++i) {

@@ -1,14 +1,17 @@
-// What tests of kernels share: which instruction set is used, and memory that shows who writes beyond its end.
+// What tests of kernels share: which instruction set and how many threads are used, and memory that shows who writes
+// beyond its end.
 #pragma once
 
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <string_view>
 #include <vector>
 
 #include "cast/tiers.h"
+#include "halfway/parallel.h"
 
 namespace under_test {
 
@@ -29,6 +32,37 @@ inline std::string_view next_tier() {
   const auto tiers = halfway::detail::available_tiers();
   return tiers[calls++ % tiers.size()];
 }
+
+// One setting after another, in the order of calls: every number of threads with every tier. Uses it for as long as it
+// lives.
+class NextSetting {
+ public:
+  static constexpr std::array<int, 3> thread_counts{1, 2, 7};
+
+  NextSetting() : NextSetting(next_call()) {}
+  ~NextSetting() { halfway::set_num_threads(0); }
+  NextSetting(const NextSetting&) = delete;
+  NextSetting& operator=(const NextSetting&) = delete;
+
+  [[nodiscard]] std::string_view tier() const { return tier_; }
+  [[nodiscard]] int threads() const { return threads_; }
+
+ private:
+  explicit NextSetting(std::size_t call)
+      : tier_(halfway::detail::available_tiers()[call % halfway::detail::available_tiers().size()]),
+        threads_(thread_counts[call / halfway::detail::available_tiers().size() % thread_counts.size()]),
+        in_(tier_) {
+    halfway::set_num_threads(threads_);
+  }
+  static std::size_t next_call() {
+    static std::size_t calls = 0;
+    return calls++;
+  }
+
+  std::string_view tier_;
+  int threads_;
+  InTier in_;
+};
 
 // Row-major memory at any address, with bytes around it that nobody may write to.
 class Guarded {
