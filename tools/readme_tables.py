@@ -4,8 +4,9 @@ usage: readme_tables.py [--check]    with --check nothing is written, and stale 
 
 Tables stand between <!-- table: NAME --> and <!-- end -->. The table `measured` takes the name of a
 file in bench/results/; `cast times` and `cast claims` are of the newest result of bench/cast.py there,
-`onepass times` and `onepass claims` of bench/onepass.py, `cpp times` of bench/cpp.py, `transfer times` and
-`transfer claims` of bench/transfer.py. That needs a GPU: without a result its targets stand there as not measured.
+`onepass times` and `onepass claims` of bench/onepass.py, `cpp times` of bench/cpp.py, `steps times` of bench/steps.py,
+`transfer times` and `transfer claims` of bench/transfer.py. That needs a GPU: without a result its targets stand there
+as not measured.
 """
 
 from __future__ import annotations
@@ -255,6 +256,24 @@ def cpp_times(found: Found | None) -> str:
     )
 
 
+def steps_times(found: Found | None) -> str:
+    """Per step: nanoseconds an element, those of the functors, and how many times faster it is."""
+    if found is None:
+        return not_measured("steps")
+    name, result = found
+    machine = result["machine"]
+    rows = []
+    for row in result["rows"]:
+        faster = row["faster"]
+        spread = f"{faster['median']:.1f} ({faster['q1']:.1f} to {faster['q3']:.1f})"
+        rows.append([row["name"], f"{row['ns']['step']:.2f}", f"{row['ns'][row['rival']]:.2f}", spread])
+    header = ["loop", "step", "the functors, at best", "times faster (quartiles)"]
+    return (
+        f"{machine['cpu']}, {machine['system']}, {result['date']}; nanoseconds an element of 1024 in the "
+        f"first-level cache, one thread. All of it: [{name}](../bench/results/{name}).\n\n" + table(header, rows)
+    )
+
+
 def ratio_wanted(result: Result) -> str:
     wanted = {f"{row['target']:g}" for row in result["rows"]}
     assert len(wanted) == 1
@@ -303,6 +322,7 @@ BENCHMARKS = {
     "cast": {"times": cast_times, "claims": cast_claims},
     "onepass": {"times": onepass_times, "claims": onepass_claims},
     "cpp": {"times": cpp_times},
+    "steps": {"times": steps_times},
     "transfer": {"times": transfer_times, "claims": transfer_targets},
 }
 MAKERS = {"dtypes": dtypes, "carried": carried, "refused": refused, "reasons": reasons}
