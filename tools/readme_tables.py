@@ -264,6 +264,19 @@ def ratio_wanted(result: Result) -> str:
 # --- transfers
 
 
+def left_out(result: Result) -> str:
+    """What a run did not measure and why, each reason once; nothing where it measured all of it."""
+    why: dict[str, list[str]] = {}
+    for entry in result["left_out"]:
+        why.setdefault(entry["why"], []).append(entry["name"])
+    for step in result["steps"]:
+        if step["status"] == "left out":  # none of its rows is named
+            why.setdefault(step["why"], []).append(f"the step `{step['name']}`")
+    measured = len(result.get("transfers", [])) + len(result.get("latency", []))
+    found = [f"{'; '.join(names)} ({reason})" for reason, names in why.items()]
+    return f"\nTo the device {measured} rows were measured. Left out: {'. '.join(found)}.\n" if found else ""
+
+
 def transfer_times(found: Found | None) -> str:
     """Per pair and kind of memory, at the largest size: our times, and those over torch's faster mode."""
     if found is None:
@@ -290,6 +303,7 @@ def transfer_times(found: Found | None) -> str:
         "the time of torch's fastest idiom in either mode; below 1 halfway is faster. The copy engine moves the bytes "
         f"of the narrower side alone. All of it: [{name}](bench/results/{name}).\n\n"
         + table(header, rows)
+        + left_out(result)
         + picture("transfers against torch", "docs/transfer.svg")
     )
 

@@ -195,6 +195,18 @@ def test_the_tables_have_the_rows_with_and_without_a_result(result):
     assert targets.count("met |") + targets.count("**not met** |") >= len(transfer_claims.TARGETS)
 
 
+def test_the_tables_name_what_was_left_out_and_why(result):
+    tables = load_tool("readme_tables")
+    assert "Left out: the step `cupy` (CuPy is not installed, so it is no contender).\n" in tables.left_out(result)
+    rows = [{"name": name, "why": "no time was left"} for name in ("a, 64 KiB", "b, 1 GiB")]
+    some = result | {"left_out": [*rows, {"name": "c", "why": "MemoryError: none"}], "steps": []}
+    said = tables.left_out(some)
+    measured = len(result["transfers"]) + len(result["latency"])
+    assert f"{measured} rows were measured. Left out: a, 64 KiB; b, 1 GiB (no time was left). c (Mem" in said
+    assert said in tables.transfer_times(("gpu-2026-01-02.json", some))
+    assert tables.left_out(result | {"steps": []}) == ""
+
+
 # --- a run that is not quick
 
 
