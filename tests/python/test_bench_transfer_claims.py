@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from bench import transfer_claims, transfer_device, transfer_rows
-from tests.python.loading import load_tool
+from tests.python.loading import ROOT, load_tool
 
 
 def row_of(name: str, ns: dict[str, float], **more: Any) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def test_each_cell_above_the_bound_is_named_and_listed():
 
 def test_each_table_that_is_missing_takes_its_targets_along():
     whole = made_up()
-    for table, count in (("transfers", 4), ("device", 2), ("images", 3), ("to_host", 2)):
+    for table, count in (("transfers", 4), ("device", 2), ("images", 4), ("to_host", 2)):
         some = copy.deepcopy(whole)
         some[table] = []
         assert verdicts(some).count("not measured") == count, table
@@ -139,6 +139,24 @@ def test_memory_that_a_call_takes_on_the_device_is_held_against_it():
     result = made_up()
     result["to_host"][1]["contenders"][0]["peak"] = {"torch": 0, "device": 512 << 20}
     assert value_of(result, "MiB of device memory") == 512
+
+
+def test_the_row_of_images_from_pageable_memory_is_judged():
+    result = made_up()
+    (row,) = [row for row in result["images"] if "pageable" in row["name"]]
+    row["faster"] = {"median": 1.36}
+    (claim,) = [entry for entry in transfer_claims.judge(result) if "NHWC, pageable" in entry["name"]]
+    assert (claim["value"], claim["verdict"], claim["note"]) == (1.36, "short", "rival")
+
+
+RESULTS = [path for path in (ROOT / "bench" / "results").glob("*.json") if '"transfer"' in path.read_text()[:100]]
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_a_result_that_is_committed_has_the_claims_of_its_own_rows(path):
+    result = json.loads(path.read_text())
+    assert result["benchmark"] == "transfer"
+    assert result["claims"] == transfer_claims.judge(result)
 
 
 def test_the_newest_result_is_found_by_what_is_in_it(tmp_path):
