@@ -280,6 +280,14 @@ def left_out(result: Result) -> str:
     return f"\nTo the device {measured} rows were measured. Left out: {'. '.join(found)}.\n" if found else ""
 
 
+def engine_of(result: Result) -> str:
+    """Which engine a run measured. The tree's may be a later one, of which the figures say nothing."""
+    found = result.get("sources")
+    if found is None:
+        return f"Measured with the engine of {result['date']}; the result does not name its sources."
+    return f"Measured with the engine whose sources have the fingerprint `{found[:16]}`."
+
+
 def transfer_times(found: Found | None) -> str:
     """Per pair and kind of memory, at the largest size: our times, and those over torch's faster mode."""
     if found is None:
@@ -305,6 +313,7 @@ def transfer_times(found: Found | None) -> str:
         f"torch {machine['torch']} (CUDA {machine['cuda_of_torch']}), {result['date']}. Time of halfway, and that over "
         "the time of torch's fastest idiom in either mode; below 1 halfway is faster. The copy engine moves the bytes "
         f"of the narrower side alone. All of it: [{name}](bench/results/{name}).\n\n"
+        f"{engine_of(result)} Later changes are not measured.\n\n"
         + table(header, rows)
         + left_out(result)
         + picture("transfers against torch", "docs/transfer.svg")
