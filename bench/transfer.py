@@ -44,6 +44,7 @@ sys.path.append(str(ROOT))  # to be run as a script, from any folder
 
 from bench import gpu, harness, transfer_claims, transfer_device, transfer_plot, transfer_rows, transfer_tune  # noqa: E402
 from bench.cast_rows import Pair  # noqa: E402
+from tools import gpu_tests  # noqa: E402
 
 import halfway  # noqa: E402
 
@@ -76,6 +77,7 @@ class Run:
             "benchmark": "transfer",
             "date": harness.today(),
             "quick": self.quick,
+            "sources": gpu_tests.fingerprint(ROOT),  # of the engine that was measured, as in a bundle's manifest
             "machine": {
                 **device.about(),
                 **harness.machine(PACKAGES),

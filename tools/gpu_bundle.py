@@ -59,6 +59,7 @@ NEEDED = (
     "source/cuda/kernels/general.cu",
     "source/tests/cuda/device_cases.cpp",
     "source/tests/python/conftest.py",
+    "source/tools/gpu_tests.py",
     "third_party/include/boost/test/included/unit_test.hpp",
     "third_party/include/dlpack/dlpack.h",
     "third_party/pybind11/include/pybind11/pybind11.h",

@@ -5,8 +5,8 @@ usage: readme_tables.py [--check]    with --check nothing is written, and stale 
 Tables stand between <!-- table: NAME --> and <!-- end -->. The table `measured` takes the name of a
 file in bench/results/; `cast times` and `cast claims` are of the newest result of bench/cast.py there,
 `onepass times` and `onepass claims` of bench/onepass.py, `cpp times` of bench/cpp.py, `steps times` of bench/steps.py,
-`transfer times` and `transfer claims` of bench/transfer.py. That needs a GPU: without a result its targets stand there
-as not measured.
+`transfer times`, `transfer claims` and `transfer slower` of bench/transfer.py. That needs a GPU: without a result its
+targets stand there as not measured.
 """
 
 from __future__ import annotations
@@ -282,11 +282,34 @@ def ratio_wanted(result: Result) -> str:
 
 # --- transfers
 
+NO_GPU = "Not measured: no GPU was at hand. `make gpu-bench` measures on a machine that has one.\n"
+
+
+def left_out(result: Result) -> str:
+    """What a run did not measure and why, each reason once; nothing where it measured all of it."""
+    why: dict[str, list[str]] = {}
+    for entry in result["left_out"]:
+        why.setdefault(entry["why"], []).append(entry["name"])
+    for step in result["steps"]:
+        if step["status"] == "left out":  # none of its rows is named
+            why.setdefault(step["why"], []).append(f"the step `{step['name']}`")
+    measured = len(result.get("transfers", [])) + len(result.get("latency", []))
+    found = [f"{'; '.join(names)} ({reason})" for reason, names in why.items()]
+    return f"\nTo the device {measured} rows were measured. Left out: {'. '.join(found)}.\n" if found else ""
+
+
+def engine_of(result: Result) -> str:
+    """Which engine a run measured. The tree's may be a later one, of which the figures say nothing."""
+    found = result.get("sources")
+    if found is None:
+        return f"Measured with the engine of {result['date']}; the result does not name its sources."
+    return f"Measured with the engine whose sources have the fingerprint `{found[:16]}`."
+
 
 def transfer_times(found: Found | None) -> str:
     """Per pair and kind of memory, at the largest size: our times, and those over torch's faster mode."""
     if found is None:
-        return "Not measured: no GPU was at hand. `make gpu-bench` measures on a machine that has one.\n"
+        return NO_GPU
     name, result = found
     machine = result["machine"]
     largest: dict[tuple[str, str, str], Result] = {}
@@ -308,7 +331,9 @@ def transfer_times(found: Found | None) -> str:
         f"torch {machine['torch']} (CUDA {machine['cuda_of_torch']}), {result['date']}. Time of halfway, and that over "
         "the time of torch's fastest idiom in either mode; below 1 halfway is faster. The copy engine moves the bytes "
         f"of the narrower side alone. All of it: [{name}](bench/results/{name}).\n\n"
+        f"{engine_of(result)} Later changes are not measured.\n\n"
         + table(header, rows)
+        + left_out(result)
         + picture("transfers against torch", "docs/transfer.svg")
     )
 
@@ -318,12 +343,36 @@ def transfer_targets(found: Found | None) -> str:
     return claims(result if "claims" in result else {"claims": transfer_claims.judge(result)})
 
 
+def transfer_slower(found: Found | None) -> str:
+    """Each cell above the bound that the target of the worst cell is about: a row a pair."""
+    if found is None:
+        return NO_GPU
+    result = found[1]
+    above = transfer_claims.above_the_bound(result)
+    pairs: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for cell in sorted(above, key=lambda cell: int(cell.row["size"])):
+        pair, memory, size = cell.row["name"].split(", ")
+        times = f"{size}: {cell.ours / 1e3:.1f} / {cell.theirs / 1e3:.1f}"
+        pairs.setdefault(pair, {}).setdefault((memory, cell.mode), []).append(times)
+    columns = [(memory, mode) for memory in ("pageable", "pinned") for mode in ("blocking", "non-blocking")]
+    blocking = sum(cell.mode == "blocking" for cell in above)
+    measured = len(result.get("transfers", [])) + len(result.get("latency", []))
+    said = (
+        f"Of {measured} rows {blocking} took longer than 1.05 times torch's fastest idiom in either mode and "
+        f"{transfer_claims.EXCESS:g} us where they block, and {len(above) - blocking} where they do not"
+    )
+    if not above:
+        return f"{said}.\n"
+    cells = [[name, *("<br>".join(entries.get(column, [])) for column in columns)] for name, entries in pairs.items()]
+    return f"{said}: halfway / torch, in us.\n\n" + table(["cast", *map(", ".join, columns)], cells)
+
+
 BENCHMARKS = {
     "cast": {"times": cast_times, "claims": cast_claims},
     "onepass": {"times": onepass_times, "claims": onepass_claims},
     "cpp": {"times": cpp_times},
     "steps": {"times": steps_times},
-    "transfer": {"times": transfer_times, "claims": transfer_targets},
+    "transfer": {"times": transfer_times, "claims": transfer_targets, "slower": transfer_slower},
 }
 MAKERS = {"dtypes": dtypes, "carried": carried, "refused": refused, "reasons": reasons}
 BLOCK = re.compile(r"(<!-- table: (\w+)(?: (\S+))? -->\n).*?(<!-- end -->\n)", re.DOTALL)

@@ -1,6 +1,7 @@
-// The experiments behind tuning.h: every number there in several variants, timed on the device that is found, beside a
-// copy of as many bytes. Each variant's result is compared with one that a thread an element computes, and a variant
-// that differs is said to. Built on demand, by itself:
+// The experiments behind tuning.h: the numbers of which results stand there, and the tiles of the kernels that
+// transpose, in several variants, timed on the device that is found, beside a copy of as many bytes. Each variant's
+// result is compared with one that a thread an element computes, and a variant that differs is said to. Built on
+// demand, by itself:
 //
 //   cmake --build BUILD --target halfway_kernel_experiments
 //   halfway_kernel_experiments [word ...]    # experiments whose names have one of these words; all without

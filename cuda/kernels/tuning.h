@@ -3,7 +3,8 @@
 // they work in 256 MiB of the device's memory. Results are shares of the rate at which the device copies as many bytes,
 // measured on an H100 80GB HBM3 (132 multiprocessors, copies at 2963 GB/s) with CUDA 13.0 on 2026-11-26. Of two numbers
 // that are within 2% of each other the smaller one is preferred. All were measured with 16 blocks for each
-// multiprocessor, unless they are about blocks.
+// multiprocessor, unless they are about blocks. Of a number without results it says "Not measured", and which
+// experiment would settle it; docs/transfer.md lists these.
 #pragma once
 
 #include <cstdint>
@@ -49,7 +50,8 @@ using Channels = Cut<threads, 16, 48>;
 
 // Elements of a thread of the general kernel at a time. 4: vectors of 16 bytes where elements have four, and four
 // accesses under way where they lie apart. 8 would need twice the registers and twice the code.
-// No experiment yet: the number is in every kernel of general.cu.
+// Not measured. The experiment would be general, which the program does not have: general.cu compiled for groups of 2,
+// 4 and 8, row-major and by strides.
 inline constexpr int group = 4;
 
 // The most blocks of a launch; each goes on to the next piece of work. In the device's memory as many as there are
@@ -65,7 +67,8 @@ inline constexpr int group = 4;
 inline constexpr std::uint64_t most_blocks = 0x7FFFFFFF;
 
 // The most blocks of a launch that counts: each adds its sums to the launch's when it ends, so that few ends are
-// better. Twice as many as run at a time, so that the last ones even out. No experiment yet.
+// better. Twice as many as run at a time, so that the last ones even out. Not measured. The experiment would be
+// counting, which the program does not have: a cast that counts, of 4, 8, 16, 32 and 64 blocks a multiprocessor.
 inline constexpr std::uint64_t most_blocks_counting = std::uint64_t{132} * 16;
 
 // Where the wire is what is waited for, fewer threads keep it busy, and multiprocessors are left to others. Reads are
@@ -84,19 +87,24 @@ inline constexpr std::uint64_t most_blocks_writing_host = 16;
 //   2 bytes  0.046, 0.137, 0.178, 0.188
 //   4 bytes  0.089, 0.258, 0.333, 0.349
 //   8 bytes  0.185, 0.544, 0.666
+// Not measured: the kernels that transpose, which tiles times beside the general one, and elements of 16 bytes, which
+// it would have to time with sides of 16 and 32.
 inline constexpr std::uint32_t tile_side = 64;
 inline constexpr std::uint32_t tile_side_of_pairs = 32;
 
 // The most bytes of a tile in shared memory: those of 64 x 64 elements of 8 bytes, with the padding of their rows.
-// Tiles of an axis that is shorter, of which padding is a larger part, become shorter by it.
+// Tiles of an axis that is shorter, of which padding is a larger part, become shorter by it. Not measured by itself: it
+// follows from `tile_side`, and tiles would settle both.
 inline constexpr std::uint32_t most_bytes_of_tile = 64 * 65 * 8;
 
 // Elements that a thread of a kernel that transposes asks for before it uses any. 8: of 4 bytes, the 32 bytes of
-// `Fused`. No experiment yet: a tile of 64 x 64 is two rounds of 8 for each thread.
+// `Fused`; a tile of 64 x 64 is two rounds of 8 for each thread. Not measured. The experiment would be tiles, with
+// transpose.cu compiled for 4, 8 and 16.
 inline constexpr int transposed = 8;
 
 // Elements of the plane of the two axes from which on it is tiled. Below, most of a tile stays empty.
-// No experiment yet: it would find where tiles overtake elements taken one by one, in (n, 4, k), k = 4 .. 64.
+// Not measured. The experiment would be planes, which the program does not have: where tiles overtake elements taken
+// one by one, in (n, 4, k), k = 4 .. 64.
 inline constexpr std::uint64_t smallest_plane = 64;
 
 }  // namespace tuning

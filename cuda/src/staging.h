@@ -8,9 +8,9 @@
 // event without the lock borrows it: a slot that is handed out meanwhile gets another event, so that the borrowed one
 // keeps its meaning.
 //
-// Memory: a slot gets its bytes, exactly, when it is first handed out, and keeps them until release(). Pinning takes
-// about a millisecond for 4 MiB, once: the first transfers of a program, one for each slot, are that much slower. The
-// bound is slots x bytes, pinned, and scratch x bytes on the device.
+// Memory: a slot gets its bytes, exactly, when it is first handed out, and keeps them until release(). Pinning a
+// slot of 8 MiB takes about two milliseconds (an estimate), once: the first transfers of a program, one for each slot,
+// are that much slower. The bound is slots x bytes, pinned, and scratch x bytes on the device.
 //
 // Threads: none of its own; the channel's lock is held by the thread that transfers. Those that help it may use
 // different slots at a time, and scratch one after the other. In a forked child nothing here may be called.
@@ -33,13 +33,12 @@ namespace detail {
 //   chunk 8 MiB, slots 4   What is written, what crosses, and room for threads that are late.
 //   scratch 2              One that is filled, one that is cast: kernels are faster than the wire.
 //   piece 96 KiB           What a thread reads and writes at a time: less than a pass that would itself be parallel,
-//   and
-//                          many times what taking a piece costs. A thread is asked for only for so much.
+//                          and many times what taking a piece costs. A thread is asked for only for so much.
 // Measured on an H100 (PCIe 5 x16, virtual machine of 16 cores, CUDA 13.0, 2026-11-26), medians in ms of 16 MiB, 256
 // MiB and 1 GiB of float32 from pageable memory as bfloat16, whose bytes alone take 0.15, 2.4 and 9.8:
-//   4 slots of 8 MiB, pieces of 96 KiB 0.35, 4.2, 17.1; of 192 KiB 0.70, 5.0, 17.7
-//   3 slots of 4 MiB, pieces of 192 KiB 0.48, 6.2, 25.3; 3 of 16 MiB 0.47, 4.7, 17.0
-//   6 slots of 2 MiB, pieces of 96 KiB 0.47, 10.4, 22.4
+//   4 slots of 8 MiB, pieces of 96 KiB     0.35, 4.2, 17.1; of 192 KiB 0.70, 5.0, 17.7
+//   3 slots of 4 MiB, pieces of 192 KiB    0.48, 6.2, 25.3; 3 of 16 MiB 0.47, 4.7, 17.0
+//   6 slots of 2 MiB, pieces of 96 KiB     0.47, 10.4, 22.4
 // What takes the time is the threads' casting: about 32 ms of all threads for 256 MiB where the result is memory
 // that no device reads, 62 to 68 into 4 slots of 8 MiB, 84 to 88 into 3 of 4 MiB, 103 to 108 into 4 of 1 MiB.
 // Presumably the lines of a slot come from the caches of those who wrote it last. Stores past the caches changed

@@ -25,6 +25,7 @@ from bench.cast_rows import Pair
 from bench.harness import Contender
 from tests.python.bench_gpu import StandIn, is_spread, standing_in
 from tests.python.loading import load_tool
+from tools import gpu_tests
 
 import halfway
 
@@ -40,6 +41,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     plot = path.with_suffix(".svg")
     with pytest.MonkeyPatch.context() as patch, standing_in() as device:
         patch.setitem(sys.modules, "cupy", None)  # as if it were not installed
+        patch.setattr(gpu_tests, "fingerprint", lambda tree: f"of {tree}")  # in which other tests may leave files
         assert transfer.main(["--quick", "--json", str(path), "--plot", str(plot)], device) == 0
     assert plot.read_text(encoding="utf-8").rstrip().endswith("</svg>")
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -53,6 +55,7 @@ def test_it_names_the_machine_the_device_and_the_steps(result):
     for key in ("gpu", "cpu", "cores", "python", "numpy", "torch", "halfway", "load_average_at_the_end"):
         assert result["machine"][key], key
     assert result["date"]
+    assert result["sources"] == f"of {ROOT}"
     steps = {entry["name"]: entry for entry in result["steps"]}
     assert list(steps) == [*transfer.STEPS, "claims", "picture"]
     cupy = steps.pop("cupy")
@@ -193,6 +196,29 @@ def test_the_tables_have_the_rows_with_and_without_a_result(result):
     assert times.count("1 GiB") == 36  # of each pair and kind of memory the largest size
     targets = tables.transfer_targets(found)
     assert targets.count("met |") + targets.count("**not met** |") >= len(transfer_claims.TARGETS)
+
+
+def test_the_tables_name_what_was_left_out_and_why(result):
+    tables = load_tool("readme_tables")
+    assert "Left out: the step `cupy` (CuPy is not installed, so it is no contender).\n" in tables.left_out(result)
+    rows = [{"name": name, "why": "no time was left"} for name in ("a, 64 KiB", "b, 1 GiB")]
+    some = result | {"left_out": [*rows, {"name": "c", "why": "MemoryError: none"}], "steps": []}
+    said = tables.left_out(some)
+    measured = len(result["transfers"]) + len(result["latency"])
+    assert f"{measured} rows were measured. Left out: a, 64 KiB; b, 1 GiB (no time was left). c (Mem" in said
+    assert said in tables.transfer_times(("gpu-2026-01-02.json", some))
+    assert tables.left_out(result | {"steps": []}) == ""
+
+
+def test_the_tables_say_which_engine_was_measured(result):
+    tables = load_tool("readme_tables")
+    named = result | {"sources": "0123456789abcdef" * 4, "date": "2026-01-02"}
+    later = "Later changes are not measured.\n"
+    fingerprint = f"Measured with the engine whose sources have the fingerprint `0123456789abcdef`. {later}"
+    assert fingerprint in tables.transfer_times(("x.json", named))
+    del named["sources"]
+    date = f"Measured with the engine of 2026-01-02; the result does not name its sources. {later}"
+    assert date in tables.transfer_times(("x.json", named))
 
 
 # --- a run that is not quick
