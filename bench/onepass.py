@@ -6,13 +6,16 @@
     python bench/onepass.py --plot onepass.svg       how much faster, and the shares of the floor, as a picture
     python bench/onepass.py --replot RESULT.json --plot onepass.svg    the picture of an earlier run
 
-Images are normalised and permuted, transposed and strided memory is cast, so are the other byte order and a field of
-records; samples are stacked, and values rounded by chance. A row holds ours, the best idioms of torch and NumPy that
-were found (onepass_rows.py, onepass_idioms.py), the chain of calls that most programs have where that is another, a
-kernel written by hand for the images, and the floor (floor.py). All of them are checked against the exact result before
-they are timed, and take their turns as in cast.py; a turn is 2 ms of calls, or one call that takes longer.
+Images are normalised and permuted, whole, cropped or one sample each, transposed and strided memory is cast, so are the
+other byte order and a field of records; samples are stacked, of one length or padded, trees of them too, and values
+rounded by chance. A row holds ours, the best idioms of torch and NumPy that were found (onepass_images.py,
+onepass_batches.py, onepass_rows.py, onepass_idioms.py), the chain of calls that most programs have where that is
+another, a kernel written by hand for whole images, and the floor (floor.py). All of them are checked against the exact
+result before they are timed, and take their turns as in cast.py; a turn is 2 ms of calls, or one call that takes
+longer. Some rows have targets (onepass_claims.py), the others are there to be looked up.
 
 The floor moves the cache lines that hold the source's elements: of every second column that is the whole array.
+Of a list of samples it moves the elements' bytes, as if they were one array.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # to be run as a script, from any folder
 
 from bench import cli, harness, onepass_claims, onepass_rows, plots  # noqa: E402
+from bench.onepass_data import Case  # noqa: E402
 
 PACKAGES = ("numpy", "torch", "ml_dtypes", "halfway")
 
@@ -46,7 +50,7 @@ def print_row(row: Mapping[str, Any]) -> None:
     print(f"  floor    {harness.nanoseconds(entries[lowest]):>9}  share {share:.2f}  {lowest}", flush=True)
 
 
-def measure(rows: Sequence[onepass_rows.Case], threads: int, quick: bool) -> dict[str, Any]:
+def measure(rows: Sequence[Case], threads: int, quick: bool) -> dict[str, Any]:
     """Everything about the chosen rows, printed as it comes."""
     result = cli.begin("onepass", quick, PACKAGES, threads)
     result["rows"] = []

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.harness import claim
-from bench.onepass_rows import LARGE_BATCH, SMALL_BATCH
+from bench.onepass_batches import LARGE_BATCH, SMALL_BATCH
 
 Row = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ to stay in the second-level cache between the passes over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,15 @@ import torch
 
 Tensor = torch.Tensor
 Array = np.ndarray
+Images = Iterable[Tensor]  # uint8 HWC: a batch of them, or a list
+Tree = Sequence[dict[str, Any]]  # of NumPy arrays and numbers
 
 BAND = 1 << 16  # elements that stay in the cache, temporaries included
 TILE = 256  # rows and columns
 LANES = 4  # of 16 bits in a draw of 64
 
-# --- images: t is uint8 NHWC, o bfloat16 NCHW; scale and shift have three values, as Python floats or tensors
+# --- images: t is uint8 NHWC, o floats NCHW; scale and shift have three values, as Python floats or tensors. Those who
+# work in o's dtype are given scale and shift in it.
 
 
 def planes_of(t: Tensor) -> Tensor:
@@ -53,7 +56,7 @@ def to_tensor_and_normalize(images: Sequence[Array], mean: Tensor, std: Tensor) 
 
 
 def in_place(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Bytes to bfloat16 planes, where all arithmetic is done."""
+    """Bytes to planes of floats, where all arithmetic is done."""
     return o.copy_(planes_of(t)).mul_(scale).add_(shift)
 
 
@@ -63,11 +66,10 @@ def in_place_addcmul(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor) -> Tens
     return torch.addcmul(shift, o, scale, out=o)
 
 
-def image_by_image(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def image_by_image(images: Images, o: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """The same an image at a time, which stays in the cache."""
-    planes = planes_of(t)
-    for image, result in zip(planes, o, strict=True):
-        result.copy_(image)
+    for image, result in zip(images, o, strict=True):
+        result.copy_(image.permute(2, 0, 1))
         torch.addcmul(shift, result, scale, out=result)
     return o
 
@@ -88,26 +90,26 @@ def channels_last(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor, wide: Tens
     return o.copy_(planes_of(wide))
 
 
-def _through_one_image(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor, small: Tensor) -> Tensor:
-    for image, result in zip(t, o, strict=True):
+def _through_one_image(images: Images, o: Tensor, scale: Tensor, shift: Tensor, small: Tensor) -> Tensor:
+    for image, result in zip(images, o, strict=True):
         small.copy_(image)
         torch.addcmul(shift, small, scale, out=small)
         result.copy_(small.permute(2, 0, 1))
     return o
 
 
-def channels_last_images(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor, wide: Tensor) -> Tensor:
+def channels_last_images(images: Images, o: Tensor, scale: Tensor, shift: Tensor, wide: Tensor) -> Tensor:
     """The same an image at a time, through one small buffer. `scale` and `shift` are as large as an image."""
-    return _through_one_image(t, o, scale, shift, wide[0])
+    return _through_one_image(images, o, scale, shift, wide[0])
 
 
-def narrow_then_permute(t: Tensor, o: Tensor, scale: Tensor, shift: Tensor, narrow: Tensor) -> Tensor:
-    """bfloat16 arithmetic in the source's order, an image at a time, and the permuted copy of bytes alone."""
-    return _through_one_image(t, o, scale, shift, narrow[0])
+def narrow_then_permute(images: Images, o: Tensor, scale: Tensor, shift: Tensor, narrow: Tensor) -> Tensor:
+    """Arithmetic in o's dtype in the source's order, an image at a time, and the permuted copy of bytes alone."""
+    return _through_one_image(images, o, scale, shift, narrow[0])
 
 
-def from_a_table(a: Array, b: Array, tables: Sequence[Array]) -> Array:
-    """A byte has 256 values: look the results up, bits of bfloat16. `b` holds bits."""
+def from_a_table(a: Iterable[Array], b: Array, tables: Sequence[Array]) -> Array:
+    """A byte has 256 values: look the results up, as bits. `b` holds bits."""
     for image, result in zip(a, b, strict=True):
         for channel, table in enumerate(tables):
             np.take(table, image[..., channel], out=result[channel], mode="clip")
@@ -121,6 +123,11 @@ def from_a_torch_table(t: Tensor, o: Tensor, tables: Sequence[Tensor]) -> Tensor
         for channel, table in enumerate(tables):
             torch.index_select(table, 0, indices[..., channel].reshape(-1), out=result[channel].view(-1))
     return o
+
+
+def planes_stacked(images: Images, dtype: torch.dtype, scale: Tensor, shift: Tensor) -> Tensor:
+    """What a Dataset may do with each sample, in the dtype of scale and shift, and a stack of them."""
+    return torch.stack([image.permute(2, 0, 1).to(dtype).mul_(scale).add_(shift) for image in images])
 
 
 # --- casts of strided memory: t and o have the same shape, which is the result's
@@ -252,6 +259,127 @@ def copies_into_fresh(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     batch = torch.empty((len(tensors), *tensors[0].shape), dtype=dtype)
     copies_into(batch.unbind(), tensors)
     return batch
+
+
+# --- batches of sequences of many lengths, zeros behind them
+
+
+def _padded_shape(sequences: Sequence[Any]) -> tuple[int, int]:
+    return len(sequences), max(map(len, sequences))
+
+
+def cast_flat_then_pad(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """One cast of all elements, then elements of half the size are padded."""
+    flat = torch.cat(list(tensors)).to(dtype)
+    return torch.nn.utils.rnn.pad_sequence(
+        list(torch.split(flat, [len(tensor) for tensor in tensors])), batch_first=True
+    )
+
+
+def nested_padded(tensors: Sequence[Tensor]) -> Tensor:
+    """torch's own kind of ragged tensor, and what makes it a rectangle."""
+    nested = torch.nested.nested_tensor(list(tensors), layout=torch.jagged)
+    return nested.to_padded_tensor(0.0)
+
+
+def padded_copies(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    batch = torch.zeros(_padded_shape(tensors), dtype=dtype)
+    for row, tensor in zip(batch, tensors, strict=True):
+        row[: len(tensor)].copy_(tensor)
+    return batch
+
+
+def padded_foreach(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    batch = torch.zeros(_padded_shape(tensors), dtype=dtype)
+    starts = [row[: len(tensor)] for row, tensor in zip(batch, tensors, strict=True)]
+    torch._foreach_copy_(starts, list(tensors))
+    return batch
+
+
+def padded_tails(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Nothing is written twice."""
+    batch = torch.empty(_padded_shape(tensors), dtype=dtype)
+    for row, tensor in zip(batch, tensors, strict=True):
+        row[: len(tensor)].copy_(tensor)
+        row[len(tensor) :].zero_()
+    return batch
+
+
+def padded_wide(tensors: Sequence[Tensor], wide: Tensor) -> Tensor:
+    """Padded in the source's dtype, in memory that is there; the cast is one call for all."""
+    wide.zero_()
+    starts = [row[: len(tensor)] for row, tensor in zip(wide, tensors, strict=True)]
+    torch._foreach_copy_(starts, list(tensors))
+    return wide
+
+
+def padded_slices(samples: Sequence[Array], kind: Any) -> Array:
+    batch = np.zeros(_padded_shape(samples), kind)
+    for row, sample in zip(batch, samples, strict=True):
+        row[: len(sample)] = sample
+    return batch
+
+
+# --- batches of trees: dicts of arrays and numbers, of which floating-point arrays change their dtype
+
+
+def collated_then_cast(tree: Tree, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A DataLoader's own way."""
+    batch: dict[str, Tensor] = torch.utils.data.default_collate(list(tree))
+    return {key: leaf.to(dtype) if leaf.is_floating_point() else leaf for key, leaf in batch.items()}
+
+
+def key_by_key(
+    tree: Tree,
+    stack: Callable[[Sequence[Array]], Tensor],
+    dtype: torch.dtype,
+    stack_cast: Callable[[Sequence[Array], torch.dtype], Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Written by hand: each key's samples are stacked, and floats cast, after that or in it."""
+    batch = {}
+    for key, first in tree[0].items():
+        samples = [sample[key] for sample in tree]
+        if not isinstance(first, Array):
+            batch[key] = torch.tensor(samples)
+        elif first.dtype.kind != "f":
+            batch[key] = stack(samples)
+        else:
+            batch[key] = stack_cast(samples, dtype) if stack_cast else stack(samples).to(dtype)
+    return batch
+
+
+def np_stack(samples: Sequence[Array]) -> Tensor:
+    return torch.from_numpy(np.stack(samples))
+
+
+def np_array(samples: Sequence[Array]) -> Tensor:
+    return torch.from_numpy(np.array(samples))
+
+
+def np_concatenate(samples: Sequence[Array]) -> Tensor:
+    """Spares np.stack's view of each sample."""
+    return torch.from_numpy(np.concatenate(samples).reshape(len(samples), *samples[0].shape))
+
+
+def np_concatenate_cast(samples: Sequence[Array], dtype: torch.dtype) -> Tensor:
+    """float64 to float32 in the concatenation, which then is cast at half its size."""
+    narrower = np.concatenate(samples, dtype=np.float32, casting="same_kind")
+    return torch.from_numpy(narrower.reshape(len(samples), *samples[0].shape)).to(dtype)
+
+
+def np_rows(samples: Sequence[Array]) -> Tensor:
+    batch = np.empty((len(samples), *samples[0].shape), samples[0].dtype)
+    for row, sample in zip(batch, samples, strict=True):
+        row[...] = sample
+    return torch.from_numpy(batch)
+
+
+def torch_stack(samples: Sequence[Array]) -> Tensor:
+    return torch.stack([torch.from_numpy(sample) for sample in samples])
+
+
+def foreach_cast(samples: Sequence[Array], dtype: torch.dtype) -> Tensor:
+    return foreach_into_fresh([torch.from_numpy(sample) for sample in samples], dtype)
 
 
 # --- stochastic rounding: f is the float32 pattern as uint32, bits the uint16 pattern of the result

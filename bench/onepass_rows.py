@@ -1,203 +1,24 @@
 """The rows of the one-pass benchmark: which data, and by which statements everybody brings them where they should be.
 
 A row's data are made by a function of whether the run is a quick one. Sources and destinations, views of them, buffers
-and constants in every dtype that anybody asks for exist before the clock starts.
+and constants in every dtype that anybody asks for exist before the clock starts. Here are strided memory, the other
+byte order, records and stochastic rounding, and how a row is measured; images and batches have files of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import CodeType
-from typing import Any, Literal
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 import torch
-from bench import by_hand, floor, harness, onepass_idioms
-from bench.cast_rows import KI, MI, Pair, data_of
+from bench import by_hand, floor, harness, onepass_batches, onepass_images
+from bench.cast_rows import KI, MI
 from bench.harness import Contender, Effort, Loop
+from bench.onepass_data import BF16_ULP, Case, Data, Names, names_of, names_with, near, neighbours, normal
 
 import halfway
-
-Mode = Literal["out", "fresh"]
-Names = dict[str, Any]
-Check = Callable[[torch.Tensor], None]  # raises AssertionError for a wrong result
-
-BF16_ULP = 2.0**-7  # of 1; half of it is the most that one rounding to nearest changes, relatively
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the statements of a row use. `o` among the names is the destination, a torch tensor."""
-
-    names: Names
-    read: int  # bytes of the cache lines that hold the source's elements: memory moves whole lines
-    check: Check
-    source: np.ndarray  # memory for the floor to read, at least `read` bytes
-    hand: by_hand.Images | None = None
-
-    @property
-    def written(self) -> int:
-        destination: torch.Tensor = self.names["o"]
-        return destination.nbytes
-
-
-@dataclass(frozen=True)
-class Case:
-    """A row. `usual` is the chain of calls that is found in most programs, where that is not among the best idioms."""
-
-    name: str
-    mode: Mode
-    make: Callable[[bool], Data]
-    ours: tuple[str, ...]
-    rivals: tuple[str, ...]
-    usual: tuple[str, ...] = ()
-
-    def contenders(self, data: Data) -> list[Contender]:
-        hand = [Contender(by_hand.name_of(variant), "hand") for variant in floor.VARIANTS if data.hand]
-        return [
-            *(Contender(statement, "ours") for statement in self.ours),
-            *(Contender(statement, "rival", named=statement in FOREACH) for statement in self.rivals),
-            *(Contender(statement, "usual") for statement in self.usual),
-            *hand,
-            *(Contender(variant.name, "floor") for variant in floor.VARIANTS),
-        ]
-
-
-# --- what a right result is
-
-
-def near(wanted: torch.Tensor, relative: float, absolute: float = 0.0) -> Check:
-    """Within the roundings that a contender makes, one or several; `wanted` is exact, or nearly."""
-
-    def check(found: torch.Tensor) -> None:
-        if found.shape != wanted.shape:
-            raise AssertionError(f"the shape is {tuple(found.shape)}, not {tuple(wanted.shape)}")
-        for at in range(0, wanted.numel(), MI):
-            exact = wanted.view(-1)[at : at + MI].double()
-            some = found.reshape(-1)[at : at + MI].double()
-            error = (some - exact).abs() - exact.abs() * relative - absolute
-            if not bool((error <= 0).all()):
-                raise AssertionError(f"off by {float(error.max()):g} more than roundings explain")
-
-    return check
-
-
-def neighbours(wanted: torch.Tensor) -> Check:
-    """Stochastic rounding: one of the two neighbours, and no bias."""
-    close = near(wanted, BF16_ULP)
-
-    def check(found: torch.Tensor) -> None:
-        close(found)
-        error = (found.double() - wanted.double()) / wanted.double().abs()
-        bias, spread = float(error.mean()), float(error.std()) / error.numel() ** 0.5
-        if abs(bias) > 6 * spread:
-            raise AssertionError(f"the mean error is {bias:g}, of which chance explains {spread:g}")
-        if spread == 0:
-            raise AssertionError("nothing was rounded")
-
-    return check
-
-
-def _names(**names: Any) -> Names:
-    """Names for statements: those given, the libraries, and all idioms."""
-    idioms = {name: value for name, value in vars(onepass_idioms).items() if callable(value)}
-    return {**idioms, "halfway": halfway, "np": np, "torch": torch, "ml_dtypes": ml_dtypes, **names}
-
-
-def _arrays(o: torch.Tensor) -> Names:
-    """The destination: `o` in torch, `b` in NumPy, and the dtype in both."""
-    b = halfway.to_numpy(o)
-    return {"o": o, "b": b, "dtype": o.dtype, "kind": b.dtype}
-
-
-def _normal(dtype: str, elements: int) -> torch.Tensor:
-    """N(0, 1), a million values and their repetitions."""
-    return data_of(Pair(dtype, "bfloat16"), elements).t
-
-
-# --- images
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-
-
-def make_images(quick: bool) -> Data:
-    shape = (2, 32, 48, 3) if quick else (64, 224, 224, 3)
-    photos = np.random.default_rng(2026).integers(0, 256, shape, np.uint8)
-    mean, std = np.array(MEAN), np.array(STD)
-    scale, shift = 1 / (255 * std), -mean / std
-    t = torch.from_numpy(photos)
-    o = torch.zeros((shape[0], 3, *shape[1:3]), dtype=torch.bfloat16)
-    wanted = (photos * scale + shift).transpose(0, 3, 1, 2).astype(np.float32)
-
-    def tensor(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-        return torch.from_numpy(values).to(dtype)
-
-    by_channel = {"scale": scale, "shift": shift}
-    constants: Names = {}
-    for name, values in by_channel.items():
-        for suffix, dtype in (("32", torch.float32), ("16", torch.bfloat16)):
-            last = tensor(values, dtype)
-            constants[f"{name}{suffix}"] = last.view(1, 3, 1, 1)
-            constants[f"{name}_last{suffix}"] = last
-            constants[f"{name}_image{suffix}"] = last.expand(*shape[1:]).contiguous()
-        constants[f"{name}_list"] = values.tolist()
-    values = np.arange(256)[:, None] * scale + shift
-    tables = [tensor(values[:, channel].copy(), torch.bfloat16) for channel in range(3)]
-    names = _names(
-        **_arrays(o),
-        **constants,
-        **by_channel,
-        photos=photos,
-        t=t,
-        mean=mean,
-        std=std,
-        mean_t=tensor(mean, torch.float32).view(3, 1, 1),
-        std_t=tensor(std, torch.float32).view(3, 1, 1),
-        wide=torch.zeros(shape),
-        narrow=torch.zeros(shape, dtype=torch.bfloat16),
-        tables=[halfway.to_numpy(table).view(np.uint16) for table in tables],
-        tables_t=tables,
-        # Compiling takes half a minute and a C++ compiler, which is nothing for a quick run.
-        compiled=onepass_idioms.normalised if quick else torch.compile(onepass_idioms.normalised),
-    )
-    names["bits"] = names["b"].view(np.uint16)
-    hand = by_hand.Images(photos, names["bits"], scale.astype(np.float32), shift.astype(np.float32))
-    # bfloat16 arithmetic rounds the byte's product, the sum and the constants, all of them below 4.5.
-    return Data(
-        names, photos.nbytes, near(torch.from_numpy(np.ascontiguousarray(wanted)), BF16_ULP, 6 * BF16_ULP), photos, hand
-    )
-
-
-IMAGES_INTO = (
-    "in_place(t, o, scale32, shift32)",
-    "in_place(t, o, scale16, shift16)",
-    "in_place_addcmul(t, o, scale16, shift16)",
-    "image_by_image(t, o, scale16[0], shift16[0])",
-    "channel_by_channel(t, o, scale_list, shift_list)",
-    "channels_last(t, o, scale_last32, shift_last32, wide)",
-    "channels_last_images(t, o, scale_image32, shift_image32, wide)",
-    "narrow_then_permute(t, o, scale_image16, shift_image16, narrow)",
-    "from_a_table(photos, bits, tables)",
-    "from_a_torch_table(t, o, tables_t)",
-)
-IMAGES_FRESH = (
-    "t.permute(0, 3, 1, 2).to(torch.bfloat16).mul_(scale16).add_(shift16).contiguous()",
-    "torch.addcmul(shift32, t.permute(0, 3, 1, 2).float(), scale32).to(torch.bfloat16).contiguous()",
-    "torch.addcmul(shift16, t.permute(0, 3, 1, 2).to(torch.bfloat16), scale16).contiguous()",
-    "in_place(t, torch.empty_like(o), scale16, shift16)",
-    "channel_by_channel(t, torch.empty_like(o), scale_list, shift_list)",
-    "narrow_then_permute(t, torch.empty_like(o), scale_image16, shift_image16, narrow)",
-    "from_a_table(photos, np.empty_like(bits), tables).view(kind)",
-    "compiled(t, scale32, shift32)",
-)
-IMAGES_USUAL = (
-    "usual(photos, mean_t, std_t)",
-    "usual_contiguous(photos, mean_t, std_t)",
-    "to_tensor_and_normalize(photos, mean_t, std_t)",
-)
 
 # --- strided float32 to bfloat16
 
@@ -205,13 +26,13 @@ IMAGES_USUAL = (
 def _strided(view: Callable[[Any], Any], shape: tuple[int, int], quick: bool, **more: Callable[[Names], Any]) -> Data:
     """`t` and `a` are the view of `whole` that is cast, `narrow` and `wide` buffers for whoever needs any."""
     rows, columns = (96, 128) if quick else shape
-    whole = _normal("float32", rows * columns).view(rows, columns)
+    whole = normal("float32", rows * columns).view(rows, columns)
     array = halfway.to_numpy(whole)
     a = view(array)
     wanted = torch.from_numpy(np.ascontiguousarray(a))
     o = torch.zeros(a.shape, dtype=torch.bfloat16)
-    names = _names(
-        **_arrays(o),
+    names = names_with(
+        **names_of(o),
         a=a,
         whole=whole,
         narrow=torch.zeros(whole.shape, dtype=torch.bfloat16),
@@ -254,14 +75,14 @@ STRIDED_NUMPY = ('np.copyto(b, a, casting="unsafe")', "b[...] = a")
 
 def make_swapped(source: str, target: str, quick: bool) -> Data:
     elements = 4 * KI if quick else 16 * MI
-    wide = _normal(source, elements)
+    wide = normal(source, elements)
     native = halfway.to_numpy(wide)
     a = native.byteswap().view(native.dtype.newbyteorder())
     o = torch.zeros(elements, dtype=getattr(torch, target))
     w = np.zeros(elements, native.dtype)
     buffer = torch.from_numpy(w)
-    names = _names(
-        **_arrays(o),
+    names = names_with(
+        **names_of(o),
         a=a,
         raw=torch.from_numpy(a.view(native.dtype)),
         w=w,
@@ -300,11 +121,11 @@ RECORD = np.dtype([("id", "i8"), ("value", "f8"), ("weight", "f8")])
 def make_field(quick: bool) -> Data:
     count = 4 * KI if quick else 4 * MI
     records = np.zeros(count, RECORD)
-    values = _normal("float64", count)
+    values = normal("float64", count)
     records["value"] = halfway.to_numpy(values)
     o = torch.zeros(count, dtype=torch.bfloat16)
-    names = _names(
-        **_arrays(o),
+    names = names_with(
+        **names_of(o),
         a=records["value"],
         t=torch.from_numpy(records.view(np.float64).reshape(-1, 3))[:, 1],
         wide=torch.zeros(count, dtype=torch.float64),
@@ -312,61 +133,16 @@ def make_field(quick: bool) -> Data:
     return Data(names, records.nbytes, near(values, BF16_ULP), records)
 
 
-# --- batches
-
-
-def make_batch(dtype: str, count: int, elements: int, quick: bool) -> Data:
-    if quick:
-        count, elements = min(count, 8), min(elements, 128)
-    whole = _normal(dtype, count * elements).view(count, elements)
-    tensors = [sample.clone() for sample in whole]  # memory of their own, as samples have
-    o = torch.zeros(whole.shape, dtype=torch.bfloat16)
-    names = _names(
-        **_arrays(o),
-        tensors=tensors,
-        samples=[halfway.to_numpy(tensor) for tensor in tensors],
-        rows=list(o.unbind()),
-        default_collate=torch.utils.data.default_collate,
-    )
-    return Data(names, whole.nbytes, near(whole, BF16_ULP), halfway.to_numpy(whole))
-
-
-COLLATE_FRESH = (
-    "halfway.collate(samples, dtype)",
-    "halfway.collate(tensors, dtype)",
-)
-COLLATE_OUT = (
-    "halfway.collate(samples, out=o)",
-    "halfway.collate(tensors, out=o)",
-)
-BATCH_FRESH = (
-    "torch.stack(tensors).to(dtype)",
-    "torch.stack([tensor.to(dtype) for tensor in tensors])",
-    "default_collate(samples).to(dtype)",
-    "np.stack(samples).astype(kind)",
-    "np.stack(samples, dtype=kind, casting='unsafe')",
-    "torch.from_numpy(np.stack(samples)).to(dtype)",
-    "foreach_into_fresh(tensors, dtype)",
-    "copies_into_fresh(tensors, dtype)",
-)
-FOREACH = ("torch._foreach_copy_(rows, tensors)", "torch._foreach_copy_(list(o.unbind()), tensors)")
-BATCH_OUT = (
-    *FOREACH,
-    "copies_into(rows, tensors)",
-    "o.copy_(torch.stack(tensors))",
-    "np.stack(samples, out=b, casting='unsafe')",
-)
-
 # --- stochastic rounding
 
 
 def make_stochastic(quick: bool) -> Data:
     elements = 64 * KI if quick else 16 * MI
-    t = _normal("float32", elements)
+    t = normal("float32", elements)
     a = halfway.to_numpy(t)
     o = torch.zeros(elements, dtype=torch.bfloat16)
-    names = _names(
-        **_arrays(o),
+    names = names_with(
+        **names_of(o),
         t=t,
         a=a,
         f=a.view(np.uint32),
@@ -392,37 +168,10 @@ STOCHASTIC_RIVALS = (
 # --- all of them
 
 
-def _batches(name: str, dtype: str, count: int, elements: int) -> list[Case]:
-    def make(quick: bool) -> Data:
-        return make_batch(dtype, count, elements, quick)
-
-    return [
-        Case(f"{name}, fresh", "fresh", make, COLLATE_FRESH, BATCH_FRESH),
-        Case(f"{name}, out", "out", make, COLLATE_OUT, BATCH_OUT),
-    ]
-
-
-LARGE_BATCH, SMALL_BATCH = "collate 64 x 1 MiB f32 -> bfloat16", "collate 1024 x 128 f64 -> bfloat16"
-
-
 def cases() -> list[Case]:
     """All rows."""
     return [
-        Case(
-            "u8 NHWC -> bfloat16 NCHW, normalised, fresh",
-            "fresh",
-            make_images,
-            ('halfway.images(photos, mean, std, "bfloat16", layout="NHWC->NCHW")',),
-            IMAGES_FRESH,
-            IMAGES_USUAL,
-        ),
-        Case(
-            "u8 NHWC -> bfloat16 NCHW, normalised, out",
-            "out",
-            make_images,
-            ("halfway.to_torch(photos, scale=scale, shift=shift, axis=3, permute=(0, 3, 1, 2), out=o)",),
-            IMAGES_INTO,
-        ),
+        *onepass_images.cases(),
         Case(
             "transposed f32 -> bfloat16, out",
             "out",
@@ -486,8 +235,7 @@ def cases() -> list[Case]:
             ),
             STOCHASTIC_RIVALS,
         ),
-        *_batches(LARGE_BATCH, "float32", 64, 256 * KI),
-        *_batches(SMALL_BATCH, "float64", 1024, 128),
+        *onepass_batches.cases(),
     ]
 
 
@@ -505,7 +253,7 @@ def _agree(case: Case, data: Data) -> None:
         destination.fill_(-77.0)
         found = eval(code, data.names)
         try:
-            data.check(halfway.to_torch(found) if case.mode == "fresh" else destination)
+            data.check(found if case.mode == "fresh" else destination)
         except AssertionError as error:
             raise AssertionError(f"{case.name}: {name}: {error}") from None
 

@@ -419,6 +419,43 @@ def test_other_proportions_are_refused(counts):
         floor.move(memory.ctypes.data, memory.ctypes.data, 8, 8, floor.Variant(non_temporal=False, threads=3))
 
 
+COUNTS = [
+    (2105148, 2083328),
+    (2083328, 2105148),
+    (7864320, 14155776),
+    (1050624, 854016),
+    (1000, 130),
+    (3, 2),
+    (200, 129),
+]
+
+
+@pytest.mark.parametrize(("read", "written"), COUNTS)
+def test_other_proportions_are_two_sweeps_over_the_same_bytes(read, written):
+    parts = floor.parts_of(read, written)
+    totals = [sum(counts) for counts in zip(*parts, strict=True)]
+    assert min(totals) == min(read, written)
+    larger = max(read, written)
+    assert larger - 4 * floor.LINE < max(totals) <= larger
+    assert (totals[0] > totals[1]) == (read > written) or totals[0] == totals[1]
+    for part in parts[:-1]:
+        assert all(count % floor.LINE == 0 for count in part)
+    source = np.full(read, 0xA5, np.uint8)
+    for variant in floor.VARIANTS:
+        whole = aligned(written + 2 * GUARD, 1)
+        target = whole[GUARD:-GUARD]
+        assert floor.loop_of(source.ctypes.data, target.ctypes.data, read, written, variant)(2) > 0
+        assert (target[: totals[1]] == 0xA5).all()
+        assert not target[totals[1] :].any()
+        assert not whole[:GUARD].any()
+        assert not whole[-GUARD:].any()
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (2, 1), (1, 8), (12, 1), (16, 1), (17, 2), (0, 4)])
+def test_what_one_sweep_does_or_none_is_one_part(counts):
+    assert floor.parts_of(*counts) == [counts]
+
+
 # --- the tables of README.md
 
 
