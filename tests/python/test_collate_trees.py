@@ -176,3 +176,15 @@ def test_kinds() -> None:
         result = halfway.collate([np.ones(2, dtype)], choice, casting="unsafe", to="numpy")
         assert result.dtype.name == expected
     assert halfway.collate([np.ones(1, ml_dtypes.bfloat16)], choice).dtype == torch.float16
+
+
+def test_keys_in_any_order_and_mappings_with_defaults() -> None:
+    batch = halfway.collate([{"a": 1, "b": 2.5}, {"b": 3.5, "a": 4}])
+    assert batch["a"].tolist() == [1, 4]
+    assert batch["b"].tolist() == [2.5, 3.5]
+    filled = collections.defaultdict(int, a=1, b=2)
+    other = collections.defaultdict(int, a=1, c=2)
+    with pytest.raises(ValueError, match=r"samples\[1\] has the keys \['a', 'c'\]"):
+        halfway.collate([filled, other])
+    assert set(filled) == {"a", "b"}
+    assert set(other) == {"a", "c"}

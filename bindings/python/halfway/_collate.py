@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from ._core import _collate
@@ -162,6 +164,28 @@ def _walk(samples: Sequence[Any], path: str, dtype: Any, out: Any, pad: Any, bat
         batches.append((path, samples, _at_array(dtype, path, "dtype"), out, _at_array(pad, path, "pad")))
         return lambda results: results[number]
 
+    columns = _columns(samples, names, path)
+    dtypes = _below(dtype, names, first, path, "dtype")
+    pads = _below(pad, names, first, path, "pad")
+    outs = _outs(out, names, first, path)
+    builds = [
+        _walk(column, f"{path}{_step(name, first)}", dtypes[name], outs[name], pads[name], batches)
+        for column, name in zip(columns, names, strict=True)
+    ]
+    return lambda results: _rebuilt(first, names, [build(results) for build in builds])
+
+
+def _columns(samples: Sequence[Any], names: dict[Any, Any], path: str) -> list[list[Any]]:
+    """What the samples have in each entry of the first, whose names these are."""
+    first = samples[0]
+    # Without a call for each sample, where nothing that is asked for could run code of its own.
+    if set(map(type, samples)) == {type(first)}:
+        if isinstance(first, tuple) or type(first) is list:
+            if set(map(len, samples)) == {len(names)}:
+                return [list(column) for column in zip(*samples, strict=True)]
+        elif type(first) is dict and set(map(len, samples)) == {len(names)}:
+            with suppress(KeyError):  # which one has it not is found out below
+                return [list(map(itemgetter(name), samples)) for name in names]
     columns: list[list[Any]] = [[] for _ in names]
     for index, sample in enumerate(samples):
         entries = _entries(sample)
@@ -171,14 +195,7 @@ def _walk(samples: Sequence[Any], path: str, dtype: Any, out: Any, pad: Any, bat
             raise ValueError(_differs(index, path, _keys(entries, first), _keys(names, first)))
         for column, name in zip(columns, names, strict=True):
             column.append(entries[name])
-    dtypes = _below(dtype, names, first, path, "dtype")
-    pads = _below(pad, names, first, path, "pad")
-    outs = _outs(out, names, first, path)
-    builds = [
-        _walk(column, f"{path}{_step(name, first)}", dtypes[name], outs[name], pads[name], batches)
-        for column, name in zip(columns, names, strict=True)
-    ]
-    return lambda results: _rebuilt(first, names, [build(results) for build in builds])
+    return columns
 
 
 def _is_record(tree: Any) -> bool:
