@@ -8,6 +8,7 @@
 #if defined(__SSE__)
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -81,12 +82,14 @@ class Installed {
   Installed& operator=(const Installed&) = delete;
 };
 
-// So many threads of the built-in pool, which look out for work long enough to be there when a cast has some.
+// So many threads of the built-in pool. Which of them take part in a cast is up to the scheduler; on machines with as
+// many processors they look out for work for so long that all do.
 class Pooled {
  public:
   Pooled() {
     halfway::set_num_threads(threads);
     halfway::detail::set_spin_time(20'000'000);
+    run_parallel(threads, [](int) {});  // starts them
   }
   ~Pooled() {
     halfway::set_num_threads(0);
@@ -95,7 +98,10 @@ class Pooled {
   Pooled(const Pooled&) = delete;
   Pooled& operator=(const Pooled&) = delete;
 
-  // Calls `body(is_worker)` once on each of the threads: none is done before all have begun.
+  // Whether the system let them start.
+  [[nodiscard]] static bool are_there() { return halfway::detail::pool_workers() >= threads - 1; }
+
+  // If they are there: calls `body(is_worker)` once on each of the threads: none is done before all have begun.
   template <class Body>
   static void on_each(const Body& body) {
     const std::thread::id caller = std::this_thread::get_id();
@@ -229,11 +235,12 @@ BOOST_AUTO_TEST_CASE(threads_of_an_executor_keep_their_modes, *boost::unit_test:
 
 BOOST_AUTO_TEST_CASE(workers_keep_their_modes, *boost::unit_test::label("threads")) {
   Random random(62);
+  const Mode callers_first(hostile_mode(0));  // each worker has it from the beginning
   const Pooled pooled;
-  // Started under such a mode, each worker has it from the beginning.
-  {
-    const Mode callers(hostile_mode(0));
-    Pooled::on_each([](bool) {});
+  _mm_setcsr(floating_mode::standard);
+  if (!Pooled::are_there()) {
+    std::puts("skipped: no more threads can be started here");
+    return;
   }
   std::atomic<int> inherited{0};
   Pooled::on_each(

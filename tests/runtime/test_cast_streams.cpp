@@ -125,6 +125,10 @@ BOOST_AUTO_TEST_CASE(the_byte_order_changes_past_the_caches_as_through_them) {
           kernels.swaps_streamed[row](from, destination.data(), n);
           order_streamed_stores();
           BOOST_TEST_REQUIRE(is_in(expected, destination));
+          // Where they are: back to what they were.
+          kernels.swaps_streamed[row](destination.data(), destination.data(), n);
+          order_streamed_stores();
+          BOOST_TEST_REQUIRE(is_in({from, from + n * unit}, destination));
         }
       }
     }
@@ -396,6 +400,14 @@ BOOST_AUTO_TEST_CASE(large_sources_of_the_other_byte_order, *boost::unit_test::l
     BOOST_TEST_CONTEXT(to_string(from) << " to " << to_string(to))
     BOOST_TEST(std::memcmp(expected.view().data, made.view().data,
                            static_cast<std::size_t>(count) * halfway::item_size(to)) == 0);
+    if (from != to) continue;
+    // To a place that is aligned to nothing, and where they are.
+    std::vector<std::byte> elsewhere(native.size() + 1);
+    halfway::cast_into(view.byte_swapped(),
+                       {.data = elsewhere.data() + 1, .dtype = to, .shape = shape, .strides = strides});
+    BOOST_TEST(std::memcmp(elsewhere.data() + 1, native.data(), native.size()) == 0, to_string(to) << " elsewhere");
+    halfway::cast_into(view.byte_swapped(), {.data = reversed.data(), .dtype = to, .shape = shape, .strides = strides});
+    BOOST_TEST((reversed == native), to_string(to) << " where they are");
   }
 }
 

@@ -31,7 +31,8 @@ void Copier::run_strided(std::int64_t begin, std::int64_t end) noexcept {
   }
 }
 
-// Through the buffer goes what is streamed and not a run as it stands, and what is strided on both sides.
+// Through the buffer goes what is streamed and not a run as it stands, unless a loop turns its bytes round on the way,
+// and what is strided on both sides.
 void Copier::move(const std::byte* source, std::int64_t source_stride, std::byte* destination,
                   std::int64_t destination_stride, std::int64_t n) noexcept {
   const auto size = static_cast<std::int64_t>(copy_.size);

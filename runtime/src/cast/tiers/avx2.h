@@ -1,7 +1,7 @@
 // Steps in AVX2 and F16C that are worth writing by hand: GCC 12 makes 2 to 5 times as many instructions of the functors
 // (it has no float16 conversions, works in 32 bits where 16 are enough, and forms what is rarely needed for every
-// element). Same bits: the exhaustive tests compare every tier. bench/steps.py measures what each is worth, in the table
-// of docs/casting.md. Included by loops.h alone.
+// element). Same bits: the exhaustive tests compare every tier. bench/steps.py measures what each is worth, in the
+// table of docs/casting.md. Included by loops.h alone.
 #pragma once
 
 // NOLINTBEGIN(misc-definitions-in-headers): included once, by the sources of the tiers
