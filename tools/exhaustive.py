@@ -23,10 +23,6 @@ JOBS = int(os.environ.get("JOBS", "0")) or os.cpu_count() or 2
 LINE = re.compile(r"(ok  |FAIL|skip) (\S+)\s*(.*)")
 SECONDS = re.compile(r"([0-9.]+) s$")
 
-# Of the chunks of a whole run, what Python compares with each instruction set; ml_dtypes is slow, and the
-# C++ part has compared all of them with an oracle of its own.
-PYTHON_SHARES = 16
-
 
 class Results:
     """The lines of the sweeps, as test cases."""
@@ -104,16 +100,14 @@ def main() -> None:
         command += ["--seconds", str(max(arguments.seconds * 2 // 3, 1))]
     check(*run(command), "halfway_exhaustive")
 
-    # 2. ml_dtypes. A whole run splits the fastest tier among processes, and takes a share with the others.
+    # 2. ml_dtypes. A whole run splits each tier among processes.
     left = max(arguments.seconds - (time.monotonic() - begin), 1) / len(tiers)
     runs: list[tuple[str, list[str], str]] = []
     for tier in tiers:
         if arguments.seconds:
             runs.append((tier, ["--seconds", f"{left * min(JOBS, len(tiers)):.1f}"], ""))
-        elif tier == tiers[-1]:
-            runs += [(tier, ["--share", f"{i}/{JOBS}"], f"[{i}/{JOBS}]") for i in range(1, JOBS + 1)]
         else:
-            runs.append((tier, ["--share", f"1/{PYTHON_SHARES}"], ""))
+            runs += [(tier, ["--share", f"{i}/{JOBS}"], f"[{i}/{JOBS}]") for i in range(1, JOBS + 1)]
     with ThreadPoolExecutor(JOBS) as pool:
         done = list(pool.map(lambda one: run(script + one[1], one[0]), runs))
     for (tier, _, suffix), (status, lines) in zip(runs, done, strict=True):

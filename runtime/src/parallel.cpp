@@ -98,10 +98,14 @@ void run_parallel(int tasks, int useful, Executor::Task task, void* context) noe
         return;
       }
       const detail::Team team = shared_team.load(std::memory_order_acquire);
-      // A team is woken and waited for as a whole: where three quarters of it would have nothing to do, the rest is not
-      // worth that.
-      if (team == nullptr || threads > most / 4) {
-        if (team != nullptr && team(tasks, threads, task, context)) return;
+      TeamAnswer answer = TeamAnswer::absent;
+      if (team != nullptr) {
+        // A team is woken and waited for as a whole: where three quarters of it would have nothing to do, the rest is
+        // not worth that.
+        answer = threads > most / 4 ? team(tasks, threads, task, context) : TeamAnswer::busy;
+      }
+      if (answer == TeamAnswer::done) return;
+      if (answer == TeamAnswer::absent) {
         if (run_on_pool(tasks, threads, may_spin(std::min(threads, tasks)), task, context)) return;
       }
     }

@@ -1,6 +1,7 @@
 // Running tasks in parallel: the runtime's side of parallel.h. Private.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -38,10 +39,12 @@ void run_parallel(int tasks, Body&& body) noexcept {  // NOLINT(cppcoreguideline
 [[nodiscard]] bool may_spin(int threads) noexcept;
 
 // Threads that are there anyway, for what would otherwise run on the built-in pool. Calls task(context, index) for
-// every index on at most `threads` threads and returns true when all have returned; or does nothing and returns false:
-// then the pool is used. Unlike an Executor it has no say in num_threads(). nullptr: none, as in a forked child at
+// every index on at most `threads` threads and returns `done` when all have returned; or does nothing. Where it is
+// `busy` the calling thread works alone: threads of the pool would compete with the team's for processors. Where it is
+// `absent` the pool is used. Unlike an Executor it has no say in num_threads(). nullptr: none, as in a forked child at
 // first.
-using Team = bool (*)(int tasks, int threads, Executor::Task task, void* context) noexcept;
+enum class TeamAnswer : std::uint8_t { done, busy, absent };
+using Team = TeamAnswer (*)(int tasks, int threads, Executor::Task task, void* context) noexcept;
 void set_team(Team team) noexcept;
 
 // What num_threads() gives unless set_num_threads was called, instead of what the machine says. n >= 1.

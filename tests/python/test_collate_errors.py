@@ -90,6 +90,8 @@ A = np.ones((1, 3))
         (lambda: halfway.collate([[X], (X,)]), ValueError, ["samples[1] is of type tuple", "list"]),
         (lambda: halfway.collate([[X], X]), ValueError, ["samples[1] is of type ndarray", "list"]),
         (lambda: halfway.collate([[1, 2], [1]]), ValueError, ["samples[1] has 1 entries", "2"]),
+        (lambda: halfway.collate([(1,), (2,), (3, 4)]), ValueError, ["samples[2] has 2 entries", "1"]),
+        (lambda: halfway.collate([{"a": 1, "b": 2}, {"a": 1, "c": 2}]), ValueError, ["samples[1] has", "'c'", "'b'"]),
         (
             lambda: halfway.collate([{"a": {"b": 1}}, {"a": {"c": 1}}]),
             ValueError,

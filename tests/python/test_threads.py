@@ -134,6 +134,7 @@ def test_several_threads_cast_beside_torch(run_python: Callable[..., Any]) -> No
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     assert not failed, failed
+    assert workers() == 0, workers()  # whoever finds torch's threads busy works alone
     print("done")
     """
     ).check("done\n")

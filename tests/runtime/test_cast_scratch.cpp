@@ -234,7 +234,7 @@ BOOST_AUTO_TEST_CASE(blocks_are_kept_and_given_back) {
   BOOST_TEST(halfway_test::live_allocations == before);
 }
 
-BOOST_AUTO_TEST_CASE(threads_never_share_a_block) {
+BOOST_AUTO_TEST_CASE(threads_never_share_a_block, *boost::unit_test::label("threads")) {
   std::atomic<int> wrong = 0;
   std::vector<std::thread> threads;
   for (int thread = 0; thread < 4; ++thread) {

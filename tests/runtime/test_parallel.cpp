@@ -46,6 +46,7 @@ using halfway::set_executor;
 using halfway::set_num_threads;
 using halfway::detail::pool_workers;
 using halfway::detail::run_parallel;
+using halfway::detail::TeamAnswer;
 
 // A number of threads, and how long they spin, while this lives.
 class Threads {
@@ -403,21 +404,23 @@ BOOST_AUTO_TEST_CASE(an_executor_gets_all_tasks) {
 // --- threads that are there anyway
 
 std::atomic<int> asked_of_team{0};
-std::atomic<bool> team_is_free{true};
+std::atomic<TeamAnswer> answer_of_team{TeamAnswer::done};
 
-bool on_this_thread(int tasks, int threads, halfway::Executor::Task task, void* context) noexcept {
+TeamAnswer on_this_thread(int tasks, int threads, halfway::Executor::Task task, void* context) noexcept {
   ++asked_of_team;
-  if (!team_is_free) return false;
+  if (answer_of_team != TeamAnswer::done) return answer_of_team;
+  BOOST_TEST(threads > 1);
   for (int index = tasks; index-- > 0;) task(context, index);
-  return threads > 1;
+  return TeamAnswer::done;
 }
 
 BOOST_AUTO_TEST_CASE(a_team_is_preferred_to_the_pool) {
   set_num_threads(3);
   halfway::detail::set_team(on_this_thread);
   asked_of_team = 0;
-  for (const bool is_free : {true, false, true}) {
-    team_is_free = is_free;
+  for (const TeamAnswer answer : {TeamAnswer::done, TeamAnswer::busy, TeamAnswer::absent, TeamAnswer::done}) {
+    answer_of_team = answer;
+    const int workers = halfway::detail::pool_workers();
     std::vector<std::atomic<int>> times(50);
     std::set<std::thread::id> threads;
     std::mutex adding;
@@ -427,13 +430,19 @@ BOOST_AUTO_TEST_CASE(a_team_is_preferred_to_the_pool) {
       threads.insert(std::this_thread::get_id());
     });
     for (const std::atomic<int>& n : times) BOOST_TEST(n == 1);
-    if (is_free) BOOST_TEST(threads.size() == 1U);
+    // Of a busy team nobody else takes the place: it has the processors.
+    if (answer != TeamAnswer::absent) {
+      BOOST_TEST(threads.size() == 1U);
+      BOOST_TEST(halfway::detail::pool_workers() == workers);
+    } else {
+      BOOST_TEST(halfway::detail::pool_workers() >= 2);
+    }
   }
-  BOOST_TEST(asked_of_team == 3);
+  BOOST_TEST(asked_of_team == 4);
   run_parallel(1, [](int) {});
   set_num_threads(1);
   run_parallel(5, [](int) {});
-  BOOST_TEST(asked_of_team == 3);  // nothing to share
+  BOOST_TEST(asked_of_team == 4);  // nothing to share
 
   // An executor that the program has set comes first.
   set_num_threads(3);
@@ -441,10 +450,10 @@ BOOST_AUTO_TEST_CASE(a_team_is_preferred_to_the_pool) {
   set_executor(&counting);
   run_parallel(5, [](int) {});
   set_executor(nullptr);
-  BOOST_TEST(asked_of_team == 3);
+  BOOST_TEST(asked_of_team == 4);
   halfway::detail::set_team(nullptr);
   run_parallel(5, [](int) {});
-  BOOST_TEST(asked_of_team == 3);
+  BOOST_TEST(asked_of_team == 4);
   set_num_threads(0);
 }
 
@@ -465,7 +474,7 @@ BOOST_AUTO_TEST_CASE(no_more_threads_than_are_of_use) {
     BOOST_TEST((std::count(times.begin(), times.end(), 1) == 200));
   }
   halfway::detail::set_team(on_this_thread);
-  team_is_free = true;
+  answer_of_team = TeamAnswer::done;
   for (const auto& [useful, asked] : {std::pair(1, 0), std::pair(2, 0), std::pair(3, 1), std::pair(100, 1)}) {
     asked_of_team = 0;
     std::vector<int> times(200);  // plain: on one thread, whoever does it

@@ -145,7 +145,7 @@ def collate(
     if not isinstance(samples, list | tuple):
         raise TypeError(f"collate() takes a list or tuple of samples, not {type(samples).__name__}")
     batches: list[tuple[str, Any, Any, Any, Any]] = []
-    build = _walk(samples, "", dtype, out, pad, batches)
+    build = _walk(tuple(samples), "", dtype, out, pad, batches)  # others may change the list meanwhile
     # Without arrays there is still somebody to say which arguments are wrong.
     return build(_collate(batches, to, device=device, report=report, **cast))
 
@@ -179,11 +179,13 @@ def _columns(samples: Sequence[Any], names: dict[Any, Any], path: str) -> list[l
     """What the samples have in each entry of the first, whose names these are."""
     first = samples[0]
     # Without a call for each sample, where nothing that is asked for could run code of its own.
-    if set(map(type, samples)) == {type(first)}:
-        if isinstance(first, tuple) or type(first) is list:
-            if set(map(len, samples)) == {len(names)}:
+    kind = type(first)
+    is_plain = kind in (dict, list, tuple) or (issubclass(kind, tuple) and kind.__iter__ is tuple.__iter__)
+    if is_plain and set(map(type, samples)) == {kind} and set(map(len, samples)) == {len(names)}:
+        if kind is not dict:
+            with suppress(ValueError):  # a list has changed since
                 return [list(column) for column in zip(*samples, strict=True)]
-        elif type(first) is dict and set(map(len, samples)) == {len(names)}:
+        else:
             with suppress(KeyError):  # which one has it not is found out below
                 return [list(map(itemgetter(name), samples)) for name in names]
     columns: list[list[Any]] = [[] for _ in names]

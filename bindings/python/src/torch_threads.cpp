@@ -74,10 +74,11 @@ struct Work {
   std::array<Part, most_parts> parts;  // not initialised but for the first `parts_count`
 };
 
-bool run_on_team(int tasks, int threads, Executor::Task task, void* context) noexcept {
-  if (g_openmp.in_parallel() != 0 || g_openmp.max_threads() < 2) return false;
+detail::TeamAnswer run_on_team(int tasks, int threads, Executor::Task task, void* context) noexcept {
+  if (g_openmp.in_parallel() != 0) return detail::TeamAnswer::busy;
+  if (g_openmp.max_threads() < 2) return detail::TeamAnswer::absent;
   // Every thread that asks has a team of its own: one at a time.
-  if (g_busy.test_and_set(std::memory_order_acquire)) return false;
+  if (g_busy.test_and_set(std::memory_order_acquire)) return detail::TeamAnswer::busy;
   Work work(tasks, threads, task, context);
   // Always the whole team, as torch has it: to change its size is to end threads and to start others.
   g_openmp.parallel(
@@ -88,7 +89,7 @@ bool run_on_team(int tasks, int threads, Executor::Task task, void* context) noe
       },
       &work, 0, 0);
   g_busy.clear(std::memory_order_release);
-  return true;
+  return detail::TeamAnswer::done;
 }
 
 }  // namespace

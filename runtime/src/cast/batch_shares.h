@@ -40,7 +40,7 @@ class BatchShares {
 
   // A task of uneven samples has at most one piece more than it should.
   static constexpr std::int64_t pieces_a_task = 4;
-  static constexpr std::int64_t most_uneven = 128;  // tasks of uneven samples
+  static constexpr std::int64_t most_uneven = 256;  // tasks of uneven samples
 
   std::span<const TensorView> samples_;
   std::size_t row_bytes_;
