@@ -105,8 +105,9 @@ void run_parallel(int tasks, int useful, Executor::Task task, void* context) noe
         answer = threads > most / 4 ? team(tasks, threads, task, context) : TeamAnswer::busy;
       }
       if (answer == TeamAnswer::done) return;
-      if (answer == TeamAnswer::absent) {
-        if (run_on_pool(tasks, threads, may_spin(std::min(threads, tasks)), task, context)) return;
+      if (answer == TeamAnswer::absent &&
+          run_on_pool(tasks, threads, may_spin(std::min(threads, tasks)), task, context)) {
+        return;
       }
     }
   }

@@ -12,7 +12,7 @@ namespace detail {
 BatchShares::BatchShares(std::span<const TensorView> samples, std::size_t row_bytes, std::size_t bytes, bool even,
                          std::int64_t worth) noexcept
     : samples_(samples), row_bytes_(row_bytes), tasks_(worth) {
-  const auto count = static_cast<std::int64_t>(samples.size());
+  const auto count = std::max(static_cast<std::int64_t>(samples.size()), std::int64_t{1});
   if (even || worth == 1) {
     // Few samples are cut into pieces, many are dealt out in runs.
     pieces_ = count >= worth ? 1 : (worth + count - 1) / count;

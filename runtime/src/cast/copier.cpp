@@ -41,8 +41,9 @@ void Copier::move(const std::byte* source, std::int64_t source_stride, std::byte
     if (copy_.streams && to_run) return stream(destination, source, n);
     return mover_.scatter(source, destination, destination_stride, static_cast<std::size_t>(n));
   }
-  if (source_stride == size && to_run && copy_.streams) {
-    if (mover_.swap_streamed(source, destination, static_cast<std::size_t>(n))) return;
+  if (source_stride == size && to_run && copy_.streams &&
+      mover_.swap_streamed(source, destination, static_cast<std::size_t>(n))) {
+    return;
   }
   if (to_run && !copy_.streams) return mover_.gather(source, source_stride, destination, static_cast<std::size_t>(n));
   const std::int64_t most = static_cast<std::int64_t>(block_bytes) / size;
