@@ -14,7 +14,6 @@
 #include <limits>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -232,25 +231,6 @@ BOOST_AUTO_TEST_CASE(blocks_are_kept_and_given_back) {
   BOOST_TEST(halfway_test::live_allocations <= before + 40);
   halfway::trim_memory();
   BOOST_TEST(halfway_test::live_allocations == before);
-}
-
-BOOST_AUTO_TEST_CASE(threads_never_share_a_block, *boost::unit_test::label("threads")) {
-  std::atomic<int> wrong = 0;
-  std::vector<std::thread> threads;
-  for (int thread = 0; thread < 4; ++thread) {
-    threads.emplace_back([&wrong, thread] {
-      for (int i = 0; i < 2000; ++i) {
-        Scratch scratch;
-        std::byte* const block = scratch.get(Scratch::most_bytes);
-        std::memset(block, thread, 64);
-        if (i % 16 == 0) std::this_thread::yield();
-        if (std::any_of(block, block + 64, [&](std::byte b) { return b != static_cast<std::byte>(thread); })) ++wrong;
-        if (i % 500 == 0) halfway::trim_memory();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  BOOST_TEST(wrong == 0);
 }
 
 BOOST_AUTO_TEST_CASE(without_memory_the_result_is_the_same) {
