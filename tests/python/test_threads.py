@@ -92,7 +92,14 @@ CAST_LARGE = """
         assert torch.equal(halfway.to_torch(source, torch.float32), expected)
     def workers():
         tasks = f"/proc/{os.getpid()}/task"
-        return sum(open(f"{tasks}/{task}/comm").read().strip() == "halfway" for task in os.listdir(tasks))
+        count = 0
+        for task in os.listdir(tasks):
+            try:
+                with open(f"{tasks}/{task}/comm") as name:
+                    count += name.read().strip() == "halfway"
+            except OSError:  # it has ended meanwhile
+                pass
+        return count
 """
 
 
