@@ -35,6 +35,12 @@ def code(names: tuple[str, ...] | str | None) -> str:
     return ", ".join(f"`{name}`" for name in names or ()) or "-"
 
 
+def quartiles(ratio: dict[str, float], digits: int) -> str:
+    """The median of a ratio, and the quartiles in brackets."""
+    median, q1, q3 = (f"{ratio[name]:.{digits}f}" for name in ("median", "q1", "q3"))
+    return f"{median} ({q1} to {q3})"
+
+
 def dtypes() -> str:
     """What can be cast, row by row; what travels as bytes, in one row a family."""
     rows = [
@@ -76,8 +82,7 @@ def measured(name: str) -> str:
     for row in [*result["rows"], *result["casts"]]:
         for entry in row["ratios"]:
             if entry["role"] == "rival":
-                ratio = entry["ratio"]
-                spread = f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+                spread = quartiles(entry["ratio"], 2)
                 rows.append([row["name"], code(row["ours"]), code(entry["against"]), spread])
     header = ["exchange", "halfway", "against", "time of halfway / time of the other (quartiles)"]
     return (
@@ -208,8 +213,7 @@ def onepass_times(found: Found | None) -> str:
     rows = []
     for row in result["rows"]:
         ns = next(entry["ns"]["median"] for entry in row["contenders"] if entry["statement"] == row["ours"])
-        faster = row["faster"]
-        spread = f"{faster['median']:.1f} ({faster['q1']:.1f} to {faster['q3']:.1f})"
+        spread = quartiles(row["faster"], 1)
         share = f"{row['floor']['share']['median']:.2f}"
         rows.append([row["name"], f"{ns / 1e6:.2f} ms", spread, code(row["rival"]), share])
     header = ["row", "halfway", "times faster than the best idiom (quartiles)", "which was", "share of the floor"]
@@ -238,8 +242,7 @@ def cpp_times(found: Found | None) -> str:
     for row in result["rows"]:
         by_role = {entry["role"]: entry for entry in row["contenders"]}
         ours, rival = by_role["ours"], by_role["rival"]
-        ratio = row["ratio"]
-        spread = f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+        spread = quartiles(row["ratio"], 2)
         time = f"{ours['ns']['median']:.0f} ns"
         rows.append([code(ours["statement"]), time, code(rival["statement"]), spread, VERDICTS[row["verdict"]]])
     header = [
@@ -264,8 +267,7 @@ def steps_times(found: Found | None) -> str:
     machine = result["machine"]
     rows = []
     for row in result["rows"]:
-        faster = row["faster"]
-        spread = f"{faster['median']:.1f} ({faster['q1']:.1f} to {faster['q3']:.1f})"
+        spread = quartiles(row["faster"], 1)
         rows.append([row["name"], f"{row['ns']['step']:.2f}", f"{row['ns'][row['rival']]:.2f}", spread])
     header = ["loop", "step", "the functors, at best", "times faster (quartiles)"]
     return (
@@ -285,6 +287,11 @@ def ratio_wanted(result: Result) -> str:
 NO_GPU = "Not measured: no GPU was at hand. `make gpu-bench` measures on a machine that has one.\n"
 
 
+def rows_to_device(result: Result) -> int:
+    """How many a run measured."""
+    return len(result.get("transfers", [])) + len(result.get("latency", []))
+
+
 def left_out(result: Result) -> str:
     """What a run did not measure and why, each reason once; nothing where it measured all of it."""
     why: dict[str, list[str]] = {}
@@ -293,9 +300,10 @@ def left_out(result: Result) -> str:
     for step in result["steps"]:
         if step["status"] == "left out":  # none of its rows is named
             why.setdefault(step["why"], []).append(f"the step `{step['name']}`")
-    measured = len(result.get("transfers", [])) + len(result.get("latency", []))
     found = [f"{'; '.join(names)} ({reason})" for reason, names in why.items()]
-    return f"\nTo the device {measured} rows were measured. Left out: {'. '.join(found)}.\n" if found else ""
+    return (
+        f"\nTo the device {rows_to_device(result)} rows were measured. Left out: {'. '.join(found)}.\n" if found else ""
+    )
 
 
 def engine_of(result: Result) -> str:
@@ -356,7 +364,7 @@ def transfer_slower(found: Found | None) -> str:
         pairs.setdefault(pair, {}).setdefault((memory, cell.mode), []).append(times)
     columns = [(memory, mode) for memory in ("pageable", "pinned") for mode in ("blocking", "non-blocking")]
     blocking = sum(cell.mode == "blocking" for cell in above)
-    measured = len(result.get("transfers", [])) + len(result.get("latency", []))
+    measured = rows_to_device(result)
     said = (
         f"Of {measured} rows {blocking} took longer than 1.05 times torch's fastest idiom in either mode and "
         f"{transfer_claims.EXCESS:g} us where they block, and {len(above) - blocking} where they do not"
