@@ -12,7 +12,6 @@ that is made and freed: every exchange has at least that.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -25,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # to be run as a script, from any folder
 
-from bench import harness  # noqa: E402
+from bench import harness, programs  # noqa: E402
 
 PROGRAM = Path(os.environ.get("HALFWAY_BENCH_CPP", ROOT / "build" / "bench" / "cpp" / "halfway_bench_cpp"))
 FLOOR = "any"  # the row that is the floor of all others
@@ -86,40 +85,20 @@ def print_row(row: Result) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="What an exchange with libtorch costs in C++.")
-    parser.add_argument("--quick", action="store_true", help="seconds, not minutes; writes no file")
-    parser.add_argument("--json", type=Path, help="where the result goes (default: bench/results)")
-    parser.add_argument("--rows", default="", help="only rows whose name contains this")
+    parser = programs.parser("What an exchange with libtorch costs in C++.")
     options = parser.parse_args(arguments)
-    if not PROGRAM.exists():
-        sys.exit(f"{PROGRAM} is not built: make bench BENCH=cpp (it needs a libtorch and Google Benchmark)")
-
-    result: Result = {
-        "benchmark": "cpp",
-        "date": harness.today(),
-        "quick": options.quick,
-        "machine": harness.machine(("torch", "halfway")),
-    }
-    print(json.dumps(result["machine"], indent=1))
+    needs = "a libtorch and Google Benchmark"
+    result = programs.begin("cpp", PROGRAM, needs, ("torch", "halfway"), quick=options.quick)
     runs = [once(PROGRAM, quick=options.quick) for _ in range(2 if options.quick else PROCESSES)]
     rows = [name for name in runs[0] if name != FLOOR]
-    chosen = sorted(name for name in rows if options.rows in name)
-    if not chosen:
-        parser.error(f"no row matches {options.rows!r}: " + "; ".join(rows))
+    chosen = sorted(programs.chosen(parser, rows, options.rows))
     floors = [run[FLOOR] for run in runs]
     result["floor"] = {"statement": floors[0]["floor"]["statement"], "ns": ns_of(floors, "floor")}
     result["rows"] = [judged(name, [run[name] for run in runs]) for name in chosen]
     print(f"\nfloor: {result['floor']['statement']} {result['floor']['ns']['median']:.1f} ns")
     for row in result["rows"]:
         print_row(row)
-    result["machine"]["load_average_at_the_end"] = harness.machine(())["load_average"]
-
-    name = f"cpp-{harness.slug(result['machine']['cpu'])}-{result['date']}.json"
-    complete = not options.quick and len(chosen) == len(rows)
-    path = options.json or (ROOT / "bench" / "results" / name if complete else None)
-    if path is not None:
-        harness.write_json(path, result)
-        print(f"\n{path}")
+    programs.deliver(result, options, complete=len(chosen) == len(rows), write=harness.write_json)
 
 
 if __name__ == "__main__":

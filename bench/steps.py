@@ -12,7 +12,6 @@ table as it is: it is there for the loops past the caches, which steps are the o
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -25,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # to be run as a script, from any folder
 
-from bench import harness  # noqa: E402
+from bench import harness, programs  # noqa: E402
 
 PROGRAM = Path(os.environ.get("HALFWAY_BENCH_STEPS", ROOT / "build" / "bench" / "native" / "halfway_bench_steps"))
 OURS = "step"
@@ -60,37 +59,19 @@ def judged(name: str, runs: Sequence[Mapping[str, list[float]]]) -> Result:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="What the loops written by hand are worth.")
-    parser.add_argument("--quick", action="store_true", help="seconds, not minutes; writes no file")
-    parser.add_argument("--json", type=Path, help="where the result goes (default: bench/results)")
-    parser.add_argument("--rows", default="", help="only rows whose name contains this")
+    parser = programs.parser("What the loops written by hand are worth.")
     options = parser.parse_args(arguments)
-    if not PROGRAM.exists():
-        sys.exit(f"{PROGRAM} is not built: make bench BENCH=steps (it needs a compiler for x86-64-v3)")
-
-    result: Result = {
-        "benchmark": "steps",
-        "date": harness.today(),
-        "quick": options.quick,
-        "machine": harness.machine(("halfway",)),
-    }
-    print(json.dumps(result["machine"], indent=1))
+    needs = "a compiler for x86-64-v3"
+    result = programs.begin("steps", PROGRAM, needs, ("halfway",), quick=options.quick)
     runs = [once(PROGRAM, 3 if options.quick else ROUNDS) for _ in range(1 if options.quick else PROCESSES)]
-    chosen = [name for name in runs[0] if options.rows in name]
-    if not chosen:
-        parser.error(f"no row matches {options.rows!r}: " + "; ".join(runs[0]))
+    chosen = programs.chosen(parser, list(runs[0]), options.rows)
     result["rows"] = [judged(name, [run[name] for run in runs]) for name in chosen]
     for row in result["rows"]:
         faster = row["faster"]
         times = ", ".join(f"{role} {ns:.3f}" for role, ns in row["ns"].items())
         print(f"{row['name']:44} {faster['median']:5.2f} [{faster['q1']:.2f}, {faster['q3']:.2f}]  ns: {times}")
 
-    complete = not options.quick and len(chosen) == len(runs[0])
-    name = f"steps-{harness.slug(result['machine']['cpu'])}-{result['date']}.json"
-    path = options.json or (ROOT / "bench" / "results" / name if complete else None)
-    if path is not None:
-        harness.write_compact_json(path, result)
-        print(f"\n{path}")
+    programs.deliver(result, options, complete=len(chosen) == len(runs[0]), write=harness.write_compact_json)
 
 
 if __name__ == "__main__":
