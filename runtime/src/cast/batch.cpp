@@ -182,12 +182,11 @@ Tally batch_pass(const Kernels& kernels, const Batch& batch, bool writes, bool c
   run_parallel(static_cast<int>(shares.tasks()), useful_threads(shared.bytes), [&](int index) noexcept {
     const DefaultFloatEnvironment environment;
     Walk walk(shared);
-    BatchShares::Place at = shares.begin(index);
-    for (const BatchShares::Place end = shares.begin(index + 1); at != end; ++at.sample, at.piece = 0) {
+    const BatchShares::Place end = shares.begin(index + 1);
+    for (BatchShares::Place at = shares.begin(index); at != end;) {
       const std::int64_t pieces = shares.pieces(at.sample);
-      const std::int64_t behind = at.sample == end.sample ? end.piece : pieces;
-      for (; at.piece < behind; ++at.piece) walk.run(at.sample, pieces, at.piece);
-      if (at == end) break;
+      walk.run(at.sample, pieces, at.piece);
+      if (++at.piece == pieces) at = {at.sample + 1, 0};
     }
     const std::lock_guard lock(adding);
     total += walk.tally();
