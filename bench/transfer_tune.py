@@ -18,7 +18,7 @@ import torch
 from bench import gpu, harness
 from bench.cast_rows import Pair
 from bench.harness import Effort, Loop, Times
-from bench.transfer_rows import F32_BF16, KI, MI, OURS, Buffers, Memory, itemsize, synchronised
+from bench.transfer_rows import F32_BF16, KI, MI, OURS, U8_BF16, Buffers, Memory, itemsize, synchronised
 
 import halfway
 from halfway import _core
@@ -84,6 +84,17 @@ def experiments() -> tuple[Experiment, ...]:
         )
         for size in (*SMALL_SIZES, 4 * MI, 16 * MI)
     ]
+    slots = [
+        Experiment(
+            f"pageable and widened: read out of the slots by kernels, or shipped and cast, {size >> 20} MiB",
+            "runtime/include/halfway/plan.h, Machine::small_pinned",
+            (read, shipped),
+            read if size <= 16 * MI else shipped,
+            size=size,
+            pair=U8_BF16,
+        )
+        for size in (MI, 4 * MI, 16 * MI, 64 * MI)
+    ]
     ways = (read, {**shipped, **DEVICE_CASTS}, {**shipped, **HOST_CASTS})
     return (
         Experiment("chunk and slots of the ring", STAGING, ring, {"chunk": 8 * MI, "slots": 4}),
@@ -103,6 +114,7 @@ def experiments() -> tuple[Experiment, ...]:
             "pinned",
         ),
         *small,
+        *slots,
         Experiment(
             "threads that cast",
             "runtime/include/halfway/parallel.h, num_threads()",

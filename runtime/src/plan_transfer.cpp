@@ -269,7 +269,7 @@ class Planner {
       return direct(Caster::device, "both sides are within reach of a copy engine");
     }
     if (facts_.bytes_from() <= facts_.machine.small_pinned) {
-      return reach(Caster::device, small_words(facts_.machine.small_pinned));
+      return reach(Caster::device, small_words());
     }
     if (facts_.narrows() && !facts_.chance && host_beats_wire(facts_))
       return stage(Caster::host, rates(" cores cast "));
@@ -303,9 +303,9 @@ class Planner {
            (facts_.changes ? "casts" : "copies") + " them, whatever memory they are in";
   }
 
-  [[nodiscard]] std::string small_words(std::uint64_t most) const {
+  [[nodiscard]] std::string small_words() const {
     if (!speaks_) return {};
-    return "at most " + std::to_string(most) + " B: one launch of a kernel that reads over the wire";
+    return "at most " + std::to_string(facts_.machine.small_pinned) + " B: a kernel reads them over the wire";
   }
 
   // What crosses where one of them casts.
@@ -343,15 +343,15 @@ class Planner {
     if (caster == Caster::host && facts_.chance) plan_.whole = true;
     const bool to_device = facts_.wish.direction == Direction::to_device;
     const bool works = plan_.device_casts || !facts_.device.dense;
-    // Towards the host a kernel that has work writes the slots itself; towards the device it reads what was shipped, or
-    // the slot where there is but one of few bytes.
-    const bool reads_slot = to_device && works && plan_.bytes_wire <= most_in_a_slot();
-    plan_.copy_engine = to_device ? !reads_slot : !works;
+    // Towards the host a kernel that has work writes the slots itself; towards the device it reads what was shipped or,
+    // of few bytes, the slots: a launch and an event for each of them, where shipping takes up to seven calls.
+    const bool reads_slots = to_device && works && plan_.bytes_wire <= facts_.machine.small_pinned;
+    plan_.copy_engine = to_device ? !reads_slots : !works;
     plan_.kernel = works;
     plan_.route = !plan_.copy_engine ? Route::mapped : works ? Route::device_cast : Route::host_cast;
     say(because);
-    if (reads_slot && speaks_) plan_.because += "; " + small_words(most_in_a_slot());
     cut(true);
+    if (reads_slots && speaks_) plan_.because += "; " + small_words();
   }
 
   // What crosses.
@@ -371,11 +371,6 @@ class Planner {
     constexpr std::uint64_t grain = std::uint64_t{64} << 10;
     const std::uint64_t part = (plan_.bytes_wire / parts + grain - 1) / grain * grain;
     return std::min(std::max(part, least), facts_.machine.chunk);
-  }
-
-  // What a kernel reads out of a slot instead of having it shipped.
-  [[nodiscard]] std::uint64_t most_in_a_slot() const noexcept {
-    return std::min(facts_.machine.small_pinned, chunk_bytes());
   }
 
   void cut(bool by_shape) {

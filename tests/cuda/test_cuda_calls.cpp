@@ -91,17 +91,21 @@ class Recorder final : public Backend {
   std::string calls_;
 };
 
-// Transfers of an engine that has made one of the kind before. Chunks of 4096 B; `small` is 1024 B, 2048 B pinned.
+// Transfers of an engine that has made one of the kind before. Chunks of 4096 B; `small` is 1024 B, `small_pinned` 2048
+// unless it is said.
 struct Bench {
-  explicit Bench(std::size_t piece = EngineSizes{}.piece)
-      : device({.memory = std::size_t{1} << 20}), recorder(device), allocator(device), engine(recorder, sizes(piece)) {}
+  explicit Bench(std::size_t piece = EngineSizes{}.piece, std::uint64_t small_pinned = 2048)
+      : device({.memory = std::size_t{1} << 20}),
+        recorder(device),
+        allocator(device),
+        engine(recorder, sizes(piece, small_pinned)) {}
 
-  static EngineSizes sizes(std::size_t piece) {
+  static EngineSizes sizes(std::size_t piece, std::uint64_t small_pinned) {
     EngineSizes sizes;
     sizes.piece = piece;
     sizes.machine.chunk = 4096;
     sizes.machine.small = 1024;
-    sizes.machine.small_pinned = 2048;
+    sizes.machine.small_pinned = small_pinned;
     sizes.machine.cores = 1;  // slower than the wire
     sizes.slots = 2;
     return sizes;
@@ -210,6 +214,19 @@ BOOST_AUTO_TEST_CASE(several_chunks_have_streams_of_their_own) {
   BOOST_TEST(bench.send(bfloat16, 1500, true, false) ==
              "device capturing pointer pointer record wait wait "
              "wait copy record wait launch record wait copy record wait launch record record wait synchronize");
+}
+
+BOOST_AUTO_TEST_CASE(slots_that_kernels_read_are_a_launch_and_an_event_each) {
+  const std::string asked = "device capturing pointer record wait wait ";
+  // ceil(4 x 2000 / 4096) = 2 chunks of float32.
+  Bench bench(EngineSizes{}.piece, 8000);
+  BOOST_TEST(bench.send(halfway::float64, 2000, false, false) ==
+             asked + "synchronize launch record synchronize launch record record wait synchronize");
+  Bench ships(EngineSizes{}.piece, 7999);
+  BOOST_TEST(ships.send(halfway::float64, 2000, false, false) ==
+             asked +
+                 "synchronize wait copy record record wait launch record "
+                 "synchronize wait copy record record wait launch record record wait synchronize");
 }
 
 // On another thread cudaStreamPerThread would be another stream.

@@ -81,8 +81,8 @@ const std::vector<Case>& cases() {
      Route::host_cast, float32, true, 4'000'000, 8, 0},
     {"f32 -> i32 pageable: as wide, so cast on the way into the slots", in, float32, int32, million, pageable, machine,
      Route::host_cast, int32, true, 4'000'000, 8, 0},
-    {"u8 -> f32 pageable: 1e6 B cross, 4e6 are made behind the wire", in, uint8, float32, million, pageable, machine,
-     Route::device_cast, uint8, true, 1'000'000, 2, 2},
+    {"u8 -> f32 pageable: 2e6 B cross, 8e6 are made behind the wire", in, uint8, float32, 2 * million, pageable, machine,
+     Route::device_cast, uint8, true, 2'000'000, 4, 4},
     {"f16 -> f64 pageable: 2e6 B of 8e6", in, float16, float64, million, pageable, machine,
      Route::device_cast, float16, true, 2'000'000, 4, 4},
     // Pinned: wide / wire against max(wide / (cores x rate), narrow / wire).
@@ -121,11 +121,13 @@ const std::vector<Case>& cases() {
      machine, Route::mapped, uint8, true, 16'385, 0, 1},
     {"u8 -> f32 pageable: 65536 B cross", in, uint8, float32, 65'536, pageable, machine,
      Route::mapped, uint8, true, 65'536, 0, 1},
-    // A kernel reads the slot where one holds all.
+    // A kernel reads up to 1048576 B out of the slots.
     {"u8 -> f32 pageable: 524288 B cross", in, uint8, float32, 524'288, pageable, machine,
      Route::mapped, uint8, true, 524'288, 0, 1},
-    {"u8 -> f32 pageable: 524289 B cross, in two chunks", in, uint8, float32, 524'289, pageable, machine,
-     Route::device_cast, uint8, true, 524'289, 2, 2},
+    {"u8 -> f32 pageable: 1048576 B cross, in two chunks", in, uint8, float32, 1'048'576, pageable, machine,
+     Route::mapped, uint8, true, 1'048'576, 0, 2},
+    {"u8 -> f32 pageable: 1048577 B cross, in three chunks", in, uint8, float32, 1'048'577, pageable, machine,
+     Route::device_cast, uint8, true, 1'048'577, 3, 3},
     {"u8 -> f32 pageable: 400000 B cross, more than kernels read", in, uint8, float32, 400'000, pageable,
      [] { Machine m = machine; m.small_pinned = 399'999; return m; }(),
      Route::device_cast, uint8, true, 400'000, 1, 1},

@@ -109,6 +109,8 @@ def test_a_tuned_engine_works_with_its_constants_until_told_otherwise():
         assert copies() == (1, 0)
         _core._tune_engine({"chunk": 1 << 15, "small": 0, "slots": 2})
         assert copies() == (8, 0)
+        assert copies(narrow, "float32") == (0, 2)  # kernels read the slots
+        _core._tune_engine({"chunk": 1 << 15, "small": 0, "small_pinned": 0})
         assert copies(narrow, "float32") == (2, 2)
         _core._tune_engine({"small": 1 << 40})
         assert copies(narrow, "float32") == (1, 0)

@@ -135,7 +135,8 @@ enum class HostMemory : std::uint8_t {
 // machine of 16 cores, 2026-11-26). Of 16 KiB the host's cast and a kernel that reads the source take the same; of
 // 64 KiB 42.4 us and 38.3: `small` lies between the two. Of 4 MiB the kernel takes 171.8 us, shipping and casting
 // 239.1, casting on the host 325. Of 16 MiB a kernel takes 361.7 (non-blocking). Beyond that the host's cast gains on
-// it, since half as much crosses. The rest is not measured.
+// it, since half as much crosses. That kernels read up to as many bytes out of slots, which are pinned memory too, is
+// not measured by itself (an experiment is there). The rest is not measured.
 struct Machine {
   double wire_to_device = 50e9;  // by a copy engine from pinned memory: 63e9 less the protocol's share
   double wire_to_host = 50e9;
@@ -147,8 +148,8 @@ struct Machine {
   // To the device: up to so many bytes on either side the host copies or casts into a slot, and one copy crosses,
   // whatever memory the source is in, so that nobody asks.
   std::uint64_t small = std::uint64_t{32} << 10;
-  // Where a kernel has work to do, it reads up to so many bytes over the wire, in one launch: of a pinned source, or of
-  // the one slot through which a transfer passes.
+  // Where a kernel has work to do, it reads up to so many bytes over the wire: of a pinned source, in one launch, or of
+  // the slots through which a transfer passes, each as soon as it is full.
   std::uint64_t small_pinned = std::uint64_t{16} << 20;
   // Bytes of a pinned slot: the most that crosses at a time. Transfers of less than eight of them are cut into eighths,
   // of 512 KiB at least, so that the host's pass and the wire overlap in them too.
