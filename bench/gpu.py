@@ -9,6 +9,7 @@ nanoseconds = device.elapsed(lambda: o.copy_(d), 10)
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ import torch
 
 Call = Callable[[], object]
 
+CYCLES = 2.0  # of a multiprocessor's clock in a nanosecond, at most
+MOST_HELD = 100_000_000  # nanoseconds
 SAMPLE = 0.0005  # seconds between two looks at a device's free memory
 
 
@@ -33,7 +36,7 @@ class Device(Protocol):
         """Return when the device has done all that it was given."""
 
     def elapsed(self, call: Call, count: int) -> int:
-        """How long `count` calls take on the device, one behind the other and without waiting between them."""
+        """How long `count` calls take on the device, one behind the other, however long the host takes to make them."""
 
     def pinned(self, size: int) -> torch.Tensor:
         """Page-locked memory of the host, as bytes."""
@@ -81,6 +84,7 @@ class Cuda:
         event: Callable[..., Any] = torch.cuda.Event
         begin, end = event(enable_timing=True), event(enable_timing=True)
         torch.cuda.synchronize()
+        self._hold_back(call, count)
         begin.record()
         for _ in range(count):
             call()
@@ -88,6 +92,20 @@ class Cuda:
         end.synchronize()
         milliseconds: float = begin.elapsed_time(end)
         return round(milliseconds * 1e6)
+
+    def _hold_back(self, call: Call, count: int) -> None:
+        """Keep the stream busy while `count` calls are made, so that they begin one behind the other.
+
+        Calls that take the host longer than the device would be timed by the host otherwise.
+        """
+        few = min(count, 3)
+        clock = time.perf_counter_ns()
+        for _ in range(few):
+            call()
+        nanoseconds = (time.perf_counter_ns() - clock) / few * count
+        wait: Callable[[int], None] | None = getattr(torch.cuda, "_sleep", None)
+        if wait is not None:
+            wait(round(min(1.5 * nanoseconds + 50_000, MOST_HELD) * CYCLES))
 
     def pinned(self, size: int) -> torch.Tensor:
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)

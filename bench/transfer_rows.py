@@ -26,6 +26,7 @@ SIZES = (64 * KI, 16 * MI, GI)
 SMALL = (4, 64, KI, 4 * KI, 16 * KI)  # beside those: one float32 and more
 F32_BF16 = Pair("float32", "bfloat16")
 F32_F32 = Pair("float32", "float32")
+F64_BF16 = Pair("float64", "bfloat16")
 U8_BF16 = Pair("uint8", "bfloat16")
 QUICK_LIMIT = 16 * KI  # bytes, of a quick run
 DIFFERENT = 2.0**-5  # how far the idioms of others may be off: some scale and shift in bfloat16

@@ -18,7 +18,7 @@ import torch
 from bench import gpu, harness
 from bench.cast_rows import Pair
 from bench.harness import Effort, Loop, Times
-from bench.transfer_rows import F32_BF16, KI, MI, OURS, U8_BF16, Buffers, Memory, itemsize, synchronised
+from bench.transfer_rows import F32_BF16, F64_BF16, KI, MI, OURS, U8_BF16, Buffers, Memory, itemsize, synchronised
 
 import halfway
 from halfway import _core
@@ -96,6 +96,28 @@ def experiments() -> tuple[Experiment, ...]:
         for size in (MI, 4 * MI, 16 * MI, 64 * MI)
     ]
     ways = (read, {**shipped, **DEVICE_CASTS}, {**shipped, **HOST_CASTS})
+    quarters = [
+        Experiment(
+            f"pinned float64 as bfloat16: read by a kernel, or cast on the host, {size >> 10} KiB",
+            "runtime/src/plan_transfer.cpp, the route of pinned sources",
+            (read, ways[2]),
+            read if size <= 4 * MI else ways[2],
+            "pinned",
+            size,
+            F64_BF16,
+        )
+        for size in (256 * KI, MI, 4 * MI, 16 * MI)
+    ]
+    firsts = [
+        Experiment(
+            f"the first chunk through slots, {size >> 20} MiB",
+            "runtime/include/halfway/plan.h, Machine::first_chunk",
+            tuple({"first_chunk": first} for first in (64 * KI, 128 * KI, 256 * KI, 512 * KI, MI, ALWAYS)),
+            {"first_chunk": 256 * KI},
+            size=size,
+        )
+        for size in (2 * MI, 16 * MI, LARGE)
+    ]
     return (
         Experiment("chunk and slots of the ring", STAGING, ring, {"chunk": 8 * MI, "slots": 4}),
         Experiment("bytes of a thread's piece", "cuda/src/staging.h, StagingSizes::piece", pieces, {"piece": 96 * KI}),
@@ -115,6 +137,8 @@ def experiments() -> tuple[Experiment, ...]:
         ),
         *small,
         *slots,
+        *quarters,
+        *firsts,
         Experiment(
             "threads that cast",
             "runtime/include/halfway/parallel.h, num_threads()",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,22 @@ def engine_of(result: Result) -> str:
     return f"Measured with the engine whose sources have the fingerprint `{found[:16]}`."
 
 
+def beside_cupy(result: Result) -> str:
+    """What calls that wait take beside CuPy's fastest idiom, over all rows that have one."""
+    shares = [
+        row["modes"]["blocking"].get("cupy") for row in [*result.get("transfers", []), *result.get("latency", [])]
+    ]
+    ratios = sorted(share["ratio"]["median"] for share in shares if share)
+    if not ratios:
+        return ""
+    statement = next(share["statement"] for share in shares if share)
+    return (
+        f"\n{len(ratios)} of the rows, none of bfloat16, have CuPy beside them: calls that wait took {ratios[0]:.2f} to "
+        f"{ratios[-1]:.2f} of the time of its fastest idiom ({code(statement)} and the like), "
+        f"{statistics.median(ratios):.2f} in the middle.\n"
+    )
+
+
 def transfer_times(found: Found | None) -> str:
     """Per pair and kind of memory, at the largest size: our times, and those over torch's faster mode."""
     if found is None:
@@ -342,6 +359,7 @@ def transfer_times(found: Found | None) -> str:
         f"{engine_of(result)} Later changes are not measured.\n\n"
         + table(header, rows)
         + left_out(result)
+        + beside_cupy(result)
         + picture("transfers against torch", "docs/transfer.svg")
     )
 

@@ -111,6 +111,7 @@ double staged_rate(Machine machine, std::uint64_t bytes, void* pinned, std::uint
   constexpr std::uint64_t line = 64;
   const Tensor source = numbers(static_cast<std::int64_t>(bytes / sizeof(float)));
   machine.chunk = std::min(machine.chunk, pinned_bytes / static_cast<std::uint64_t>(staging.slots) / line * line);
+  machine.first_chunk = machine.chunk;
   const CastOptions options;
   const TransferPlan plan =
       halfway::detail::plan_transfer(source.view(), {.to = bfloat16}, machine, halfway::detail::Words::none);

@@ -52,7 +52,7 @@ HostPass::HostPass(const TransferPlan& plan, const MutableView& host, const Cast
     view_.shape = {dims_.data(), host.shape.size()};
     view_.strides = {strides_.data(), host.shape.size()};
   }
-  slices_ = Slices(view_.shape, static_cast<std::int64_t>(plan.chunk));
+  slices_ = Slices(view_.shape, static_cast<std::int64_t>(plan.part));
   if (piece_bytes == 0 || slices_.size() == 0) return;
   constexpr std::int64_t line = 64;  // elements: pieces do not share cache lines of a slot
   const Slice largest = range(0);
@@ -66,15 +66,23 @@ HostPass::HostPass(const TransferPlan& plan, const MutableView& host, const Cast
   pieces_ = static_cast<std::uint64_t>(Slices(shape_of(view_.shape, largest, shape), piece_).size());
 }
 
-Slice HostPass::range(std::uint64_t chunk) const noexcept { return slices_[static_cast<std::int64_t>(chunk)]; }
+Slice HostPass::range(std::uint64_t part) const noexcept {
+  const auto index = static_cast<std::int64_t>(part);
+  return index < slices_.size() ? slices_[index] : Slice{};
+}
 
-Slice HostPass::piece_of(const Slice& chunk, std::uint64_t piece) const noexcept {
-  if (pieces_ == 1) return chunk;
+std::uint64_t HostPass::first(std::uint64_t part) const noexcept {
+  const auto index = static_cast<std::int64_t>(part);
+  return static_cast<std::uint64_t>(index < slices_.size() ? slices_[index].first : slices_.elements());
+}
+
+Slice HostPass::piece_of(const Slice& part, std::uint64_t piece) const noexcept {
+  if (pieces_ == 1) return part;
   std::array<std::int64_t, max_ndim>
       shape;  // NOLINT(cppcoreguidelines-pro-type-member-init): written before it is read
-  const Slices pieces(shape_of(view_.shape, chunk, shape), piece_);
+  const Slices pieces(shape_of(view_.shape, part, shape), piece_);
   const auto index = static_cast<std::int64_t>(piece);
-  return index < pieces.size() ? within(view_.shape, chunk, pieces[index]) : Slice{};
+  return index < pieces.size() ? within(view_.shape, part, pieces[index]) : Slice{};
 }
 
 // The options for a part alone. Whether they are permitted has been asked for the whole.
@@ -106,39 +114,39 @@ CastOptions HostPass::options_of(const Slice& slice) const {
   return options;
 }
 
-// Casts a piece, `pass(part, dense, options)` knowing which way, `dense` being the part in the slot, in row-major
+// Casts a piece, `pass(view, dense, options)` knowing which way, `dense` being the piece in the slot, in row-major
 // order.
 template <class Byte, class Cast>
-Report HostPass::run(std::uint64_t chunk, std::uint64_t piece, Byte* slot, const Cast& pass) const {
-  const Slice whole = range(chunk);
+Report HostPass::run(std::uint64_t part, std::uint64_t piece, Byte* dense, const Cast& pass) const {
+  const Slice whole = range(part);
   const Slice slice = piece_of(whole, piece);
   Report report;
   if (slice.count == 0) return report;
   std::array<std::int64_t, max_ndim> dims;           // NOLINT(cppcoreguidelines-pro-type-member-init): as far as used
   std::array<std::int64_t, max_ndim> dense_strides;  // NOLINT(cppcoreguidelines-pro-type-member-init)
-  const MutableView part = halfway::detail::slice_of(view_, slice, dims);
-  const std::span<std::int64_t> strides(dense_strides.data(), part.shape.size());
-  row_major_strides(part.shape, strides);
+  const MutableView view = halfway::detail::slice_of(view_, slice, dims);
+  const std::span<std::int64_t> strides(dense_strides.data(), view.shape.size());
+  row_major_strides(view.shape, strides);
   const DType dtype = slot_dtype(plan_);
   using Data = std::conditional_t<std::is_const_v<Byte>, const void, void>;
-  Data* const data = slot + (slice.first - whole.first) * static_cast<std::int64_t>(item_size(dtype));
+  Data* const data = dense + (slice.first - whole.first) * static_cast<std::int64_t>(item_size(dtype));
   CastOptions options = options_of(slice);
   if (counts()) options.report = &report;
-  pass(part, BasicView<Data>{.data = data, .dtype = dtype, .shape = part.shape, .strides = strides}, options);
+  pass(view, BasicView<Data>{.data = data, .dtype = dtype, .shape = view.shape, .strides = strides}, options);
   return report;
 }
 
-Report HostPass::fill(std::uint64_t chunk, std::uint64_t piece, void* slot) const {
-  return run(chunk, piece, static_cast<std::byte*>(slot),
-             [](const TensorView& part, const MutableView& dense, const CastOptions& options) {
-               cast_into(part, dense, options);
+Report HostPass::fill(std::uint64_t part, std::uint64_t piece, void* dense) const {
+  return run(part, piece, static_cast<std::byte*>(dense),
+             [](const TensorView& host, const MutableView& slot, const CastOptions& options) {
+               cast_into(host, slot, options);
              });
 }
 
-Report HostPass::drain(std::uint64_t chunk, std::uint64_t piece, const void* slot) const {
-  return run(chunk, piece, static_cast<const std::byte*>(slot),
-             [](const MutableView& part, const TensorView& dense, const CastOptions& options) {
-               cast_into(dense, part, options);
+Report HostPass::drain(std::uint64_t part, std::uint64_t piece, const void* dense) const {
+  return run(part, piece, static_cast<const std::byte*>(dense),
+             [](const MutableView& host, const TensorView& slot, const CastOptions& options) {
+               cast_into(slot, host, options);
              });
 }
 

@@ -1,5 +1,5 @@
-// The host's part of a staged transfer, piece by piece of each chunk: casts of runtime/ between a tensor of any layout
-// and dense slots. Private to the engine.
+// The host's share of a staged transfer, piece by piece of each part of a chunk: casts of runtime/ between a tensor of
+// any layout and dense slots. Private to the engine.
 #pragma once
 
 #include <array>
@@ -20,30 +20,31 @@ class HostPass {
  public:
   // `host` is the source of a transfer to the device, or the destination of one to the host, and is borrowed, as what
   // the options borrow is. `options` are those of the cast. Pieces are of about `piece_bytes` that are read and written
-  // together; 0: a chunk is one piece. throws: Error (permute)
+  // together; 0: a part is one piece. throws: Error (permute)
   HostPass(const TransferPlan& plan, const MutableView& host, const CastOptions& options, std::size_t piece_bytes = 0);
   ~HostPass() = default;
   HostPass(const HostPass&) = delete;
   HostPass& operator=(const HostPass&) = delete;
 
-  // The elements of a chunk, in the order in which they cross.
-  [[nodiscard]] halfway::detail::Slice range(std::uint64_t chunk) const noexcept;
-  // Of every chunk; some of the last may be empty where a chunk is smaller than others.
+  // The elements of a part, in the order in which they cross; none beyond the last.
+  [[nodiscard]] halfway::detail::Slice range(std::uint64_t part) const noexcept;
+  // Elements before a part: all of them beyond the last.
+  [[nodiscard]] std::uint64_t first(std::uint64_t part) const noexcept;
+  // Of every part; some of the last may be empty where a part is smaller than others.
   [[nodiscard]] std::uint64_t pieces() const noexcept { return pieces_; }
   // Whether the pieces count for the options' report.
   [[nodiscard]] bool counts() const noexcept { return casts_ && options_.report != nullptr; }
 
-  // A piece of the chunk's elements into the chunk's slot, or out of it. Returns what was counted.
-  // throws: what cast_into() throws
-  Report fill(std::uint64_t chunk, std::uint64_t piece, void* slot) const;
-  Report drain(std::uint64_t chunk, std::uint64_t piece, const void* slot) const;
+  // A piece of the part's elements into a slot, or out of it; `dense` is where the part begins there. Returns what was
+  // counted. throws: what cast_into() throws
+  Report fill(std::uint64_t part, std::uint64_t piece, void* dense) const;
+  Report drain(std::uint64_t part, std::uint64_t piece, const void* dense) const;
 
  private:
-  [[nodiscard]] halfway::detail::Slice piece_of(const halfway::detail::Slice& chunk,
-                                                std::uint64_t piece) const noexcept;
+  [[nodiscard]] halfway::detail::Slice piece_of(const halfway::detail::Slice& part, std::uint64_t piece) const noexcept;
   [[nodiscard]] CastOptions options_of(const halfway::detail::Slice& slice) const;
   template <class Byte, class Cast>
-  Report run(std::uint64_t chunk, std::uint64_t piece, Byte* slot, const Cast& pass) const;
+  Report run(std::uint64_t part, std::uint64_t piece, Byte* dense, const Cast& pass) const;
 
   const TransferPlan& plan_;
   const CastOptions& options_;

@@ -54,7 +54,7 @@ class Pipeline {
   Pipeline(PipelineSteps& steps, const PipelineShape& shape)
       : steps_(steps),
         shape_(shape),
-        end_(shape.chunks * shape.pieces),
+        end_(shape.ramp.begin(shape.chunks) * shape.pieces),
         others_(shape.threads - 1),
         spins_(shape.threads > 1 && halfway::detail::may_spin(shape.threads)),
         slots_(static_cast<std::size_t>(std::min(shape.slots, std::max<std::uint64_t>(shape.chunks, 1)))) {}
@@ -89,8 +89,10 @@ class Pipeline {
 
   // Processes a piece. False: something has failed, and this thread is to stop.
   bool take(std::uint64_t number) noexcept {
-    const std::uint64_t chunk = number / shape_.pieces;
-    const std::uint64_t piece = number % shape_.pieces;
+    const std::uint64_t chunk = shape_.ramp.chunk_of(number / shape_.pieces);
+    const std::uint64_t begin = shape_.ramp.begin(chunk) * shape_.pieces;
+    const std::uint64_t pieces = shape_.ramp.parts(chunk) * shape_.pieces;
+    const std::uint64_t piece = number - begin;
     const std::uint64_t turn = chunk / slots_.size();
     Slot& slot = slots_[chunk % slots_.size()];
     std::uint64_t place = number;
@@ -98,14 +100,14 @@ class Pipeline {
       if (piece == 0) {
         if (!await(slot.closed, turn, number)) return false;
         steps_.open(chunk);
-        slot.unfinished.store(shape_.pieces, std::memory_order_relaxed);
+        slot.unfinished.store(pieces, std::memory_order_relaxed);
         slot.opened.advance(others_);
       } else if (!await(slot.opened, turn + 1, number)) {
         return false;
       }
       steps_.process(chunk, piece);
       if (slot.unfinished.fetch_sub(1, std::memory_order_acq_rel) != 1) return true;
-      place = (chunk + 1) * shape_.pieces - 1;
+      place = begin + pieces - 1;
       if (is_behind_failure(place)) return false;
       steps_.close(chunk);
       slot.closed.advance(others_);

@@ -13,14 +13,17 @@
 
 #include <cstdint>
 
+#include "ramp.h"
+
 namespace halfway {
 inline namespace v0 {
 namespace cuda {
 namespace detail {
 
-// What is done with the chunks [0, chunks). Steps are called on any thread of the region, those of different chunks at
-// the same time; of one chunk `open` returns before pieces begin, and `close` begins when the last has returned, as
-// memory has it too. `open` of a chunk begins when `close` of the chunk before it in its slot has returned.
+// What is done with the chunks [0, chunks), whose pieces are numbered from 0, part by part. Steps are called on any
+// thread of the region, those of different chunks at the same time; of one chunk `open` returns before pieces begin,
+// and `close` begins when the last has returned, as memory has it too. `open` of a chunk begins when `close` of the
+// chunk before it in its slot has returned.
 class PipelineSteps {
  public:
   virtual ~PipelineSteps() = default;
@@ -38,9 +41,10 @@ class PipelineSteps {
 
 struct PipelineShape {
   std::uint64_t chunks = 0;
-  std::uint64_t pieces = 1;  // of every chunk
-  std::uint64_t slots = 1;   // chunk c is in slot c % slots
-  int threads = 1;           // at most; 1: everything happens on the calling thread, in order
+  halfway::detail::Ramp ramp{};  // the parts of each
+  std::uint64_t pieces = 1;      // of every part
+  std::uint64_t slots = 1;       // chunk c is in slot c % slots
+  int threads = 1;               // at most; 1: everything happens on the calling thread, in order
 };
 
 // Returns when all chunks are closed. throws: what a step threw, of several the one of the lowest piece (an exception

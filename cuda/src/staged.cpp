@@ -49,7 +49,10 @@ class Staged : public PipelineSteps {
         unit_(unit_of(plan.wire)),
         threads_(plan.staged ? threads_of(plan, host.dtype, piece) : 1),
         pass_(plan, host, options, threads_ > 1 ? piece : 0),
-        slots_(std::max<std::size_t>(ring_.slots(), 1)) {}
+        ramp_(plan.parts),
+        slots_(std::max<std::size_t>(ring_.slots(), 1)) {
+    if (plan.staged && plan.chunks == 1) ring_.prefer_free();
+  }
 
   // All chunks. A lone one is handed on by the calling thread, on whose stream it goes: cudaStreamPerThread is another
   // one on each of those that help. throws: Error, what cast_into() throws, std::bad_alloc
@@ -58,12 +61,22 @@ class Staged : public PipelineSteps {
       open(0);
       process(0, 0);
     } else {
-      run_pipeline(*this,
-                   {.chunks = plan_.chunks, .pieces = pass_.pieces(), .slots = slots_.size(), .threads = threads_});
+      run_pipeline(*this, {.chunks = plan_.chunks,
+                           .ramp = ramp_,
+                           .pieces = pass_.pieces(),
+                           .slots = slots_.size(),
+                           .threads = threads_});
     }
     if (plan_.chunks == 1) hand_on(0);
     ring_.advance(plan_.chunks);
     if (pass_.counts()) *report = report_;
+  }
+
+  void process(std::uint64_t chunk, std::uint64_t piece) final {
+    const std::uint64_t begin = ramp_.begin(chunk);
+    const std::uint64_t part = begin + piece / pass_.pieces();
+    const std::uint64_t before = pass_.first(part) - pass_.first(begin);
+    count(cast(part, piece % pass_.pieces(), at(slot_of(chunk)->memory, before * unit_)));
   }
 
   void close(std::uint64_t chunk) final {
@@ -79,6 +92,8 @@ class Staged : public PipelineSteps {
   }
 
  protected:
+  // A piece of a part, which begins at `dense` in its slot. throws: what cast_into() throws
+  virtual Report cast(std::uint64_t part, std::uint64_t piece, void* dense) = 0;
   // What becomes of a chunk that the host is done with. throws: Error, std::bad_alloc
   virtual void hand_on(std::uint64_t chunk) = 0;
 
@@ -106,6 +121,16 @@ class Staged : public PipelineSteps {
     bool changes_ = false;
   };
 
+  // Elements of a chunk, one behind the other in the order in which they cross.
+  struct Range {
+    std::uint64_t first;
+    std::uint64_t count;
+  };
+  [[nodiscard]] Range range_of(std::uint64_t chunk) const noexcept {
+    const std::uint64_t first = pass_.first(ramp_.begin(chunk));
+    return {first, pass_.first(ramp_.begin(chunk + 1)) - first};
+  }
+
   [[nodiscard]] Slot*& slot_of(std::uint64_t chunk) noexcept { return slots_[chunk % slots_.size()]; }
 
   void count(const Report& report) {
@@ -127,6 +152,7 @@ class Staged : public PipelineSteps {
 
  private:
   const std::thread::id caller_ = std::this_thread::get_id();
+  const halfway::detail::Ramp ramp_;
   std::vector<Slot*> slots_;  // of the chunks under way
   std::mutex counting_;
   Report report_;
@@ -151,9 +177,7 @@ class ToDevice final : public Staged {
     slot_of(chunk) = &ring_.take(chunk);
   }
 
-  void process(std::uint64_t chunk, std::uint64_t piece) override {
-    count(pass_.fill(chunk, piece, slot_of(chunk)->memory));
-  }
+  Report cast(std::uint64_t part, std::uint64_t piece, void* dense) override { return pass_.fill(part, piece, dense); }
 
   void hand_on(std::uint64_t chunk) override { ship(chunk, slot_of(chunk)); }
 
@@ -164,9 +188,7 @@ class ToDevice final : public Staged {
 
  private:
   void ship(std::uint64_t chunk, Slot* slot) {
-    const halfway::detail::Slice range = pass_.range(chunk);
-    const auto first = static_cast<std::uint64_t>(range.first);
-    const auto count = static_cast<std::uint64_t>(range.count);
+    const auto [first, count] = range_of(chunk);
     // The slot's event belongs behind the work that reads it.
     const auto used = [&](Stream stream, bool before) {
       if (slot != nullptr && before == has_bug(Bug::reuse_slot_early)) ring_.used(*slot, stream);
@@ -224,9 +246,7 @@ class ToHost final : public Staged {
     ring_.await(*slot_of(chunk));
   }
 
-  void process(std::uint64_t chunk, std::uint64_t piece) override {
-    count(pass_.drain(chunk, piece, slot_of(chunk)->memory));
-  }
+  Report cast(std::uint64_t part, std::uint64_t piece, void* dense) override { return pass_.drain(part, piece, dense); }
 
   void hand_on(std::uint64_t chunk) override {
     const std::uint64_t next = chunk + ring_.slots();
@@ -235,9 +255,7 @@ class ToHost final : public Staged {
 
  private:
   void enqueue(std::uint64_t chunk) {
-    const halfway::detail::Slice range = pass_.range(chunk);
-    const auto first = static_cast<std::uint64_t>(range.first);
-    const auto count = static_cast<std::uint64_t>(range.count);
+    const auto [first, count] = range_of(chunk);
     Slot& slot = ring_.take(chunk);
     slot_of(chunk) = &slot;
     if (plan_.copy_engine) {

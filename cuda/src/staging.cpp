@@ -38,6 +38,17 @@ Slot& Ring::take(std::uint64_t chunk) {
   return slot;
 }
 
+void Ring::prefer_free() noexcept {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const std::size_t place = (slot_ + i) % slots_.size();
+    Slot& slot = slots_[place];
+    if (slot.in_use && backend_.query(slot.touched) != Status::ok) continue;
+    slot.in_use = false;
+    slot_ = place;
+    return;
+  }
+}
+
 void Ring::used(Slot& slot, Stream stream) {
   require(backend_, backend_.record(slot.touched, stream), "recording an event");
   slot.in_use = true;

@@ -77,6 +77,9 @@ class Ring {
   // The slot of a transfer's chunk, when the device no longer touches it: slots take turns, from the first that the
   // transfers before left. throws: Error, std::bad_alloc
   [[nodiscard]] Slot& take(std::uint64_t chunk);
+  // Before take(0) of a transfer of one chunk: begins with a slot that the device is done with, if there is one, since
+  // the one whose turn it is may be behind whatever another stream was given.
+  void prefer_free() noexcept;
   // A transfer has used the slots of so many chunks.
   void advance(std::uint64_t chunks) noexcept { slot_ = (slot_ + chunks) % slots_.size(); }
   // The work that was just enqueued on `stream` is the last that touches the slot. throws: Error

@@ -16,6 +16,7 @@
 #include "halfway/plan.h"
 #include "places_of.h"
 #include "plan_words.h"
+#include "ramp.h"
 #include "slices.h"
 #include "text.h"
 
@@ -268,11 +269,11 @@ class Planner {
     if (!facts_.changes && facts_.device.dense) {
       return direct(Caster::device, "both sides are within reach of a copy engine");
     }
-    if (facts_.bytes_from() <= facts_.machine.small_pinned) {
-      return reach(Caster::device, small_words());
-    }
-    if (facts_.narrows() && !facts_.chance && host_beats_wire(facts_))
-      return stage(Caster::host, rates(" cores cast "));
+    const bool host_casts = facts_.narrows() && !facts_.chance && host_beats_wire(facts_);
+    const bool quarters = facts_.bytes_from() / 4 >= facts_.bytes_to();
+    const std::uint64_t most = facts_.machine.small_pinned / (host_casts && quarters ? 4 : 1);
+    if (facts_.bytes_from() <= most) return reach(Caster::device, small_words(most));
+    if (host_casts) return stage(Caster::host, rates(" cores cast "));
     ship(Caster::device);
     plan_.route = Route::device_cast;
     plan_.copy_engine = plan_.kernel = true;
@@ -303,9 +304,9 @@ class Planner {
            (facts_.changes ? "casts" : "copies") + " them, whatever memory they are in";
   }
 
-  [[nodiscard]] std::string small_words() const {
+  [[nodiscard]] std::string small_words(std::uint64_t most) const {
     if (!speaks_) return {};
-    return "at most " + std::to_string(facts_.machine.small_pinned) + " B: a kernel reads them over the wire";
+    return "at most " + std::to_string(most) + " B: a kernel reads them over the wire";
   }
 
   // What crosses where one of them casts.
@@ -331,7 +332,7 @@ class Planner {
     ship(caster);
     plan_.route = route;
     say(because);
-    plan_.chunk = plan_.elements;
+    plan_.part = plan_.elements;
     plan_.chunks = 1;
     count();
   }
@@ -351,7 +352,7 @@ class Planner {
     plan_.route = !plan_.copy_engine ? Route::mapped : works ? Route::device_cast : Route::host_cast;
     say(because);
     cut(true);
-    if (reads_slots && speaks_) plan_.because += "; " + small_words();
+    if (reads_slots && speaks_) plan_.because += "; " + small_words(facts_.machine.small_pinned);
   }
 
   // What crosses.
@@ -364,7 +365,10 @@ class Planner {
     if (item_size(plan_.wire) == 0) plan_.elements = plan_.bytes_wire;
   }
 
-  // Multiples of a size that, of most elements, keeps what begins a chunk as aligned as what begins the tensor.
+  static constexpr std::uint64_t most_parts = 8;  // of a chunk
+
+  // Multiples of a size that, of most elements, keeps what begins a chunk as aligned as what begins the tensor, and
+  // what begins one of eight parts, too.
   [[nodiscard]] std::uint64_t chunk_bytes() const noexcept {
     constexpr std::uint64_t parts = 8;
     constexpr std::uint64_t least = std::uint64_t{512} << 10;
@@ -379,13 +383,24 @@ class Planner {
       throw Error(Reason::unsupported_dtype,
                   "an element of " + to_string(plan_.wire) + " is larger than a pinned slot");
     }
-    plan_.chunk = std::min(chunk_bytes() / size, plan_.elements);
+    const std::uint64_t chunk = std::max(chunk_bytes(), size);
+    std::uint64_t part = chunk;
+    // Chunks that nobody fills have nothing to begin early with.
+    if (plan_.staged && plan_.bytes_wire > chunk) {
+      while (plan_.parts < most_parts && part / 2 >= std::max(facts_.machine.first_chunk, size)) {
+        part /= 2;
+        plan_.parts *= 2;
+      }
+    }
+    plan_.part = std::min(part / size, plan_.elements);
     // Coefficients along an axis are found by an element's place on it.
     const bool has_axis = facts_.wish.options.axis.has_value() && !plan_.device_casts;
     plan_.flat = !by_shape || plan_.whole || (facts_.host.dense && !has_axis);
-    const auto most = static_cast<std::int64_t>(plan_.chunk);
-    plan_.chunks = plan_.flat ? (plan_.elements + plan_.chunk - 1) / plan_.chunk
-                              : static_cast<std::uint64_t>(detail::Slices(facts_.host.dims(), most).size());
+    const auto most = static_cast<std::int64_t>(plan_.part);
+    const std::uint64_t parts = plan_.flat
+                                    ? (plan_.elements + plan_.part - 1) / plan_.part
+                                    : static_cast<std::uint64_t>(detail::Slices(facts_.host.dims(), most).size());
+    plan_.chunks = detail::Ramp(plan_.parts).chunks(parts);
     count();
   }
 

@@ -57,6 +57,7 @@ class Schedule {
         allocator_(device_) {
     EngineSizes sizes;
     sizes.machine.chunk = chance(2) ? 256 : 640;
+    sizes.machine.first_chunk = chance(2) ? sizes.machine.chunk : 80;
     sizes.machine.small = chance(3) ? 700 : 0;
     sizes.machine.small_pinned = chance(3) ? 2000 : 0;
     sizes.machine.cores = chance(2) ? 1 : 64;  // slower and faster than the wire

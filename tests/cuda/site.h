@@ -64,6 +64,7 @@ struct Bench {
   static EngineSizes small() {
     EngineSizes sizes;
     sizes.machine.chunk = 512;
+    sizes.machine.first_chunk = 64;
     sizes.machine.small = 0;
     sizes.machine.small_pinned = 0;
     return sizes;

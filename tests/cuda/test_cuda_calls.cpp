@@ -176,7 +176,7 @@ BOOST_AUTO_TEST_CASE(a_small_transfer_is_one_copy_between_two_questions_and_an_e
         BOOST_TEST(bench.send(to, count, pinned, false) == "device capturing copy record synchronize");
         // Nobody has waited for what was in the slot.
         Bench later;
-        BOOST_TEST(later.send(to, count, pinned, true) == "device capturing synchronize copy record");
+        BOOST_TEST(later.send(to, count, pinned, true) == "device capturing query copy record");
       }
       // A layout in device memory needs a kernel, which reads the slot.
       Bench bench;
@@ -187,8 +187,34 @@ BOOST_AUTO_TEST_CASE(a_small_transfer_is_one_copy_between_two_questions_and_an_e
 
 BOOST_AUTO_TEST_CASE(a_slot_is_asked_about_only_where_nobody_has_waited_for_it) {
   Bench bench;
-  BOOST_TEST(bench.send(bfloat16, 100, false, true) == "device capturing synchronize copy record");
+  BOOST_TEST(bench.send(bfloat16, 100, false, true) == "device capturing query copy record");
   BOOST_TEST(bench.send(bfloat16, 100, false, false) == "device capturing copy record synchronize");
+}
+
+// Slots take turns, but nobody waits for one of another stream while there are others.
+BOOST_AUTO_TEST_CASE(a_slot_that_another_stream_holds_is_passed_over) {
+  Simulated device({.memory = std::size_t{1} << 20});
+  Recorder recorder(device);
+  rig::StreamOrdered allocator(device);
+  EngineSizes sizes = Bench::sizes(EngineSizes{}.piece, 0);
+  sizes.slots = 3;
+  Engine engine(recorder, sizes);
+  void* const held = device.make_stream();
+  void* const idle = device.make_stream();
+  const arrays::Array array = arrays::contiguous(float32, {100});
+  const auto send = [&](void* stream) {
+    static_cast<void>(recorder.taken());
+    const Tensor there = engine.to_device(
+        array.view(), Tensor(), {.dtype = bfloat16, .stream = stream, .non_blocking = true, .allocator = &allocator});
+    return recorder.taken();
+  };
+  static_cast<void>(send(held));  // whose work the device keeps until somebody waits for it
+  for (int i = 0; i < 7; ++i) {
+    const std::string calls = send(idle);
+    BOOST_TEST(calls.find("synchronize") == std::string::npos, calls);
+    device.finish(idle);
+  }
+  BOOST_TEST(device.violation() == nullptr);
 }
 
 BOOST_AUTO_TEST_CASE(pinned_memory_is_asked_about_at_both_ends) {

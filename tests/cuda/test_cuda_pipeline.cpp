@@ -20,6 +20,7 @@ namespace {
 using halfway::cuda::detail::PipelineShape;
 using halfway::cuda::detail::PipelineSteps;
 using halfway::cuda::detail::run_pipeline;
+using halfway::detail::Ramp;
 
 enum class Step : std::uint8_t { open, process, close };
 
@@ -46,29 +47,36 @@ struct Failure : std::runtime_error {
 class Recorder final : public PipelineSteps {
  public:
   explicit Recorder(const PipelineShape& shape, std::vector<Site> failures = {})
-      : shape_(shape), failures_(std::move(failures)), slots_(shape.slots), runs_(shape.chunks * shape.pieces) {}
+      : shape_(shape), failures_(std::move(failures)), slots_(shape.slots), runs_(end_of(shape)) {}
+
+  // Numbers of pieces: those before a chunk, and all of them.
+  static std::uint64_t begin_of(const PipelineShape& shape, std::uint64_t chunk) {
+    return shape.ramp.begin(chunk) * shape.pieces;
+  }
+  static std::uint64_t end_of(const PipelineShape& shape) { return begin_of(shape, shape.chunks); }
 
   void open(std::uint64_t chunk) override {
     Slot& slot = slots_[chunk % shape_.slots];
     if (slot.open || slot.chunks != chunk / shape_.slots) wrong = "a slot was opened before it was closed";
     slot.open = true;
-    slot.processed.assign(shape_.pieces, 0);
-    may_fail({Step::open, chunk * shape_.pieces});
+    slot.processed.assign(shape_.ramp.parts(chunk) * shape_.pieces, 0);
+    may_fail({Step::open, begin_of(shape_, chunk)});
   }
 
   void process(std::uint64_t chunk, std::uint64_t piece) override {
     Slot& slot = slots_[chunk % shape_.slots];
     if (!slot.open || slot.chunks != chunk / shape_.slots) wrong = "a piece was processed outside of its turn";
     ++slot.processed[piece];
-    ++runs_[chunk * shape_.pieces + piece];
+    ++runs_[begin_of(shape_, chunk) + piece];
     if (piece % 3 == 1) std::this_thread::yield();
-    may_fail({Step::process, chunk * shape_.pieces + piece});
+    may_fail({Step::process, begin_of(shape_, chunk) + piece});
   }
 
   void close(std::uint64_t chunk) override {
     Slot& slot = slots_[chunk % shape_.slots];
-    if (!slot.open || slot.processed != std::vector<int>(shape_.pieces, 1)) wrong = "a slot was closed too early";
-    may_fail({Step::close, (chunk + 1) * shape_.pieces - 1});
+    const std::uint64_t pieces = shape_.ramp.parts(chunk) * shape_.pieces;
+    if (!slot.open || slot.processed != std::vector<int>(pieces, 1)) wrong = "a slot was closed too early";
+    may_fail({Step::close, begin_of(shape_, chunk + 1) - 1});
     slot.open = false;
     ++slot.chunks;
     ++closed;
@@ -102,18 +110,38 @@ class Recorder final : public PipelineSteps {
 
 BOOST_AUTO_TEST_SUITE(cuda_pipeline)
 
+BOOST_AUTO_TEST_CASE(chunks_grow_to_whole_ones) {
+  for (const std::uint64_t whole : {1U, 2U, 4U, 8U, 64U}) {
+    const Ramp ramp(whole);
+    BOOST_TEST(ramp.chunks(0) == 0U);
+    std::uint64_t part = 0;
+    std::uint64_t size = 1;
+    for (std::uint64_t chunk = 0; part < 1000; ++chunk, size = std::min(2 * size, whole)) {
+      BOOST_TEST(ramp.begin(chunk) == part);
+      BOOST_TEST(ramp.parts(chunk) == size);
+      for (const std::uint64_t end = part + size; part < end; ++part) {
+        BOOST_REQUIRE(ramp.chunk_of(part) == chunk);
+        BOOST_REQUIRE(ramp.chunks(part + 1) == chunk + 1);
+      }
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(every_piece_is_processed_once_in_its_slots_turn) {
   rig::with_all_kinds_of_threads([] {
     for (const std::uint64_t chunks : {0U, 1U, 2U, 7U, 40U}) {
       for (const std::uint64_t pieces : {1U, 2U, 5U}) {
         for (const std::uint64_t slots : {1U, 2U, 3U, 8U}) {
           for (const int threads : {1, 2, 4, 9}) {
-            const PipelineShape shape{.chunks = chunks, .pieces = pieces, .slots = slots, .threads = threads};
-            Recorder steps(shape);
-            run_pipeline(steps, shape);
-            BOOST_TEST(steps.wrong.load() == nullptr, steps.wrong.load());
-            BOOST_TEST(steps.closed.load() == chunks);
-            BOOST_TEST(steps.has_processed(chunks * pieces));
+            for (const std::uint64_t whole : {1U, 4U}) {
+              const PipelineShape shape{
+                  .chunks = chunks, .ramp = Ramp(whole), .pieces = pieces, .slots = slots, .threads = threads};
+              Recorder steps(shape);
+              run_pipeline(steps, shape);
+              BOOST_TEST(steps.wrong.load() == nullptr, steps.wrong.load());
+              BOOST_TEST(steps.closed.load() == chunks);
+              BOOST_TEST(steps.has_processed(Recorder::end_of(shape)));
+            }
           }
         }
       }
@@ -134,26 +162,32 @@ BOOST_AUTO_TEST_CASE(slots_may_go_around_any_number_of_times) {
 // everything before it has been done.
 BOOST_AUTO_TEST_CASE(the_first_failure_is_reported_and_what_is_before_it_is_done) {
   rig::with_all_kinds_of_threads([] {
-    constexpr std::uint64_t chunks = 4;
-    constexpr std::uint64_t pieces = 2;
-    std::vector<Site> sites;
-    for (std::uint64_t number = 0; number < chunks * pieces; ++number) {
-      if (number % pieces == 0) sites.push_back({Step::open, number});
-      sites.push_back({Step::process, number});
-      if (number % pieces == pieces - 1) sites.push_back({Step::close, number});
-    }
-    for (const std::uint64_t slots : {1U, 2U, 3U}) {
-      for (const int threads : {1, 4}) {
-        const PipelineShape shape{.chunks = chunks, .pieces = pieces, .slots = slots, .threads = threads};
-        for (const Site& first : sites) {
-          for (const Site& second : sites) {
-            if (second < first) continue;
-            Recorder steps(shape, {first, second});
-            const auto is_first = [&](const Failure& failure) { return failure.site == first; };
-            BOOST_CHECK_EXCEPTION(run_pipeline(steps, shape), Failure, is_first);
-            BOOST_TEST(steps.wrong.load() == nullptr);
-            BOOST_TEST(steps.has_processed(first.number + (first.step == Step::open ? 0 : 1)),
-                       to_string(first) << " and " << to_string(second));
+    // Of 2, 2, 2 and 2 pieces, or 2, 4 and 4.
+    for (const bool grows : {false, true}) {
+      const std::uint64_t chunks = grows ? 3 : 4;
+      for (const std::uint64_t slots : {1U, 2U, 3U}) {
+        for (const int threads : {1, 4}) {
+          const PipelineShape shape{
+              .chunks = chunks, .ramp = Ramp(grows ? 2 : 1), .pieces = 2, .slots = slots, .threads = threads};
+          std::vector<Site> sites;
+          for (std::uint64_t chunk = 0; chunk < chunks; ++chunk) {
+            sites.push_back({Step::open, Recorder::begin_of(shape, chunk)});
+            for (std::uint64_t number = Recorder::begin_of(shape, chunk); number < Recorder::begin_of(shape, chunk + 1);
+                 ++number) {
+              sites.push_back({Step::process, number});
+            }
+            sites.push_back({Step::close, Recorder::begin_of(shape, chunk + 1) - 1});
+          }
+          for (const Site& first : sites) {
+            for (const Site& second : sites) {
+              if (second < first) continue;
+              Recorder steps(shape, {first, second});
+              const auto is_first = [&](const Failure& failure) { return failure.site == first; };
+              BOOST_CHECK_EXCEPTION(run_pipeline(steps, shape), Failure, is_first);
+              BOOST_TEST(steps.wrong.load() == nullptr);
+              BOOST_TEST(steps.has_processed(first.number + (first.step == Step::open ? 0 : 1)),
+                         to_string(first) << " and " << to_string(second));
+            }
           }
         }
       }

@@ -210,6 +210,20 @@ def test_the_tables_name_what_was_left_out_and_why(result):
     assert tables.left_out(result | {"steps": []}) == ""
 
 
+def test_the_tables_name_cupy_where_it_was_a_contender(result):
+    tables = load_tool("readme_tables")
+    assert tables.beside_cupy(result) == ""
+    ratios = iter([0.5, 0.25, 1.5])
+    rows = [row | {"modes": {"blocking": {}}} for row in result["transfers"]]
+    for row in rows[:3]:
+        row["modes"]["blocking"]["cupy"] = {"statement": "cupy.asarray(a)", "ratio": {"median": next(ratios)}}
+    said = tables.beside_cupy({"transfers": rows})
+    assert "3 of the rows, none of bfloat16, have CuPy beside them" in said
+    assert (
+        "took 0.25 to 1.50 of the time of its fastest idiom (`cupy.asarray(a)` and the like), 0.50 in the mid" in said
+    )
+
+
 def test_the_tables_say_which_engine_was_measured(result):
     tables = load_tool("readme_tables")
     named = result | {"sources": "0123456789abcdef" * 4, "date": "2026-01-02"}
@@ -526,8 +540,12 @@ def test_the_door_passes_everything_on(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, given)
     monkeypatch.setattr(torch, "empty", lambda size, **options: (size, options))
     device = gpu.Cuda()
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: calls.append("hold"), raising=False)
     assert device.elapsed(lambda: calls.append("call"), 2) == 1_500_000
-    assert calls == ["record", "call", "call", "record", "wait"]
+    # The stream is kept busy for as long as the calls take that are timed by the host before.
+    assert calls == ["call", "call", "hold", "record", "call", "call", "record", "wait"]
+    monkeypatch.delattr(torch.cuda, "_sleep", raising=False)
+    assert device.elapsed(lambda: calls.append("call"), 2) == 1_500_000
     device.synchronize()
     device.restart_peak()
     device.trim()

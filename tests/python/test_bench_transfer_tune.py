@@ -65,6 +65,8 @@ def test_what_ships_is_what_the_experiments_call_shipped():
     assert f"piece = std::size_t{{{int(piece['piece']) >> 10}}} << 10" in staging
     scratch = next(e for e in experiments.values() if "scratch" in e.where).shipped
     assert f"int scratch = {scratch['scratch']};" in staging
+    first = next(e for e in experiments.values() if "first_chunk" in e.where).shipped
+    assert f"first_chunk = std::uint64_t{{{int(first['first_chunk']) >> 10}}} << 10" in plan
     assert "small = std::uint64_t{32} << 10" in plan
     assert "small_pinned = std::uint64_t{16} << 20" in plan
 

@@ -159,6 +159,8 @@ void read_size(std::string_view name, double value, cuda::detail::EngineSizes& s
     sizes.scratch = static_cast<int>(value);
   } else if (name == "chunk" && is_size && value >= 512) {
     sizes.machine.chunk = static_cast<std::uint64_t>(value);
+  } else if (name == "first_chunk" && is_size) {
+    sizes.machine.first_chunk = static_cast<std::uint64_t>(value);
   } else if (name == "piece" && is_size && value >= 1) {
     sizes.piece = static_cast<std::size_t>(value);
   } else if (name == "small" && is_size) {
@@ -167,8 +169,8 @@ void read_size(std::string_view name, double value, cuda::detail::EngineSizes& s
     sizes.machine.small_pinned = static_cast<std::uint64_t>(value);
   } else {
     throw std::invalid_argument("no constant of the engine: " + std::string(name) + "=" + std::to_string(value) +
-                                "; slots and scratch are 1 to 64, chunk is at least 512 bytes, piece at least 1, small "
-                                "and small_pinned are in bytes");
+                                "; slots and scratch are 1 to 64, chunk is at least 512 bytes, piece at least 1; "
+                                "first_chunk, small and small_pinned are in bytes");
   }
 }
 

@@ -131,12 +131,14 @@ enum class HostMemory : std::uint8_t {
 // have an experiment each (`make gpu-tune`: sizes from 1 KiB to 16 MiB by the host, by a kernel and by copy engine;
 // chunk size over slots of the ring), and so have mapped reads against shipping and the number of cores that cast.
 //
-// `small` and `small_pinned` come from blocking transfers of pinned float32 as bfloat16 (H100, PCIe 5 x16, virtual
-// machine of 16 cores, 2026-11-26). Of 16 KiB the host's cast and a kernel that reads the source take the same; of
-// 64 KiB 42.4 us and 38.3: `small` lies between the two. Of 4 MiB the kernel takes 171.8 us, shipping and casting
-// 239.1, casting on the host 325. Of 16 MiB a kernel takes 361.7 (non-blocking). Beyond that the host's cast gains on
-// it, since half as much crosses. That kernels read up to as many bytes out of slots, which are pinned memory too, is
-// not measured by itself (an experiment is there). The rest is not measured.
+// `small` and `small_pinned` come from transfers of pinned float32 as bfloat16 (H100, PCIe 5 x16, virtual machine of 16
+// cores, 2026-11-26). Of 16 KiB the host's cast and a kernel that reads the source take the same; of 64 KiB 42.4 us and
+// 38.3: `small` lies between the two. Of 4 MiB a kernel takes 171.8 us, shipping and casting 239.1. Of 16 MiB, where
+// nobody waits, a kernel takes 362 (float16: 367) and the host's cast of pageable memory 346 (384): `small_pinned` lies
+// there. Of float64 and int64 as 16 bits, where a quarter crosses, a kernel takes 405 to 411 and the host 216 to 234:
+// where the host casts faster than the wire takes the source, the bound is a quarter of it for these, which is assumed.
+// That kernels read up to as many bytes out of slots, which are pinned memory too, is not measured by itself (an
+// experiment is there). The rest is not measured.
 struct Machine {
   double wire_to_device = 50e9;  // by a copy engine from pinned memory: 63e9 less the protocol's share
   double wire_to_host = 50e9;
@@ -154,6 +156,10 @@ struct Machine {
   // Bytes of a pinned slot: the most that crosses at a time. Transfers of less than eight of them are cut into eighths,
   // of 512 KiB at least, so that the host's pass and the wire overlap in them too.
   std::uint64_t chunk = std::uint64_t{1} << 23;
+  // Bytes that the first chunk through slots has at least: it is an eighth of the others, a quarter or a half, and each
+  // has twice as many as the one before it. Assumed; of transfers of 16 MiB whose chunks were all alike, 2 MiB, the
+  // device had nothing to do for the first 0.2 ms (H100, 2026-11-26).
+  std::uint64_t first_chunk = std::uint64_t{256} << 10;
   bool assumed = true;
   std::string measured{};  // when, where they are not assumed: an ISO 8601 date
 };
@@ -205,7 +211,10 @@ struct TransferPlan {
   bool strided = false;        // the device's side is not row-major: the kernel gathers or scatters its elements
   bool flat = true;            // the host's side is cut as one row; else along its axes (`Slices`)
   std::uint64_t elements = 0;  // bytes, where nothing is cast and elements are no whole bytes
-  std::uint64_t chunk = 0;     // the most elements that cross at a time
+  // The most elements of a part, and parts of a whole chunk, which are what crosses at a time. The first chunks are of
+  // 1, 2, 4 .. parts.
+  std::uint64_t part = 0;
+  std::uint64_t parts = 1;
   std::uint64_t chunks = 0;
   std::uint64_t copies = 0;    // by copy engines over the wire
   std::uint64_t launches = 0;  // of kernels
