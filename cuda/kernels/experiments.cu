@@ -360,7 +360,7 @@ void transposed(const char* name, const Buffers& buffers) {
         launch.job.tile_rows[axis] = Divisor(length);
       }
       const auto size = static_cast<std::uint32_t>(general ? in : out);
-      pad(tiles, size, size);
+      pad(tiles, size, size, tuning::most_bytes_of_tile);
       if (tiles.tile[1] != length) continue;  // too large
       launch.shared_bytes = tiles.pitch * length;
       launch.job.steps = tiles.tiles[0] * tiles.tiles[1];

@@ -107,6 +107,17 @@ inline constexpr int transposed = 8;
 // one by one, in (n, 4, k), k = 4 .. 64.
 inline constexpr std::uint64_t smallest_plane = 64;
 
+// Those by which the host chooses, as a value: `choose` of dispatch.h takes it, so that experiments can ask for others.
+struct Numbers {
+  int group = tuning::group;
+  std::uint64_t most_blocks = tuning::most_blocks;
+  std::uint64_t most_blocks_counting = tuning::most_blocks_counting;
+  std::uint32_t tile_side = tuning::tile_side;
+  std::uint32_t tile_side_of_pairs = tuning::tile_side_of_pairs;
+  std::uint32_t most_bytes_of_tile = tuning::most_bytes_of_tile;
+  std::uint64_t smallest_plane = tuning::smallest_plane;
+};
+
 }  // namespace tuning
 }  // namespace detail
 }  // namespace cuda
