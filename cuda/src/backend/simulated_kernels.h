@@ -28,9 +28,8 @@ inline void add(Tally& total, const Sums& sums) noexcept {
   total.first_loss = std::min(total.first_loss, sums.first_loss);
 }
 
-// A body, whether it is the one that is chosen for this launch or another that does the same: the steps of run_block()
-// of grid.h. Shared memory is a block of the heap, exact in size and with nothing in it,
-// so that what is beyond it, or read before it is written, shows.
+// A launch by a body of the caller's choice, in the steps of run_block() of grid.h. Shared memory is a block of the
+// heap, exact in size and with nothing in it, so that what is beyond it, or read before it is written, shows.
 template <class Body>
 void run_blocks(const Launch& launch) {
   const Job& job = launch.job;
