@@ -34,9 +34,10 @@ struct General {
   };
   static constexpr std::uint64_t elements_of_block = std::uint64_t{tuning::threads} * group;
 
-  // First phase: a tile of the source into shared memory, bit by bit, read along the source's axis.
+  // First phase: a tile of the source into shared memory, bit by bit, read along the source's axis. (A check does not
+  // see that it is written, by way of `to`.)
   HALFWAY_HD static void load(const Job& job, const Thread& thread, std::uint64_t step,
-                              unsigned char* shared) noexcept {
+                              unsigned char* shared) noexcept {  // NOLINT(readability-non-const-parameter)
     const TilePlace place = tile_place(job, step);
     const Tiles& tiles = job.tiles;
     const std::uint32_t elements = place.extent[0] * place.extent[1];
