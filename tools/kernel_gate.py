@@ -149,7 +149,7 @@ def readable(mangled: str) -> str:
     name, _ = run([filt, mangled])
     if "CopyVectors" in name:
         return "copy"
-    general = re.search(r"General<(float|double|long|unsigned long)\b[^,]*, (true|false)>", name)
+    general = re.search(r"General<(float|double|long|unsigned long)\b[^,]*, (true|false), \d+>", name)
     if general:
         wide = {"long": "int64", "unsigned long": "uint64"}.get(general[1], general[1])
         return wide + (", counting" if general[2] == "true" else "")

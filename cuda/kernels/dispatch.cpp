@@ -37,9 +37,9 @@ bool is_dense(const Places& places, std::uint64_t item_size, std::uint64_t count
   return count == 1 || (places.axes == 1 && places.strides[0] == static_cast<std::int64_t>(item_size));
 }
 
-// Of dense groups that begin at an address.
-Access dense_access(std::uint64_t address, std::uint64_t size) noexcept {
-  if (address % std::min<std::uint64_t>(16, size * group) == 0) return Access::vectors;
+// Of dense groups of so many bytes that begin at an address.
+Access dense_access(std::uint64_t address, std::uint64_t size, std::uint64_t group_size) noexcept {
+  if (address % std::min<std::uint64_t>(16, group_size) == 0) return Access::vectors;
   return address % size == 0 ? Access::scalars : Access::bytes;
 }
 
@@ -49,10 +49,9 @@ Access strided_access(const void* base, const Places& places, std::uint64_t size
   return all % size == 0 ? Access::scalars : Access::bytes;
 }
 
-// `bytes`: of the host's memory that a thread asks for at a time. What has to be under way is shared by as many threads
-// as it takes.
-std::uint64_t most_blocks(Reach reach, bool counts, std::uint64_t bytes) noexcept {
-  const std::uint64_t most = counts ? tuning::most_blocks_counting : tuning::most_blocks;
+// `most`: of any memory. `bytes`: of the host's memory that a thread asks for at a time. What has to be under way is
+// shared by as many threads as it takes.
+std::uint64_t most_blocks(Reach reach, std::uint64_t most, std::uint64_t bytes) noexcept {
   if (reach == Reach::device) return most;
   const std::uint64_t blocks =
       reach == Reach::reads_host ? tuning::most_blocks_reading_host : tuning::most_blocks_writing_host;
@@ -80,7 +79,7 @@ std::optional<std::uint32_t> head_of(const Vectors& from, const Vectors& to) noe
 
 class Chooser {
  public:
-  explicit Chooser(const Conversion& work) noexcept : work_(work) {
+  Chooser(const Conversion& work, const tuning::Numbers& numbers) noexcept : work_(work), numbers_(numbers) {
     Job& job = launch_.job;
     job.first = work.first;
     job.seed = work.seed;
@@ -120,8 +119,9 @@ class Chooser {
     } else if (work_.count != 0) {
       take_one();
     }
-    const std::uint64_t most = most_blocks(work_.reach, launch_.job.tally != nullptr, bytes_of_thread());
-    launch_.blocks = static_cast<std::uint32_t>(std::min(launch_.job.steps, most));
+    const std::uint64_t most = launch_.job.tally != nullptr ? numbers_.most_blocks_counting : numbers_.most_blocks;
+    const std::uint64_t blocks = most_blocks(work_.reach, most, bytes_of_thread());
+    launch_.blocks = static_cast<std::uint32_t>(std::min(launch_.job.steps, blocks));
     return launch_;
   }
 
@@ -130,7 +130,7 @@ class Chooser {
   [[nodiscard]] std::uint64_t bytes_of_thread() const noexcept {
     if (launch_.kind != KernelKind::general) return tuning::Fused::bytes;
     const Side& side = work_.reach == Reach::reads_host ? launch_.job.from_side : launch_.job.to_side;
-    return size_of(side) * group;
+    return bytes_of_group(side);
   }
   // Nothing is done to the elements but to move them.
   [[nodiscard]] bool moves_bits() const noexcept { return launch_.job.keeps_bits && launch_.job.tally == nullptr; }
@@ -171,7 +171,7 @@ class Chooser {
     job.from_side.access = strided_access(job.source, job.source_places, size_of(job.from_side));
     job.to_side.access = strided_access(job.destination, job.destination_places, size_of(job.to_side));
     job.narrow = is_narrow();
-    if (const std::optional<Tiles> tiles = tiles_of(work_)) {
+    if (const std::optional<Tiles> tiles = tiles_of(work_, numbers_)) {
       job.walk = Walk::tiled;
       job.tiles = *tiles;
       if (take_channels()) return;
@@ -180,8 +180,7 @@ class Chooser {
       launch_.shared_bytes = job.tiles.pitch * job.tiles.tile[1];
     } else {
       job.walk = Walk::strided;
-      constexpr std::uint64_t some = General<float, false>::elements_of_block;
-      job.steps = (job.count + some - 1) / some;
+      job.steps = general_steps(job.count);
     }
   }
 
@@ -242,7 +241,7 @@ class Chooser {
       job.from_side = {sizeof(typename Body::In), Access::scalars, false};
       job.to_side = {sizeof(typename Body::Out), Access::scalars, swaps};
       job.from_scalars = job.to_scalars = 1;
-      pad(job.tiles, Body::size, Body::size);
+      pad(job.tiles, Body::size, Body::size, numbers_.most_bytes_of_tile);
       for (std::size_t side = 0; side < 2; ++side) job.tile_rows[side] = Divisor(job.tiles.tile[side]);
     };
     if (moves_bits()) {
@@ -262,6 +261,9 @@ class Chooser {
   }
 
   static std::uint64_t size_of(const Side& side) noexcept { return static_cast<std::uint64_t>(side.size); }
+  [[nodiscard]] std::uint64_t bytes_of_group(const Side& side) const noexcept {
+    return size_of(side) * static_cast<std::uint64_t>(numbers_.group);
+  }
 
   // One run of elements, or several.
   void take_dense(Segment* segments, std::uint32_t count, Walk walk) noexcept {
@@ -315,8 +317,8 @@ class Chooser {
         use_scaled(work_.from, work_.to, take);
       }
     }
-    job.from_side.access = dense_access(from_bits, size_of(job.from_side));
-    job.to_side.access = dense_access(to_bits, size_of(job.to_side));
+    job.from_side.access = dense_access(from_bits, size_of(job.from_side), bytes_of_group(job.from_side));
+    job.to_side.access = dense_access(to_bits, size_of(job.to_side), bytes_of_group(job.to_side));
     for (std::uint32_t i = 0; i < count; ++i) {
       if (!one) job.segment_steps[i] = job.steps;
       job.steps += steps_of_run(segments[i].count);
@@ -333,9 +335,15 @@ class Chooser {
     return true;
   }
 
+  // Of the general kernel, where there are no tiles.
+  [[nodiscard]] std::uint64_t general_steps(std::uint64_t count) const noexcept {
+    const std::uint64_t some = std::uint64_t{tuning::threads} * static_cast<std::uint64_t>(numbers_.group);
+    return (count + some - 1) / some;
+  }
+
   [[nodiscard]] std::uint64_t steps_of_run(std::uint64_t count) const noexcept {
     const std::uint32_t head = launch_.job.head;
-    if (launch_.kind == KernelKind::general) return steps_of<General<float, false>>(count, 0);
+    if (launch_.kind == KernelKind::general) return general_steps(count);
     std::uint64_t steps = 0;
     use_dense(launch_, [&](auto body) { steps = steps_of<decltype(body)>(count, head); });
     return steps;
@@ -356,12 +364,15 @@ class Chooser {
   }
 
   const Conversion& work_;
+  const tuning::Numbers& numbers_;
   Launch launch_;
 };
 
 }  // namespace
 
-Launch choose(const Conversion& work) noexcept { return Chooser(work).choose(); }
+Launch choose(const Conversion& work, const tuning::Numbers& numbers) noexcept {
+  return Chooser(work, numbers).choose();
+}
 
 }  // namespace detail
 }  // namespace cuda

@@ -30,7 +30,10 @@ struct Launch {
 
 // Requires: at most Conversion::most_segments segments. These are dense, and scaled by one number if at all; losses
 // among them are counted, and not told apart.
-[[nodiscard]] Launch choose(const Conversion& work) noexcept;
+//
+// `numbers`: others than what ships are for experiments and tests. A launch of the general kernel is then to be run by
+// the one of that group.
+[[nodiscard]] Launch choose(const Conversion& work, const tuning::Numbers& numbers = {}) noexcept;
 
 // `use(Body{})` of the kernel that was chosen: of one of fused.h, of channels.h, of transpose.h, of general.h, of any.
 template <class Use>
@@ -46,27 +49,27 @@ template <class Use>
 void use_channels(const Launch& launch, Use use) {
   use_channels(launch.from, launch.to, launch.job.tiles.plane[0], use);
 }
-template <class Use>
+template <int some = tuning::transposed, class Use>
 void use_transpose(const Launch& launch, Use use) {
   if (launch.job.keeps_bits) {
-    use_moving_transpose(launch.job.from_side.size, use);
+    use_moving_transpose<some>(launch.job.from_side.size, use);
   } else {
-    use_converting_transpose(launch.from, launch.to, use);
+    use_converting_transpose<some>(launch.from, launch.to, use);
   }
 }
 
-template <class Use>
+template <int group = tuning::group, class Use>
 void use_general(const Launch& launch, Use use) {
   const bool counts = launch.job.tally != nullptr;
   switch (launch.wide) {
     case WideKind::single:
-      return counts ? use(General<float, true>{}) : use(General<float, false>{});
+      return counts ? use(General<float, true, group>{}) : use(General<float, false, group>{});
     case WideKind::double_:
-      return counts ? use(General<double, true>{}) : use(General<double, false>{});
+      return counts ? use(General<double, true, group>{}) : use(General<double, false, group>{});
     case WideKind::signed_:
-      return counts ? use(General<std::int64_t, true>{}) : use(General<std::int64_t, false>{});
+      return counts ? use(General<std::int64_t, true, group>{}) : use(General<std::int64_t, false, group>{});
     case WideKind::unsigned_:
-      return counts ? use(General<std::uint64_t, true>{}) : use(General<std::uint64_t, false>{});
+      return counts ? use(General<std::uint64_t, true, group>{}) : use(General<std::uint64_t, false, group>{});
   }
 }
 

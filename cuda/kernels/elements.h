@@ -1,5 +1,6 @@
 // Elements in registers: their bits, decoded and encoded by dtypes that are known when a kernel runs. There is code for
-// every dtype and none for any pair; all threads of a launch take the same branches, once for a group of elements.
+// every dtype and none for any pair; all threads of a launch take the same branches, once for a group of elements. How
+// many these are, `group`, follows from the arrays that they lie in.
 //
 // An element is decoded into one of four wide types, W, which follows from the launch and is the same for all of it
 // (`wide_type_of` of dispatch.cpp). Decoding is exact, or to odd where a narrower rounding follows (see `to_odd` of
@@ -28,8 +29,6 @@ inline namespace v0 {
 namespace cuda {
 namespace detail {
 
-inline constexpr int group = tuning::group;
-
 // --- numbers of the element types, in the order of convert::Elements
 
 template <class E, class... Es>
@@ -49,14 +48,14 @@ template <class... Es>
 }
 
 // Member `i` of a group.
-template <class T>
+template <class T, int group>
 [[nodiscard]] HALFWAY_HD inline T member(const T (&values)[group], int i) noexcept {
   T value = values[0];
   HALFWAY_UNROLLED
   for (int k = 1; k < group; ++k) value = i == k ? values[k] : value;
   return value;
 }
-template <class T>
+template <class T, int group>
 HALFWAY_HD inline void set_member(T (&values)[group], int i, T value) noexcept {
   HALFWAY_UNROLLED
   for (int k = 0; k < group; ++k) values[k] = i == k ? value : values[k];
@@ -138,7 +137,7 @@ struct Side {
   bool swapped = false;
 };
 
-template <class Bits>
+template <class Bits, int group>
 HALFWAY_HD inline void load_as(bool vector, const unsigned char* const (&places)[group], int n,
                                std::uint64_t (&raw)[group]) noexcept {
   if (vector) {
@@ -153,6 +152,7 @@ HALFWAY_HD inline void load_as(bool vector, const unsigned char* const (&places)
   }
 }
 
+template <int group>
 HALFWAY_HD inline void load_bytes(int size, const unsigned char* const (&places)[group], int n,
                                   std::uint64_t (&raw)[group]) noexcept {
   HALFWAY_ROLLED
@@ -165,7 +165,7 @@ HALFWAY_HD inline void load_bytes(int size, const unsigned char* const (&places)
   }
 }
 
-template <class Bits>
+template <class Bits, int group>
 HALFWAY_HD inline void store_as(bool vector, unsigned char* const (&places)[group], int n,
                                 const std::uint64_t (&raw)[group]) noexcept {
   if (vector) {
@@ -180,6 +180,7 @@ HALFWAY_HD inline void store_as(bool vector, unsigned char* const (&places)[grou
   }
 }
 
+template <int group>
 HALFWAY_HD inline void store_bytes(int size, unsigned char* const (&places)[group], int n,
                                    const std::uint64_t (&raw)[group]) noexcept {
   HALFWAY_ROLLED
@@ -191,6 +192,7 @@ HALFWAY_HD inline void store_bytes(int size, unsigned char* const (&places)[grou
   }
 }
 
+template <int group>
 HALFWAY_HD inline void swap_group(int size, std::uint64_t (&raw)[group]) noexcept {
   const int unused = 64 - 8 * size;
   HALFWAY_UNROLLED
@@ -198,6 +200,7 @@ HALFWAY_HD inline void swap_group(int size, std::uint64_t (&raw)[group]) noexcep
 }
 
 // The first `n` of a group, in the machine's byte order; the others stay as they are.
+template <int group>
 HALFWAY_HD inline void load_group(const Side& side, const unsigned char* const (&places)[group], int n,
                                   std::uint64_t (&raw)[group]) noexcept {
   const bool vector = side.access == Access::vectors && n == group;
@@ -215,6 +218,7 @@ HALFWAY_HD inline void load_group(const Side& side, const unsigned char* const (
   if (side.swapped) swap_group(side.size, raw);
 }
 
+template <int group>
 HALFWAY_HD inline void store_group(const Side& side, unsigned char* const (&places)[group], int n,
                                    std::uint64_t (&raw)[group]) noexcept {
   if (side.swapped) swap_group(side.size, raw);
@@ -245,7 +249,7 @@ HALFWAY_HD constexpr auto decode_as(typename E::Bits bits, [[maybe_unused]] bool
   }
 }
 
-template <class W, class... E>
+template <class W, int group, class... E>
 HALFWAY_HD inline void decode_group(convert::List<E...> /*all*/, int from, bool odd, const std::uint64_t (&raw)[group],
                                     W (&values)[group]) noexcept {
   const auto one = [&](auto element) {
@@ -292,7 +296,7 @@ template <class E, class W>
 }
 
 // A group, as dtypes are cast without scale, shift, chance or counts.
-template <class E, class W>
+template <class E, class W, int group>
 HALFWAY_HD inline void encode_plainly(const Policy& policy, const W (&values)[group],
                                       std::uint64_t (&raw)[group]) noexcept {
   if constexpr (std::is_same_v<W, float> && has_packed_encoding<E>) {
@@ -311,15 +315,41 @@ template <class E, class W>
 inline constexpr bool is_encoded_plainly =
     is_encoded_from<E, W> && !(std::is_same_v<W, double> && convert::is_float<E> && sizeof(typename E::Bits) < 4);
 
+// What the members of a group are rounded by, where that is by chance: 16 bits each, the first one lowest.
+template <int group>
+struct Lanes {
+  static constexpr int of_word = 4;
+  static constexpr int count = (group + of_word - 1) / of_word;
+  std::uint64_t words[count] = {};
+
+  [[nodiscard]] HALFWAY_HD std::uint32_t of(int i) const noexcept {
+    std::uint64_t lanes = 0;
+    if constexpr (count == 1) {
+      lanes = words[0] >> (16 * i);
+    } else {
+      lanes = member(words, i / of_word) >> (i % of_word * 16);
+    }
+    return static_cast<std::uint32_t>(lanes & 0xFFFF);
+  }
+  // Requires: the member has none.
+  HALFWAY_HD void add(int i, std::uint64_t lane) noexcept {
+    if constexpr (count == 1) {
+      words[0] |= lane << (16 * i);
+    } else {
+      set_member(words, i / of_word, member(words, i / of_word) | lane << (i % of_word * 16));
+    }
+  }
+};
+
 // One by one: the code of all policies and flags stands once for each element type, and not once for each member.
-template <class W, class... E>
+template <class W, int group, class... E>
 HALFWAY_HD inline void encode_singly(convert::List<E...> /*all*/, int to, const Policy& policy,
-                                     const W (&values)[group], std::uint64_t lanes, std::uint64_t (&raw)[group],
+                                     const W (&values)[group], const Lanes<group>& lanes, std::uint64_t (&raw)[group],
                                      convert::Flags (&flags)[group]) noexcept {
   HALFWAY_ROLLED
   for (int i = 0; i < group; ++i) {
     const W value = member(values, i);
-    const auto lane = static_cast<std::uint32_t>((lanes >> (16 * i)) & 0xFFFF);
+    const std::uint32_t lane = lanes.of(i);
     const auto one = [&](auto element) {
       using Element = decltype(element);
       if constexpr (is_encoded_from<Element, W>) {
@@ -335,10 +365,10 @@ HALFWAY_HD inline void encode_singly(convert::List<E...> /*all*/, int to, const 
   }
 }
 
-// `lanes`: 16 bits an element, the first one lowest. What is lost is added to the flags where they are counted.
-template <bool counts, class W, class... E>
+// What is lost is added to the flags where they are counted.
+template <bool counts, class W, int group, class... E>
 HALFWAY_HD inline void encode_group(convert::List<E...> all, int to, const Policy& policy, const W (&values)[group],
-                                    std::uint64_t lanes, std::uint64_t (&raw)[group],
+                                    const Lanes<group>& lanes, std::uint64_t (&raw)[group],
                                     convert::Flags (&flags)[group]) noexcept {
   const auto one = [&](auto element) {
     using Element = decltype(element);
@@ -392,6 +422,7 @@ struct Divisor {
 // Which of the numbers along the affine axis each element of a group takes. Elements that follow each other, as they do
 // where both sides are dense, are divided once and counted on.
 // `inner`, `count`: those of the axis, where numbers are narrow.
+template <int group>
 HALFWAY_HD inline void coefficients_of(const Affine& affine, const Divisor& inner, const Divisor& count,
                                        const std::uint64_t (&numbers)[group], bool narrow,
                                        std::uint32_t (&indices)[group]) noexcept {
@@ -440,12 +471,12 @@ HALFWAY_HD inline void coefficients_of(const Affine& affine, const Divisor& inne
   return ((lane < 4 ? low : high) >> (lane % 2 * 16)) & 0xFFFF;
 }
 
-// The lanes of a group, the first one lowest: of part `part` of elements with these numbers. Neighbours share a
-// counter.
-HALFWAY_HD inline std::uint64_t lanes_of(const std::uint64_t (&numbers)[group], int scalars, int part,
-                                         std::uint64_t seed) noexcept {
+// The lanes of a group: of part `part` of elements with these numbers. Neighbours share a counter.
+template <int group>
+[[nodiscard]] HALFWAY_HD inline Lanes<group> lanes_of(const std::uint64_t (&numbers)[group], int scalars, int part,
+                                                      std::uint64_t seed) noexcept {
   constexpr std::uint64_t some = convert::lanes_of_counter;
-  std::uint64_t lanes = 0;
+  Lanes<group> lanes;
   std::uint64_t counter = ~std::uint64_t{0};  // of no component: there are fewer
   convert::Words words{};
   HALFWAY_ROLLED
@@ -455,7 +486,7 @@ HALFWAY_HD inline std::uint64_t lanes_of(const std::uint64_t (&numbers)[group], 
       counter = component / some;
       words = convert::philox(counter, seed);
     }
-    lanes |= lane_of_component(words, component) << (16 * i);
+    lanes.add(i, lane_of_component(words, component));
   }
   return lanes;
 }

@@ -15,6 +15,7 @@ namespace cuda {
 namespace detail {
 
 // A group of elements: where they are read and written, and their numbers. `n` of them exist.
+template <int group>
 struct Group {
   const unsigned char* from[group];
   unsigned char* to[group];
@@ -22,7 +23,7 @@ struct Group {
   int n;
 };
 
-template <class W, bool counting>
+template <class W, bool counting, int group = tuning::group>
 struct General {
   static constexpr bool has_tiles = true;
   static constexpr bool counts = counting;
@@ -33,9 +34,10 @@ struct General {
   };
   static constexpr std::uint64_t elements_of_block = std::uint64_t{tuning::threads} * group;
 
-  // First phase: a tile of the source into shared memory, bit by bit, read along the source's axis.
+  // First phase: a tile of the source into shared memory, bit by bit, read along the source's axis. (A check does not
+  // see that it is written, by way of `to`.)
   HALFWAY_HD static void load(const Job& job, const Thread& thread, std::uint64_t step,
-                              unsigned char* shared) noexcept {
+                              unsigned char* shared) noexcept {  // NOLINT(readability-non-const-parameter)
     const TilePlace place = tile_place(job, step);
     const Tiles& tiles = job.tiles;
     const std::uint32_t elements = place.extent[0] * place.extent[1];
@@ -90,7 +92,7 @@ struct General {
     const std::uint32_t begin = job.walk == Walk::tiled ? thread.index : 0;
     HALFWAY_ROLLED
     for (std::uint32_t at = begin; at < elements; at += thread.count * group) {
-      Group some = no_group(job);
+      Group<group> some = no_group(job);
       if (job.walk == Walk::tiled) {
         take_of_tile(job, thread, place, at, elements, shared, some);
       } else if (job.walk == Walk::strided) {
@@ -104,8 +106,8 @@ struct General {
 
  private:
   // Members that do not exist have an address all the same, which nothing is read from.
-  HALFWAY_HD static Group no_group(const Job& job) noexcept {
-    Group some;
+  HALFWAY_HD static Group<group> no_group(const Job& job) noexcept {
+    Group<group> some;
     HALFWAY_UNROLLED
     for (int i = 0; i < group; ++i) {
       some.from[i] = job.source;
@@ -116,7 +118,8 @@ struct General {
     return some;
   }
 
-  HALFWAY_HD static void take_dense(const Job& job, std::uint64_t step, const Thread& thread, Group& some) noexcept {
+  HALFWAY_HD static void take_dense(const Job& job, std::uint64_t step, const Thread& thread,
+                                    Group<group>& some) noexcept {
     const Span span = span_of(job, step);
     const std::uint64_t at = span.step * elements_of_block + std::uint64_t{thread.index} * group;
     if (at >= span.count) return;
@@ -131,7 +134,8 @@ struct General {
   }
 
   HALFWAY_HD static void take_of_tile(const Job& job, const Thread& thread, const TilePlace& place, std::uint32_t begin,
-                                      std::uint32_t elements, const unsigned char* shared, Group& some) noexcept {
+                                      std::uint32_t elements, const unsigned char* shared,
+                                      Group<group>& some) noexcept {
     const Tiles& tiles = job.tiles;
     const auto size = static_cast<std::uint32_t>(job.from_side.size * job.from_scalars);
     HALFWAY_UNROLLED
@@ -160,7 +164,8 @@ struct General {
     return bytes + static_cast<std::int64_t>(rest) * places.strides[0];
   }
 
-  HALFWAY_HD static void take_strided(const Job& job, std::uint64_t begin, const Thread& thread, Group& some) noexcept {
+  HALFWAY_HD static void take_strided(const Job& job, std::uint64_t begin, const Thread& thread,
+                                      Group<group>& some) noexcept {
     HALFWAY_ROLLED
     for (int i = 0; i < group; ++i) {
       const std::uint64_t at = begin + std::uint64_t{thread.count} * static_cast<unsigned>(i);
@@ -174,7 +179,8 @@ struct General {
 
   // All scalars of the elements, part by part: a complex number's real parts come first. One that becomes a real number
   // loses its imaginary part, which counts, and matters to bool; one that was real has none.
-  HALFWAY_HD static void convert_group(const Job& job, const Side& from_side, const Group& some, Sums& sums) noexcept {
+  HALFWAY_HD static void convert_group(const Job& job, const Side& from_side, const Group<group>& some,
+                                       Sums& sums) noexcept {
     const int parts = job.from_scalars > job.to_scalars ? job.from_scalars : job.to_scalars;
     std::uint64_t out[group];
     convert::Flags flags[group] = {};
@@ -210,8 +216,9 @@ struct General {
     }
   }
 
-  HALFWAY_HD static void convert_part(const Job& job, const Group& some, int part, const std::uint64_t (&raw)[group],
-                                      std::uint64_t (&out)[group], convert::Flags (&flags)[group]) noexcept {
+  HALFWAY_HD static void convert_part(const Job& job, const Group<group>& some, int part,
+                                      const std::uint64_t (&raw)[group], std::uint64_t (&out)[group],
+                                      convert::Flags (&flags)[group]) noexcept {
     W values[group] = {};  // the imaginary parts of real numbers
     if (part < job.from_scalars) decode_group(convert::Elements{}, job.from, job.odd, raw, values);
     if constexpr (std::is_floating_point_v<W>) {
@@ -233,7 +240,7 @@ struct General {
         }
       }
     }
-    std::uint64_t lanes = 0;
+    Lanes<group> lanes;
     if (job.policy.stochastic) lanes = lanes_of(some.number, job.to_scalars, part, job.seed);
     encode_group<counting>(convert::Elements{}, job.to, job.policy, values, lanes, out, flags);
     if (job.keeps_bits) {

@@ -88,7 +88,7 @@ std::optional<std::int64_t> base_of(const Places& places, std::uint64_t first) n
 
 }  // namespace
 
-std::optional<Tiles> tiles_of(const Conversion& work) noexcept {
+std::optional<Tiles> tiles_of(const Conversion& work, const tuning::Numbers& numbers) noexcept {
   const Places& source = work.source_places;
   const Places& destination = work.destination_places;
   if (!has_shape(source) && !has_shape(destination)) return std::nullopt;
@@ -107,7 +107,7 @@ std::optional<Tiles> tiles_of(const Conversion& work) noexcept {
     tiles.plane_source_strides[side] = stride_of(source, nest->numbers[axis]);
     tiles.plane_destination_strides[side] = stride_of(destination, nest->numbers[axis]);
   }
-  if (tiles.plane[0] * tiles.plane[1] < tuning::smallest_plane) return std::nullopt;
+  if (tiles.plane[0] * tiles.plane[1] < numbers.smallest_plane) return std::nullopt;
 
   // A part of the tensor has to consist of whole planes, with all that is between their two axes.
   const auto outer = static_cast<std::size_t>(std::min(sides[0], sides[1]));
@@ -131,23 +131,23 @@ std::optional<Tiles> tiles_of(const Conversion& work) noexcept {
   }
 
   // Square, unless an axis is too short for it: then the other one is longer.
-  const std::uint32_t length = size > 8 ? tuning::tile_side_of_pairs : tuning::tile_side;
+  const std::uint32_t length = size > 8 ? numbers.tile_side_of_pairs : numbers.tile_side;
   const std::uint64_t area = std::uint64_t{length} * length;
   const std::size_t shorter = tiles.plane[1] < tiles.plane[0] ? 1 : 0;
   const std::uint64_t short_side = std::min<std::uint64_t>(tiles.plane[shorter], length);
   tiles.tile[shorter] = static_cast<std::uint32_t>(short_side);
   tiles.tile[1 - shorter] = static_cast<std::uint32_t>(std::min(tiles.plane[1 - shorter], area / short_side));
-  pad(tiles, static_cast<std::uint32_t>(size), work.from.bits / 8);
+  pad(tiles, static_cast<std::uint32_t>(size), work.from.bits / 8, numbers.most_bytes_of_tile);
   return tiles;
 }
 
-void pad(Tiles& tiles, std::uint32_t size, std::uint32_t scalar) noexcept {
+void pad(Tiles& tiles, std::uint32_t size, std::uint32_t scalar, std::uint32_t most_bytes) noexcept {
   // Rows an odd number of words apart, so that the threads of a warp, which read along the other side, reach different
   // banks; of 8 bytes, an odd number of these.
   const std::uint32_t word = scalar == 8 ? 8 : 4;
   const std::uint32_t words = (tiles.tile[0] * size + word - 1) / word;
   tiles.pitch = (words % 2 == 0 ? words + 1 : words) * word;
-  tiles.tile[1] = std::min(tiles.tile[1], tuning::most_bytes_of_tile / tiles.pitch);
+  tiles.tile[1] = std::min(tiles.tile[1], most_bytes / tiles.pitch);
   for (std::size_t side = 0; side < 2; ++side) {
     tiles.tiles[side] = (tiles.plane[side] + tiles.tile[side] - 1) / tiles.tile[side];
   }

@@ -75,8 +75,9 @@ class TileWalk {
   std::uint32_t shared_wrap_;
 };
 
-// Elements are converted before they lie in shared memory. Every element is aligned on both sides.
-template <class From, class To>
+// Elements are converted before they lie in shared memory. Every element is aligned on both sides. `some`: those that a
+// thread asks for before it uses any.
+template <class From, class To, int some = tuning::transposed>
 struct Transpose {
   using In = typename From::Bits;
   using Out = typename To::Bits;
@@ -86,7 +87,6 @@ struct Transpose {
   static constexpr unsigned threads = tuning::threads;
   struct Registers {};
 
-  static constexpr int some = tuning::transposed;
   static constexpr std::uint32_t size = sizeof(Out);
 
   // Read along the source's axis.
@@ -161,22 +161,23 @@ using TransposedPairs =
     convert::List<Pair<Float32, BFloat16>, Pair<Float32, Float16>, Pair<BFloat16, Float32>, Pair<Float16, Float32>>;
 
 // `use(Transpose<E, E>{})` of elements of so many bytes that are moved; false where there is no kernel of it.
-template <class Use>
+template <int some = tuning::transposed, class Use>
 bool use_moving_transpose(int size, Use use) {
   const auto one = [&](auto element) {
     using Element = decltype(element);
     if (size != static_cast<int>(sizeof(typename Element::Bits))) return false;
-    use(Transpose<Element, Element>{});
+    use(Transpose<Element, Element, some>{});
     return true;
   };
   return one(UInt8{}) || one(convert::Integer<std::uint16_t>{}) || one(convert::Integer<std::uint32_t>{}) ||
          one(convert::Integer<std::uint64_t>{});
 }
 // Likewise of elements that are converted.
-template <class Use>
+template <int some = tuning::transposed, class Use>
 bool use_converting_transpose(DType from, DType to, Use use) {
-  return use_pair(TransposedPairs{}, from, to,
-                  [&](auto pair) { use(Transpose<typename decltype(pair)::From, typename decltype(pair)::To>{}); });
+  return use_pair(TransposedPairs{}, from, to, [&](auto pair) {
+    use(Transpose<typename decltype(pair)::From, typename decltype(pair)::To, some>{});
+  });
 }
 
 }  // namespace detail

@@ -1,10 +1,10 @@
 // The numbers of the kernels, each with the reasoning that chose it and the experiment behind it. The experiments are a
-// program, halfway_kernel_experiments (experiments.cu), and are named here as its lines are; unless they say otherwise
+// program, halfway_kernel_experiments (experiments/), and are named here as its lines begin; unless they say otherwise
 // they work in 256 MiB of the device's memory. Results are shares of the rate at which the device copies as many bytes,
 // measured on an H100 80GB HBM3 (132 multiprocessors, copies at 2963 GB/s) with CUDA 13.0 on 2026-11-26. Of two numbers
 // that are within 2% of each other the smaller one is preferred. All were measured with 16 blocks for each
 // multiprocessor, unless they are about blocks. Of a number without results it says "Not measured", and which
-// experiment would settle it; docs/transfer.md lists these.
+// experiment settles it; docs/transfer.md lists these.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,9 @@ inline constexpr unsigned threads = 256;
 // for the writes). Where channels are separated, 48: two groups of 8 pixels of 3 bytes, in kernels whose registers
 // leave room for 1024 threads.
 //
+// Not measured: vectors of 4 and 8 bytes where the wire is read and the source is much wider than the destination, so
+// that a warp's loads of 16 bytes lie 64 bytes apart. Experiment: mapped, of float64 -> bfloat16 and int64 -> float16.
+//
 // Experiments: dense, scaled, channels. Vectors of 8, 16 and 32 bytes: 0.925, 0.931, 0.730 (bfloat16 -> float32),
 // 0.962, 0.959, 0.945 (float32 -> bfloat16), 0.981, 0.980, 0.861 (int64 -> bfloat16); channels, 8 and 16: 0.932, 0.952.
 // Bytes ahead, of 16, 32, 64 and 128: 0.918, 0.933, 0.940, 0.952 (uint8 -> bfloat16), 0.962, 0.959, 0.978, 0.988
@@ -50,8 +53,7 @@ using Channels = Cut<threads, 16, 48>;
 
 // Elements of a thread of the general kernel at a time. 4: vectors of 16 bytes where elements have four, and four
 // accesses under way where they lie apart. 8 would need twice the registers and twice the code.
-// Not measured. The experiment would be general, which the program does not have: general.cu compiled for groups of 2,
-// 4 and 8, row-major and by strides.
+// Not measured. Experiment: group, of 2, 4 and 8 elements, row-major, by strides and in tiles.
 inline constexpr int group = 4;
 
 // The most blocks of a launch; each goes on to the next piece of work. In the device's memory as many as there are
@@ -67,8 +69,8 @@ inline constexpr int group = 4;
 inline constexpr std::uint64_t most_blocks = 0x7FFFFFFF;
 
 // The most blocks of a launch that counts: each adds its sums to the launch's when it ends, so that few ends are
-// better. Twice as many as run at a time, so that the last ones even out. Not measured. The experiment would be
-// counting, which the program does not have: a cast that counts, of 4, 8, 16, 32 and 64 blocks a multiprocessor.
+// better. Twice as many as run at a time, so that the last ones even out. Not measured. Experiment: counting, of 2
+// to 64 blocks a multiprocessor and without a bound.
 inline constexpr std::uint64_t most_blocks_counting = std::uint64_t{132} * 16;
 
 // Where the wire is what is waited for, fewer threads keep it busy, and multiprocessors are left to others. Reads are
@@ -87,25 +89,34 @@ inline constexpr std::uint64_t most_blocks_writing_host = 16;
 //   2 bytes  0.046, 0.137, 0.178, 0.188
 //   4 bytes  0.089, 0.258, 0.333, 0.349
 //   8 bytes  0.185, 0.544, 0.666
-// Not measured: the kernels that transpose, which tiles times beside the general one, and elements of 16 bytes, which
-// it would have to time with sides of 16 and 32.
+// Not measured: the kernels that transpose, and elements of 16 bytes. tiles times both.
 inline constexpr std::uint32_t tile_side = 64;
 inline constexpr std::uint32_t tile_side_of_pairs = 32;
 
 // The most bytes of a tile in shared memory: those of 64 x 64 elements of 8 bytes, with the padding of their rows.
-// Tiles of an axis that is shorter, of which padding is a larger part, become shorter by it. Not measured by itself: it
-// follows from `tile_side`, and tiles would settle both.
+// Tiles of an axis that is shorter, of which padding is a larger part, become shorter by it. Not measured: it
+// follows from `tile_side`. Experiment: tiles, of matrices of 4, 8 and 16 columns, with 16 to 48 KiB.
 inline constexpr std::uint32_t most_bytes_of_tile = 64 * 65 * 8;
 
 // Elements that a thread of a kernel that transposes asks for before it uses any. 8: of 4 bytes, the 32 bytes of
-// `Fused`; a tile of 64 x 64 is two rounds of 8 for each thread. Not measured. The experiment would be tiles, with
-// transpose.cu compiled for 4, 8 and 16.
+// `Fused`; a tile of 64 x 64 is two rounds of 8 for each thread. Not measured. Experiment: transposed, of 4, 8
+// and 16 elements.
 inline constexpr int transposed = 8;
 
 // Elements of the plane of the two axes from which on it is tiled. Below, most of a tile stays empty.
-// Not measured. The experiment would be planes, which the program does not have: where tiles overtake elements taken
-// one by one, in (n, 4, k), k = 4 .. 64.
+// Not measured. Experiment: planes, where tiles overtake elements taken one by one, in (n, 4, k), k from 4 to 64.
 inline constexpr std::uint64_t smallest_plane = 64;
+
+// Those by which the host chooses, as a value: `choose` of dispatch.h takes it, so that experiments can ask for others.
+struct Numbers {
+  int group = tuning::group;
+  std::uint64_t most_blocks = tuning::most_blocks;
+  std::uint64_t most_blocks_counting = tuning::most_blocks_counting;
+  std::uint32_t tile_side = tuning::tile_side;
+  std::uint32_t tile_side_of_pairs = tuning::tile_side_of_pairs;
+  std::uint32_t most_bytes_of_tile = tuning::most_bytes_of_tile;
+  std::uint64_t smallest_plane = tuning::smallest_plane;
+};
 
 }  // namespace tuning
 }  // namespace detail
