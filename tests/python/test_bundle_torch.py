@@ -131,6 +131,18 @@ def test_a_compiler_that_does_not_end_is_ended(bundle, tmp_path, torch, capsys):
     assert summary.finish() == 1
 
 
+@pytest.mark.parametrize(("uncounted", "least", "most"), [(30.0, 0.5, 30.0), (0.1, 0.1, 0.4)])
+def test_what_comes_last_has_its_time_but_for_a_compiler_that_takes_long(
+    bundle, tmp_path, monkeypatch, uncounted, least, most
+):
+    executable(tmp_path / "tools" / "c++", "[ $2 = -fsyntax-only ] && exit 0; sleep 0.5; exit 1")
+    monkeypatch.setattr(gpu_torch, "UNCOUNTED", uncounted)
+    summary = gpu_report.Summary()
+    before = summary.deadline
+    gpu_torch.run_torch(gpu_tests.Bundle(bundle, bundle / "results"), summary, [sys.executable], False)
+    assert least <= summary.deadline - before < most
+
+
 def test_a_case_that_fails_has_failed(bundle, tmp_path, capsys):
     executable(tmp_path / "made", "junit=${2##*,}\necho '<s><testcase><failure/></testcase></s>' >$junit; exit 201")
     assert gpu_tests.main([]) == 1
