@@ -87,7 +87,7 @@ gpu-sanitize: ## the C++ ones of them, shortened and but the exhaustive ones, un
 gpu-bench: ## transfers against torch, CuPy and the copy engines; the result goes to bench/results/
 	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --bench
 
-gpu-tune: ## the experiments behind the transfer engine's constants; the result goes to bench/results/
+gpu-tune: ## the experiments behind the numbers of kernels and transfer engine; the result goes to bench/results/
 	@MAKE="$(MAKE)" $(PYTHON) tools/gpu_tests.py --archive build/gpu-bundle.tar.gz --tune
 
 bench: install ## benchmarks; results go to bench/results/

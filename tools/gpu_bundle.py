@@ -3,8 +3,10 @@
 In it, under halfway-gpu/:
 
   run, tools/         what runs the tests there (`./run --help`)
-  bin/                the C++ tests for sm_80, sm_90, sm_100 and PTX for what comes later. They need the
-                      C library, and nothing of Boost, CUDA's toolkit or the C++ library
+  bin/                the C++ tests and the kernels' experiments for sm_80, sm_90, sm_100 and PTX for what comes
+                      later. They need the C library, and nothing of Boost, CUDA's toolkit or the C++ library
+  lib/                the static libraries of halfway::cuda with CUDA's runtime, for the test of torch_cuda.h, which is
+                      compiled there
   python/             the package, with the extension for the Python that made the bundle
   third_party/        headers to build all of it anew: Boost.Test's, DLPack's, pybind11; pytest and ml_dtypes for
                       the Python that made the bundle, with what they need except NumPy
@@ -37,7 +39,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # to be run as a script, from any folder
-from tools import gpu_machine, gpu_tests  # noqa: E402
+from tools import gpu_machine, gpu_tests, gpu_torch, gpu_tune  # noqa: E402
 
 BUILD = ROOT / "build" / "gpu"
 ARCHIVE = ROOT / "build" / "gpu-bundle.tar.gz"
@@ -45,13 +47,14 @@ NAME = "halfway-gpu"
 MOST_BYTES = 40 << 20
 SOURCES = ["CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "pyproject.toml"]
 SOURCES += ["bench", "bindings", "cmake", "cuda", "runtime", "tests", "tools"]
-EXECUTABLES = gpu_tests.EXECUTABLES
-RUNNERS = ("gpu_machine.py", "gpu_report.py", "gpu_tests.py")
+EXECUTABLES = (*gpu_tests.EXECUTABLES, gpu_tune.EXPERIMENTS)
+RUNNERS = ("gpu_machine.py", "gpu_report.py", "gpu_tests.py", "gpu_torch.py", "gpu_tune.py")
 # What must be in it, whatever else is.
 NEEDED = (
     "run",
     *(f"tools/{name}" for name in RUNNERS),
     *(f"bin/{name}" for name in EXECUTABLES),
+    *(f"lib/{name}" for name in gpu_torch.ARCHIVES),
     "bin/halfway_probe.so",
     "python/halfway/__init__.py",
     "source/CMakeLists.txt",
@@ -59,6 +62,7 @@ NEEDED = (
     "source/cuda/kernels/general.cu",
     "source/tests/cuda/device_cases.cpp",
     "source/tests/python/conftest.py",
+    "source/tests/torch/test_torch_cuda.cpp",
     "source/tools/gpu_tests.py",
     "third_party/include/boost/test/included/unit_test.hpp",
     "third_party/include/dlpack/dlpack.h",
@@ -196,11 +200,14 @@ def write(archive: Path, files: Files) -> None:
 def built() -> Files:
     """What the preset `gpu` builds."""
     script = ROOT / "tools" / "cmake_build.sh"
-    for target in ("halfway_gpu_tests", "_core", "halfway_probe"):
+    for target in ("halfway_gpu_tests", gpu_tune.EXPERIMENTS, "_core", "halfway_probe"):
         if subprocess.run([script, "gpu", target], cwd=ROOT, check=False).returncode != 0:
             sys.exit("gpu-bundle: the build failed; its log is build/gpu/build.log")
     core = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
-    binaries = {f"bin/{name}": BUILD / "tests" / "cuda" / name for name in EXECUTABLES}
+    binaries = {f"bin/{name}": BUILD / "tests" / "cuda" / name for name in gpu_tests.EXECUTABLES}
+    binaries[f"bin/{gpu_tune.EXPERIMENTS}"] = BUILD / "cuda" / gpu_tune.EXPERIMENTS
+    archives = (BUILD / "cuda", BUILD / "runtime", Path(cache_entry("CUDA_cudart_static_LIBRARY")).parent)
+    binaries |= {f"lib/{name}": place / name for name, place in zip(gpu_torch.ARCHIVES, archives, strict=True)}
     binaries["bin/halfway_probe.so"] = BUILD / "probe" / "halfway_probe.so"
     binaries[f"python/halfway/{core}"] = BUILD / "bindings" / "python" / core
     strip = shutil.which("strip")
@@ -210,7 +217,8 @@ def built() -> Files:
         stripped.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, stripped)
         if strip is not None:
-            subprocess.run([strip, "--strip-unneeded", stripped], check=True)
+            option = "--strip-debug" if stripped.suffix == ".a" else "--strip-unneeded"  # archives are linked with
+            subprocess.run([strip, option, stripped], check=True)
         files[name] = stripped
     return files
 

@@ -16,6 +16,14 @@ OVERDUE = 124
 SECONDS = 450.0  # of all that one call runs, what is built here aside
 
 
+class CannotRun(Exception):
+    """Something cannot run on this machine, and this is why."""
+
+
+class BuildFailed(Exception):
+    """Something could not be built here, and this is why."""
+
+
 def counts(path: Path) -> tuple[int, int, int]:
     """Passed, failed and skipped tests of a JUnit file; one failed where there is none, or nothing in it."""
     try:
@@ -138,3 +146,26 @@ def run_logged(
 def last_line(log: Path) -> str:
     """Of a command that ran nothing: why."""
     return log.read_text(errors="replace").strip().rpartition("\n")[2] or "it does not say why"
+
+
+def run_suite(
+    summary: Summary,
+    name: str,
+    command: list[str | Path],
+    junit: Path,
+    environment: dict[str, str],
+    directory: Path | None = None,
+) -> None:
+    """Runs tests that report to a JUnit file; their output goes beside it."""
+    junit.unlink(missing_ok=True)
+    start = time.monotonic()
+    log = junit.with_suffix(".log")
+    status = run_logged(command, log, environment, directory, summary.left())
+    if status == SKIPPED:
+        return summary.skip(name, last_line(log))
+    passed, failed, skipped = counts(junit)
+    if status != 0:  # perhaps it ended before it could say what failed
+        failed = max(failed, 1)
+    elif failed:  # its status says otherwise
+        print(f"{name} ended without an error, but {junit} reports a failure or no test at all", flush=True)
+    return summary.add(name, (passed, failed, skipped), time.monotonic() - start)

@@ -1,7 +1,7 @@
 """Runs what needs a GPU, from a bundle that tools/gpu_bundle.py made, in less than 8 minutes.
 
-That is the tests, C++ and Python; with --sanitize the C++ ones under compute-sanitizer; with --bench or --tune the
-benchmark of the transfers.
+That is the tests, C++ and Python; with --sanitize the C++ ones under compute-sanitizer; with --bench the benchmark of
+the transfers; with --tune the experiments behind the numbers of the kernels and of the transfer engine.
 
 Needs no network, no setup and nothing but Python 3.8: the bundle has the executables. What does not
 run or load here (an older C library, another Python, a driver for an older CUDA) is built here from
@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # to be run as a script, from any folder
+from tools import gpu_torch, gpu_tune
 from tools.gpu_machine import (
     QUESTION,
     architecture,
@@ -34,7 +35,7 @@ from tools.gpu_machine import (
     missing_device,
     nvcc,
 )
-from tools.gpu_report import OVERDUE, SKIPPED, Summary, counts, last_line, run_logged
+from tools.gpu_report import OVERDUE, SKIPPED, BuildFailed, CannotRun, Summary, run_logged, run_suite
 
 HERE = Path(__file__).resolve().parents[1]  # of a bundle, or of a source tree
 EXECUTABLES = ("halfway_test_gpu_cases", "halfway_test_gpu_streams", "halfway_test_gpu_exhaustive")
@@ -63,8 +64,8 @@ PACKAGES = ("pytest", "ml_dtypes")  # what the Python tests import beside NumPy 
 SOURCES = [
     *("CMakeLists.txt", "CMakePresets.json", "pyproject.toml", "bindings", "cmake", "cuda", "runtime"),
     *("bench", "tests/CMakeLists.txt", "tests/main.cpp", "tests/cuda", "tests/exhaustive", "tests/python"),
-    *("tests/runtime", "tools/gpu_bundle.py", "tools/gpu_machine.py", "tools/gpu_report.py"),
-    "tools/gpu_tests.py",
+    *("tests/runtime", "tests/torch", "tools/gpu_bundle.py", "tools/gpu_machine.py", "tools/gpu_report.py"),
+    *("tools/gpu_tests.py", "tools/gpu_torch.py", "tools/gpu_tune.py"),
 ]
 
 # pyproject.toml is for the pytest that it names, which may not be this one.
@@ -79,14 +80,6 @@ sys.path.append(sys.argv.pop(1))
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-
-
-class CannotRun(Exception):
-    """Something cannot run on this machine, and this is why."""
-
-
-class BuildFailed(Exception):
-    """Something could not be built here, and this is why."""
 
 
 def is_source(relative: Path) -> bool:
@@ -118,7 +111,7 @@ class Bundle:
         self.build = root / "build"
         results.mkdir(parents=True, exist_ok=True)
 
-    def runs(self, executable: Path) -> bool:
+    def runs(self, executable: Path, statuses: tuple[int, ...] = (0,)) -> bool:
         """Whether this machine can load it. Listing its cases needs no GPU."""
         try:
             done = subprocess.run(
@@ -126,7 +119,7 @@ class Bundle:
             )
         except OSError:
             return False
-        return done.returncode == 0
+        return done.returncode in statuses
 
     def too_new(self) -> str | None:
         """Why this driver runs nothing that the bundle has built; None where nothing speaks against it.
@@ -198,6 +191,26 @@ class Bundle:
         self.make(["halfway_gpu_tests"], None)
         return [self.build / "tests" / "cuda" / name for name in EXECUTABLES]
 
+    def experiments(self, build: bool) -> Path:
+        """The experiments behind the kernels' numbers, built here where they have to be. Raises what `make` raises."""
+        found = self.root / "bin" / gpu_tune.EXPERIMENTS
+        # For it `--list_content` is a word that no experiment's name has: what can be loaded says so soon.
+        if not build and self.too_new() is None and self.runs(found, (0, SKIPPED)):
+            return found
+        self.make([gpu_tune.EXPERIMENTS], None)
+        return self.build / "cuda" / gpu_tune.EXPERIMENTS
+
+    def archives(self, build: bool) -> list[Path]:
+        """What is linked with to use halfway::cuda in C++, built here where it has to be. Raises what `make` raises."""
+        found = [self.root / "lib" / name for name in gpu_torch.ARCHIVES]
+        if not build and self.too_new() is None and all(path.exists() for path in found):
+            return found
+        self.make(["halfway_cuda"], None)
+        cache = (self.build / "CMakeCache.txt").read_text()
+        runtime = re.search(r"^CUDA_cudart_static_LIBRARY:\w+=(.*)$", cache, re.MULTILINE)
+        built = [self.build / "cuda" / gpu_torch.ARCHIVES[0], self.build / "runtime" / gpu_torch.ARCHIVES[1]]
+        return [*built, Path(runtime[1] if runtime else "libcudart_static.a")]
+
     def package(self, python: str, suffix: str, build: bool) -> Path:
         """A folder with the package `halfway` for an interpreter, built here where it has to be.
 
@@ -214,29 +227,6 @@ class Bundle:
         shutil.copytree(self.root / "source" / "bindings" / "python" / "halfway", package / "halfway")
         shutil.copy2(self.build / "bindings" / "python" / f"_core{suffix}", package / "halfway")
         return package
-
-
-def run_suite(
-    summary: Summary,
-    name: str,
-    command: list[str | Path],
-    junit: Path,
-    environment: dict[str, str],
-    directory: Path | None = None,
-) -> None:
-    """Runs tests that report to a JUnit file; their output goes beside it."""
-    junit.unlink(missing_ok=True)
-    start = time.monotonic()
-    log = junit.with_suffix(".log")
-    status = run_logged(command, log, environment, directory, summary.left())
-    if status == SKIPPED:
-        return summary.skip(name, last_line(log))
-    passed, failed, skipped = counts(junit)
-    if status != 0:  # perhaps it ended before it could say what failed
-        failed = max(failed, 1)
-    elif failed:  # its status says otherwise
-        print(f"{name} ended without an error, but {junit} reports a failure or no test at all", flush=True)
-    return summary.add(name, (passed, failed, skipped), time.monotonic() - start)
 
 
 def built(bundle: Bundle, summary: Summary, build: bool) -> list[Path]:
@@ -470,7 +460,7 @@ def main(arguments: list[str] | None = None) -> int:
     instead.add_argument("--sanitize", action="store_true", help="run the C++ tests under compute-sanitizer instead")
     instead.add_argument("--bench", action="store_true", help="run bench/transfer.py instead")
     instead.add_argument(
-        "--tune", action="store_true", help="run the experiments behind the engine's constants instead"
+        "--tune", action="store_true", help="run the experiments behind the kernels' and the engine's numbers instead"
     )
     options = parser.parse_args(arguments)
     benches = options.bench or options.tune
@@ -493,7 +483,12 @@ def main(arguments: list[str] | None = None) -> int:
     pythons = [*options.python, sys.executable]
     if benches:
         folder = options.results or (tree / "bench" / "results" if tree is not None else bundle.results)
+        found = gpu_tune.run_experiments(bundle, summary, options.build, recorded(root)) if options.tune else None
+        if found is not None:
+            print(gpu_tune.keep(folder, found), flush=True)
         run_bench(bundle, summary, pythons, options.build, folder, ["--tune"] if options.tune else [])
+        if found is not None:  # the benchmark has written its file anew
+            gpu_tune.keep(folder, found)
         return summary.finish()
     executables = built(bundle, summary, options.build)
     if options.sanitize:
@@ -503,6 +498,7 @@ def main(arguments: list[str] | None = None) -> int:
     last = [path for path in executables if path.name == EXHAUSTIVE]
     run_cpp(bundle, summary, [path for path in executables if path not in last])
     run_python(bundle, summary, pythons, options.build)
+    gpu_torch.run_torch(bundle, summary, pythons, options.build)
     run_cpp(bundle, summary, last)
     return summary.finish()
 

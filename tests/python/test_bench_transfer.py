@@ -91,6 +91,10 @@ def test_every_cell_has_a_row(result):
         for memory in ("pageable", "pinned")
         for size in (64 << 10, 16 << 20, 1 << 30)
     }
+    # What there is no time for is the end of them: the largest, of which those of one source are together.
+    sizes = [case.size for case in transfer_rows.other_cases()]
+    assert sizes.index(1 << 30) == sizes.count(64 << 10) + sizes.count(16 << 20)
+    assert [row["size"] for row in result["transfers"]][-len(sizes) :] == sizes
     assert min(row["elements"] for row in result["latency"]) == 1
     for row in [*result["transfers"], *result["latency"]]:
         assert list(row["modes"]) == ["blocking", "non-blocking"]

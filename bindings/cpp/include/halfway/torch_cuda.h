@@ -22,7 +22,9 @@
 // there is no device. Requires-grad is dropped; values that torch has only marked (conj, neg) are made first.
 #pragma once
 
+#include <ATen/Context.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -112,9 +114,23 @@ inline TransferOptions on_torch(const TransferOptions& options, int device) {
   return ours;
 }
 
+// Torch prepares its allocator when it makes a tensor on a device itself, which may be yet to come.
+template <class Context = at::Context>
+void prepare_allocator(Context& context = at::globalContext()) {
+  if (!context.hasCUDA()) {  // torch's kernels are not linked, c10_cuda alone
+    static const bool once = (c10::cuda::CUDACachingAllocator::init(c10::cuda::device_count()), true);
+    static_cast<void>(once);
+  } else if constexpr (requires { context.lazyInitDevice(at::kCUDA); }) {
+    context.lazyInitDevice(at::kCUDA);
+  } else {
+    context.lazyInitCUDA();
+  }
+}
+
 // As at::empty on the device, row-major, ready for the device's current stream.
 inline at::Tensor empty(std::span<const std::int64_t> shape, DType dtype, int device) {
   return libtorch::translated([&] {
+    prepare_allocator();
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(device));
     c10::Allocator* const allocator = c10::cuda::CUDACachingAllocator::get();
     return libtorch::empty(shape, dtype, c10::DispatchKey::CUDA, allocator,
