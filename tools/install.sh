@@ -23,7 +23,11 @@ fi
 mkdir -p build
 log=build/install.log
 export CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-2}
-export SKBUILD_CMAKE_DEFINE=HALFWAY_WERROR=ON
+# The compiler that CMake takes by itself, where scikit-build-core would ask Python: the same objects by the same name.
+export CXX=${CXX:-c++}
+. tools/compiler_cache.sh
+defines=$(IFS=';' && echo "${compiler_cache[*]#-D}")
+export SKBUILD_CMAKE_DEFINE="HALFWAY_WERROR=ON;$defines"
 if ! "$python" -m pip install --disable-pip-version-check --verbose \
   --no-build-isolation --no-deps --force-reinstall . >"$log" 2>&1; then
   tail -n 60 "$log" >&2

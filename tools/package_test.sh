@@ -7,6 +7,7 @@ work=$root/build/package
 log=$work/log
 jobs=${JOBS:-2}
 mkdir -p "$work"
+. tools/compiler_cache.sh
 
 torch=$("$root/.venv/bin/python" -c \
   'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")')
@@ -39,6 +40,9 @@ quiet() { # quiet COMMAND...: its output is shown if it fails
 }
 passed() { echo "  ok   $*"; }
 
+# With a cache the kernels are the wheel's, else those of one architecture, which take a third of the time.
+architectures=(-DHALFWAY_CUDA_ARCHITECTURES=90-real)
+[ -z "$compiler_cache_program" ] || architectures=(-UHALFWAY_CUDA_ARCHITECTURES)
 # One build, static and then shared, so that what is the same in both is compiled once. Installed with DESTDIR into a
 # staging folder and then moved: no file may know where it was built or first installed.
 # The shared one has its headers where distributions put those of several versions.
@@ -46,7 +50,8 @@ for kind in static shared; do
   shared=$([ "$kind" = shared ] && echo ON || echo OFF)
   include=$([ "$kind" = shared ] && echo include/halfway-0 || echo include)
   quiet cmake --preset release -B "$work/build" -DBUILD_SHARED_LIBS="$shared" -DHALFWAY_WERROR=ON \
-    -DHALFWAY_CUDA_ARCHITECTURES=90-real -DCMAKE_INSTALL_PREFIX=/opt/halfway -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_INCLUDEDIR="$include" -DPython_EXECUTABLE="$root/.venv/bin/python"
+    "${architectures[@]}" "${compiler_cache[@]}" -DCMAKE_INSTALL_PREFIX=/opt/halfway -DCMAKE_INSTALL_LIBDIR=lib \
+    -DCMAKE_INSTALL_INCLUDEDIR="$include" -DPython_EXECUTABLE="$root/.venv/bin/python"
   quiet cmake --build "$work/build" -j "$jobs"
   rm -rf "$work/stage-$kind" "$work/prefix-$kind"
   quiet env DESTDIR="$work/stage-$kind" cmake --install "$work/build"

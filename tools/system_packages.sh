@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks that the tools are there, and installs Debian's packages for those that are not: at once as root, else by
 # printing the one command. Tools count, not packages: what came from elsewhere is as good, and apt-get is not called
-# when nothing is missing.
+# when nothing is missing. What only saves time is installed as root alone, tried once, and missed by nobody.
 # usage: system_packages.sh PYTHON
 set -euo pipefail
 python=$1
@@ -61,6 +61,20 @@ look() {
   esac
 }
 
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() { # install PACKAGE...
+  echo "setup: apt-get install $*"
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"; } >"$log" 2>&1
+}
+
+# The library is compiled once for both that ship it (compiler_cache.sh).
+tried=build/.tried-ccache
+if ! { have ccache || [ -e "$tried" ]; } >/dev/null && have apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+  mkdir -p build && touch "$tried"
+  install ccache || echo "setup: there is no ccache: the library will be compiled twice"
+fi
+
 look
 [ ${#packages[@]} -eq 0 ] && exit 0
 
@@ -73,10 +87,7 @@ if [ "$(id -u)" -ne 0 ]; then
   echo "  sudo apt-get install -y ${packages[*]}" >&2
   exit 1
 fi
-echo "setup: apt-get install ${packages[*]}"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}"; } >"$log" 2>&1; then
+if ! install "${packages[@]}"; then
   cat "$log" >&2
   echo "setup: apt-get failed" >&2
   exit 1

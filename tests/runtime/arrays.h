@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -58,21 +59,25 @@ struct Array {
 
   // The element's bytes, in the machine's order.
   [[nodiscard]] std::vector<std::byte> get(std::int64_t position) const {
-    const auto begin = memory.begin() + offset(position);
-    std::vector<std::byte> element(begin, begin + static_cast<std::ptrdiff_t>(size()));
-    if (swapped) swap(element);
+    std::vector<std::byte> element(size());
+    read(position, element.data());
     return element;
   }
-  void set(std::int64_t position, std::vector<std::byte> element) {
-    if (swapped) swap(element);
-    std::copy(element.begin(), element.end(), memory.begin() + offset(position));
+  void set(std::int64_t position, std::span<const std::byte> element) {
+    std::byte* const place = memory.data() + offset(position);
+    std::memcpy(place, element.data(), element.size());
+    if (swapped) swap(place);
   }
 
-  [[nodiscard]] Patterns patterns(std::int64_t position) const { return reference::load(dtype, get(position).data()); }
+  [[nodiscard]] Patterns patterns(std::int64_t position) const {
+    std::byte element[largest];
+    read(position, element);
+    return reference::load(dtype, element);
+  }
   void set_patterns(std::int64_t position, const Patterns& patterns) {
-    std::vector<std::byte> element(size());
-    reference::store(dtype, patterns, element.data());
-    set(position, element);
+    std::byte element[largest];
+    reference::store(dtype, patterns, element);
+    set(position, {element, size()});
   }
 
   [[nodiscard]] halfway::TensorView view() const { return const_cast<Array*>(this)->mutable_view(); }
@@ -87,9 +92,16 @@ struct Array {
   }
 
  private:
-  void swap(std::vector<std::byte>& element) const {
-    const auto unit = static_cast<std::ptrdiff_t>(halfway::alignment(dtype));
-    for (auto place = element.begin(); place != element.end(); place += unit) std::reverse(place, place + unit);
+  // Bytes of an element that has patterns. None is allocated: AddressSanitizer notes where each allocation was made.
+  static constexpr std::size_t largest = 16;
+
+  void read(std::int64_t position, std::byte* element) const {
+    std::memcpy(element, memory.data() + offset(position), size());
+    if (swapped) swap(element);
+  }
+  void swap(std::byte* element) const {
+    const std::size_t unit = halfway::alignment(dtype);
+    for (std::size_t i = 0; i < size(); i += unit) std::reverse(element + i, element + i + unit);
   }
 };
 
