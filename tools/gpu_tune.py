@@ -1,4 +1,4 @@
-"""The experiments behind the kernels' numbers (cuda/kernels/experiments.cu): runs them, and keeps what they print.
+"""The experiments behind the kernels' numbers (cuda/kernels/experiments/): runs them, and keeps what they print.
 
 Their lines become the section `kernels` of the file that bench/transfer.py --tune writes of the same GPU on the same
 day; where there is no such file, of one with that section alone.
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from tools.gpu_tests import Bundle
 
 EXPERIMENTS = "halfway_kernel_experiments"
-NAME_WIDTH, VARIANT_WIDTH, NUMBER_WIDTH = 36, 44, 9  # of the columns in which experiments.cu prints
+NAME_WIDTH, VARIANT_WIDTH, NUMBER_WIDTH = 40, 52, 9  # of the columns in which they print
 MEASURED = re.compile(r"^(.*?) +(\S+) us +(\S+) GB/s +(\S+)(?: +(.*?))? *$")
-ENGINE = re.compile(r"^(.*?) +copy engine: +(\S+) GB/s")
 DEVICE = re.compile(r"^(.+), \d+ multiprocessors, compute capability \d+\.\d+$")
 RESERVED = 150.0  # seconds that are the benchmark's, whose own experiments take a minute
 
@@ -58,17 +57,13 @@ def parsed(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {"device": None, "rows": [], "notes": []}
     known: list[str] = []
     for line in text.splitlines():
-        measured, engine, device = MEASURED.match(line), ENGINE.match(line), DEVICE.match(line)
+        measured, device = MEASURED.match(line), DEVICE.match(line)
         if measured is not None:
             head = line[: measured.end(2) - max(len(measured[2]), NUMBER_WIDTH) - 1]
             name, variant = names_of(head, known)
             microseconds, speed, share = (number(measured[i]) for i in (2, 3, 4))
             row = {"experiment": name, "variant": variant, "microseconds": microseconds, "gb_per_s": speed}
             found["rows"].append({**row, "share": share, "right": "WRONG" not in (measured[5] or "")})
-        elif engine is not None:
-            name = engine[1].strip()
-            row = {"experiment": name, "variant": "copy engine", "microseconds": None, "gb_per_s": number(engine[2])}
-            found["rows"].append({**row, "share": 1.0, "right": True})
         elif device is not None and found["device"] is None:
             found["device"] = device[1]
             continue

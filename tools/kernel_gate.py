@@ -44,7 +44,7 @@ FIRST_WITH_FP8 = 89
 WORDS = {
     "registers": "registers",
     "loads": "loads of vectors",
-    "stores": "stores of 128 bits",
+    "stores": "stores of vectors",
     "packed": "packed conversions",
 }
 
@@ -59,7 +59,13 @@ LOADS = {
     8: (r"\bLDG?\.E\.64\b", r"\bld(\.global)?\.v2\.(b32|u32|f32)|\bld(\.global)?\.(b64|u64|f64)"),
     4: (r"\bLDG?\.E ", r"\bld(\.global)?\.(b32|u32|f32)"),
 }
-STORE = (r"\bSTG?\.E\.(ENL2\.)?(128|256)", r"\bst(\.global)?\.v4\.(b32|u32|f32)|\bst(\.global)?\.v2\.(b64|u64|f64)")
+STORES = {
+    16: (
+        r"\bSTG?\.E\.(ENL2\.)?(128|256)",
+        r"\bst(\.global)?\.v4\.(b32|u32|f32)|\bst(\.global)?\.v2\.(b64|u64|f64)",
+    ),
+    8: (r"\bSTG?\.E\.64\b", r"\bst(\.global)?\.v2\.(b32|u32|f32)|\bst(\.global)?\.(b64|u64|f64)"),
+}
 PACKED_TARGETS = {
     "float16": (r"\bF2FP\.(F16\.(F32\.)?)?PACK_AB", r"\bcvt\.rn\.f16x2\.f32"),
     "bfloat16": (r"\bF2FP\.BF16\.(F32\.)?PACK_AB", r"\bcvt\.rn\.bf16x2\.f32"),
@@ -80,6 +86,7 @@ class Kernel:
     architecture: int
     name: str
     load_bytes: int = 16
+    store_bytes: int = 16
     registers: int = 0
     stack: int = 0
     spills: int = 0
@@ -166,12 +173,18 @@ BYTES = {"bool": 1, "uint8": 1, "float8_e5m2": 1, "float8_e4m3fn": 1, "float16":
 BYTES |= {"uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8}
 
 
+def store_bytes(name: str) -> int:
+    """What a thread of a kernel writes at a time: `FusedCut` of fused.h."""
+    pair = re.fullmatch(r"(\w+) -> (\w+)", name)
+    return 8 if pair is not None and (BYTES[pair[1]], BYTES[pair[2]]) == (8, 2) else 16
+
+
 def load_bytes(name: str) -> int:
-    """What a thread of a kernel reads at a time, where it writes vectors of 16 bytes: fused.h, channels.h."""
+    """What a thread of a kernel reads at a time for a vector that it writes: fused.h, channels.h."""
     pair = re.fullmatch(r"(\w+) -> (\w+)(?:, scaled|, (\d) channels)?", name)
     if pair is None:
         return 16
-    taken = 16 // BYTES[pair[2]] * BYTES[pair[1]] * int(pair[3] or 1)
+    taken = store_bytes(name) // BYTES[pair[2]] * BYTES[pair[1]] * int(pair[3] or 1)
     return min(16, taken & -taken)
 
 
@@ -194,6 +207,7 @@ def kernels_in(folder: Path, source: str, architecture: int, is_machine_code: bo
             architecture,
             name,
             load_bytes=load_bytes(name),
+            store_bytes=store_bytes(name),
             registers=int(registers[1]),
             stack=int(numbers[1]),
             spills=int(numbers[2]) + int(numbers[3]),
@@ -204,8 +218,8 @@ def kernels_in(folder: Path, source: str, architecture: int, is_machine_code: bo
 def examine(kernel: Kernel, which: int) -> None:
     """Fills in what is in the code, and what is wrong with it."""
     say = kernel.findings.append
-    loads = LOADS[kernel.load_bytes][which]
-    kernel.vectors = (len(re.findall(loads, kernel.code)), len(re.findall(STORE[which], kernel.code)))
+    loads, stores = LOADS[kernel.load_bytes][which], STORES[kernel.store_bytes][which]
+    kernel.vectors = (len(re.findall(loads, kernel.code)), len(re.findall(stores, kernel.code)))
     if kernel.stack:
         say(f"a stack of {kernel.stack} bytes")
     if kernel.spills:
@@ -215,7 +229,9 @@ def examine(kernel: Kernel, which: int) -> None:
     if kernel.source == "general":
         kernel.packed = sum(len(re.findall(packed[which], kernel.code)) for packed in PACKED_TARGETS.values())
         return
-    for count, what, width in zip(kernel.vectors, ("loads", "stores"), (kernel.load_bytes, 16), strict=True):
+    for count, what, width in zip(
+        kernel.vectors, ("loads", "stores"), (kernel.load_bytes, kernel.store_bytes), strict=True
+    ):
         if count == 0 and kernel.source != "transpose":  # which takes elements one by one
             say(f"no {what} of {8 * width} bits")
     if kernel.name == "copy":

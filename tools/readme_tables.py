@@ -325,8 +325,8 @@ def beside_cupy(result: Result) -> str:
         return ""
     statement = next(share["statement"] for share in shares if share)
     return (
-        f"\n{len(ratios)} of the rows, none of bfloat16, have CuPy beside them: calls that wait took {ratios[0]:.2f} to "
-        f"{ratios[-1]:.2f} of the time of its fastest idiom ({code(statement)} and the like), "
+        f"\n{len(ratios)} of the rows, none of bfloat16, have CuPy beside them: calls that wait took {ratios[0]:.2f} "
+        f"to {ratios[-1]:.2f} of the time of its fastest idiom ({code(statement)} and the like), "
         f"{statistics.median(ratios):.2f} in the middle.\n"
     )
 

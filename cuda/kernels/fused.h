@@ -1,6 +1,6 @@
 // The hot pairs: a kernel each, of dense elements in the machine's byte order, that converts and, some of them, scales
-// first. What a thread writes at a time is one vector of 16 bytes, and its neighbours write the ones beside it: a
-// warp's stores are of whole lines of the cache. A thread that wrote several vectors in a row would leave every store
+// first. What a thread writes at a time is one vector, mostly of 16 bytes, and its neighbours write the ones beside it:
+// a warp's stores are of whole lines of the cache. A thread that wrote several vectors in a row would leave every store
 // with holes, which caches join for loads and not for stores. Whatever else a launch asks for is the general kernel's
 // (general.h) or that of channels (channels.h).
 #pragma once
@@ -61,8 +61,12 @@ HALFWAY_HD inline void decode_floats(const typename From::Bits (&bits)[n], float
   }
 }
 
+template <class From, class To>
+using FusedCut = std::conditional_t<sizeof(typename From::Bits) == 8 && sizeof(typename To::Bits) == 2,
+                                    tuning::FusedToQuarter, tuning::Fused>;
+
 // `scaled`: by the launch's scale and shift. `Cut`: see tuning.h.
-template <class From, class To, bool scaled = false, class Cut = tuning::Fused>
+template <class From, class To, bool scaled = false, class Cut = FusedCut<From, To>>
 struct Fused {
   using In = typename From::Bits;
   using Out = typename To::Bits;

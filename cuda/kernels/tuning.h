@@ -2,9 +2,9 @@
 // program, halfway_kernel_experiments (experiments/), and are named here as its lines begin; unless they say otherwise
 // they work in 256 MiB of the device's memory. Results are shares of the rate at which the device copies as many bytes,
 // measured on an H100 80GB HBM3 (132 multiprocessors, copies at 2963 GB/s) with CUDA 13.0 on 2026-11-26. Of two numbers
-// that are within 2% of each other the smaller one is preferred. All were measured with 16 blocks for each
-// multiprocessor, unless they are about blocks. Of a number without results it says "Not measured", and which
-// experiment settles it; docs/transfer.md lists these.
+// that are within 2% of each other the smaller one is preferred, unless it says why not. All were measured with 16
+// blocks for each multiprocessor, unless they are about blocks. Of a number without results it says "Not measured", and
+// which experiment settles it; docs/transfer.md lists these.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,11 @@ inline constexpr unsigned threads = 256;
 // for the writes). Where channels are separated, 48: two groups of 8 pixels of 3 bytes, in kernels whose registers
 // leave room for 1024 threads.
 //
-// Not measured: vectors of 4 and 8 bytes where the wire is read and the source is much wider than the destination, so
-// that a warp's loads of 16 bytes lie 64 bytes apart. Experiment: mapped, of float64 -> bfloat16 and int64 -> float16.
+// Elements of 8 bytes that become 2 are written 8 bytes at a time, for which a thread asks for 32 bytes, as others do.
+// In the device's memory that is as fast (int64 -> bfloat16, below). With 16 it took 64, in loads that lie 64 bytes
+// apart, and kernels read 16 MiB of such a source over the wire in 405 to 411 us, where those of float32 and those to
+// float32 took 362 to 371. Not measured over the wire: vectors of 8 and 4 bytes; and of float32 to fp8, which have 16.
+// Experiment: mapped, of float64 -> bfloat16 and int64 -> float16.
 //
 // Experiments: dense, scaled, channels. Vectors of 8, 16 and 32 bytes: 0.925, 0.931, 0.730 (bfloat16 -> float32),
 // 0.962, 0.959, 0.945 (float32 -> bfloat16), 0.981, 0.980, 0.861 (int64 -> bfloat16); channels, 8 and 16: 0.932, 0.952.
@@ -49,6 +52,7 @@ struct Cut {
   static constexpr int bytes = bytes_;
 };
 using Fused = Cut<threads, 16, 32>;
+using FusedToQuarter = Cut<threads, 8, 32>;
 using Channels = Cut<threads, 16, 48>;
 
 // Elements of a thread of the general kernel at a time. 4: vectors of 16 bytes where elements have four, and four
@@ -75,8 +79,9 @@ inline constexpr std::uint64_t most_blocks_counting = std::uint64_t{132} * 16;
 
 // Where the wire is what is waited for, fewer threads keep it busy, and multiprocessors are left to others. Reads are
 // answered after about 2 us: 64e9 B/s x 2 us = 128 KB under way, 16 blocks of 256 threads and 32 bytes; 32, since reads
-// do not come at once. Writes are posted, and need not wait for an answer: 16. Experiments: mapped, 64 MiB of pinned
-// memory over PCIe 5, as shares of the copy engine's 55 GB/s, by 4, 8, 16, 32, 64, 128 and 264 blocks:
+// do not come at once. Writes are posted, and need not wait for an answer: 16. Either is twice what sufficed, since
+// with half of that the speed drops to 0.72 and 0.52, and other machines may answer later. Experiments: mapped, 64 MiB
+// of pinned memory over PCIe 5, as shares of the copy engine's 55 GB/s, by 4, 8, 16, 32, 64, 128 and 264 blocks:
 //   reads   0.380, 0.723, 0.923, 0.918, 0.918, 0.921, 0.922; with 64 bytes ahead 8 blocks reach 0.925
 //   writes  0.523, 0.936, 0.934, 0.941, 0.915, 0.947, 0.786
 inline constexpr std::uint64_t most_blocks_reading_host = 32;

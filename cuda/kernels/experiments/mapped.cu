@@ -37,8 +37,8 @@ void mapped(Bench& bench, const char* name, bool reads, std::size_t bytes, Vary 
   vary(Experiment::over_wire(bench, name, reads, bytes, count * out), work);
 }
 
-// The shipped vectors, of 16 bytes, take several of a source that is much wider: a warp's loads then lie as far apart
-// as what a thread takes. A vector of the result that takes 16 bytes of the source leaves no gaps.
+// A vector of 16 bytes takes several of a source that is much wider: a warp's loads then lie as far apart as what a
+// thread takes. A vector of the result that takes 16 bytes of the source leaves no gaps.
 template <class From, class To>
 void wide(Bench& bench, const char* name) {
   constexpr std::size_t bytes = std::size_t{16} << 20;  // the most that is read so
