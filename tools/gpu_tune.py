@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tools.gpu_tests import Bundle
 
 EXPERIMENTS = "halfway_kernel_experiments"
-NAME_WIDTH, VARIANT_WIDTH, NUMBER_WIDTH = 40, 52, 9  # of the columns in which they print
 MEASURED = re.compile(r"^(.*?) +(\S+) us +(\S+) GB/s +(\S+)(?: +(.*?))? *$")
+COPY = re.compile(r"^(\S+(?: \S+)*) +copy$")  # the first line of an experiment
 DEVICE = re.compile(r"^(.+), \d+ multiprocessors, compute capability \d+\.\d+$")
 RESERVED = 150.0  # seconds that are the benchmark's, whose own experiments take a minute
 
@@ -37,19 +37,19 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def names_of(head: str, known: list[str]) -> tuple[str, str]:
-    """The experiment and what varies, of a line's two columns of words; `known`: experiments before, longest first.
+def names_of(words: str, known: list[str]) -> tuple[str, str]:
+    """The experiment and what varies, of a line's words before its numbers; `known`: experiments before.
 
-    Words that are longer than their column push what follows to the right.
+    Both are columns, but either may be longer than its own, so that names are learnt from the lines of the copies.
     """
-    fits = head[NAME_WIDTH : NAME_WIDTH + 1] == " "
-    if not (fits and len(head) == NAME_WIDTH + 1 + VARIANT_WIDTH):
-        for name in known:
-            if head.startswith(name + " "):
-                return name, head[len(name) :].strip()
-        if head.endswith(" ") or not fits:  # the second column is filled up, so that the first is too long
-            return head[:-VARIANT_WIDTH].strip(), head[-VARIANT_WIDTH:].strip()
-    return head[:NAME_WIDTH].strip(), head[NAME_WIDTH:].strip()
+    copy = COPY.match(words)
+    if copy is not None:
+        return copy[1], "copy"
+    for name in sorted(known, key=len, reverse=True):
+        if words.startswith(name + " "):
+            return name, words[len(name) :].strip()
+    name, _, variant = words.partition("  ")
+    return name, variant.strip()
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -59,19 +59,15 @@ def parsed(text: str) -> dict[str, Any]:
     for line in text.splitlines():
         measured, device = MEASURED.match(line), DEVICE.match(line)
         if measured is not None:
-            head = line[: measured.end(2) - max(len(measured[2]), NUMBER_WIDTH) - 1]
-            name, variant = names_of(head, known)
+            name, variant = names_of(measured[1], known)
+            known += [name] if name not in known else []
             microseconds, speed, share = (number(measured[i]) for i in (2, 3, 4))
             row = {"experiment": name, "variant": variant, "microseconds": microseconds, "gb_per_s": speed}
             found["rows"].append({**row, "share": share, "right": "WRONG" not in (measured[5] or "")})
         elif device is not None and found["device"] is None:
             found["device"] = device[1]
-            continue
-        else:
-            found["notes"] += [line.strip()] if line.strip() else []
-            continue
-        if name not in known:
-            known = sorted([*known, name], key=len, reverse=True)
+        elif line.strip():
+            found["notes"].append(line.strip())
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench import harness
@@ -16,9 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 DEVICE = "NVIDIA H100 80GB HBM3, 132 multiprocessors, compute capability 9.0"
 
 
-def line(name: str, what: str, microseconds: float, speed: float, share: float, remark: str = "") -> str:
+def line(
+    name: str, what: str, microseconds: float, speed: float, share: float, remark: str = "", *, widths: Any = (40, 52)
+) -> str:
     """As the experiments print it."""
-    return f"{name:<40} {what:<52} {microseconds:9.1f} us {speed:8.1f} GB/s {share:6.3f} {remark}"
+    words = f"{name:<{widths[0]}} {what:<{widths[1]}}"
+    return f"{words} {microseconds:9.1f} us {speed:8.1f} GB/s {share:6.3f} {remark}"
 
 
 LONG = "channels: uint8 -> bfloat16, 3, scaled, misaligned"
@@ -32,20 +36,25 @@ ROWS = [
     (LONG, "as chosen", 12345678.9, 1.0, 0.001),
     (LONG, WIDE, 140.0, 2400.0, 0.9),
     ("an experiment whose name is long, too, beyond both", "copy", 1.0, 2.0, 1.0),
+    ("mapped: read", "copy", 1209.5, 55.4, 1.0),
     ("mapped: read", WIDE, 1300.5, 51.6, 0.93),
+    ("mapped: read far", "copy", 1209.5, 55.4, 1.0),
+    ("mapped: read", "4 blocks", 1300.5, 51.6, 0.93),
+    ("mapped: read far", "4 blocks, as the copy", 1300.5, 51.6, 0.93),
 ]
 
 
-def test_lines_are_parsed_whatever_is_longer_than_its_column():
-    lines = [DEVICE, *(line(*row) for row in ROWS[:-1])]
-    lines += [line(*ROWS[-1])]
-    found = gpu_tune.parsed("\n".join([*lines, "", "every result was right", ""]))
+@pytest.mark.parametrize("widths", [(40, 52), (36, 44), (60, 60)])
+def test_lines_are_parsed_whatever_is_longer_than_its_column(widths):
+    lines = [DEVICE, *(line(*row, widths=widths) for row in ROWS), "", "every result was right"]
+    found = gpu_tune.parsed("\n".join(lines))
     assert found["device"] == "NVIDIA H100 80GB HBM3"
     assert found["notes"] == ["every result was right"]
     assert [tuple(row.values()) for row in found["rows"]] == [(*row, True) for row in ROWS]
+    assert list(found["rows"][0]) == ["experiment", "variant", "microseconds", "gb_per_s", "share", "right"]
 
 
-@pytest.mark.parametrize("remark", ["WRONG", "WRONG in 3 words"])
+@pytest.mark.parametrize("remark", ["WRONG", "WRONG counts"])
 def test_a_wrong_result_is_marked(remark):
     (row,) = gpu_tune.parsed(line("group: new", "4 elements", 9.5, 3.0, 0.5, remark))["rows"]
     assert (row["experiment"], row["variant"], row["right"]) == ("group: new", "4 elements", False)
@@ -54,11 +63,13 @@ def test_a_wrong_result_is_marked(remark):
 
 
 def test_the_lines_are_those_of_the_experiments():
-    text = "".join(path.read_text() for path in (ROOT / "cuda" / "kernels" / "experiments").iterdir())
-    assert set(re.findall(r'printf\("(%-.*?)\\n"', text)) == {"%-40s %-52s %9.1f us %8.1f GB/s %6.3f %s"}
+    folder = ROOT / "cuda" / "kernels" / "experiments"
+    text = "".join(path.read_text() for path in sorted(folder.iterdir()))
+    (printed,) = re.findall(r'printf\("(%-\d+s.*?)\\n"', text)
+    assert re.fullmatch(r"%-\d+s %-\d+s %9\.1f us %8\.1f GB/s %6\.3f %s", printed)
     assert '"%s, %d multiprocessors, compute capability %d.%d\\n"' in text
+    assert 'print("copy", floor_, "")' in text  # the first line of an experiment, by which its name is known
     assert '"WRONG"' in text
-    assert (gpu_tune.NAME_WIDTH, gpu_tune.VARIANT_WIDTH, gpu_tune.NUMBER_WIDTH) == (40, 52, 9)
 
 
 def test_files_are_named_and_written_as_the_benchmarks_are(tmp_path):

@@ -45,7 +45,10 @@ constexpr std::int64_t large = 300'000;  // elements: more than the host reads a
 
 bool has_device() { return cuda::device_count() > 0; }
 
-boost::test_tools::assertion_result with_a_device(boost::unit_test::test_unit_id /*id*/) { return has_device(); }
+boost::test_tools::assertion_result with_a_device(boost::unit_test::test_unit_id /*id*/) {
+  if (!has_device()) std::puts("skipped: no CUDA device");
+  return has_device();
+}
 boost::test_tools::assertion_result without_a_device(boost::unit_test::test_unit_id /*id*/) { return !has_device(); }
 
 // Torch's kernels. Nothing here calls them by a symbol, and loading them takes a second, for which each case that needs
