@@ -164,7 +164,7 @@ def readable(mangled: str) -> str:
     integers |= {"unsigned short": "uint16", "unsigned int": "uint32", "unsigned long": "uint64"}
     found = re.findall(r"Integer<([a-z ]+)>|formats::(\w+)|(Boolean)", name)
     pair = [integers[integer] if integer else real or "bool" for integer, real, _ in found]
-    channels = re.search(r", (\d), ", name)
+    channels = re.search(r", (\d), halfway", name)  # before the cut
     what = ", scaled" if ", true, " in name else f", {channels[1]} channels" if channels else ""
     return " -> ".join(pair) + what
 
