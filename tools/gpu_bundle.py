@@ -3,8 +3,9 @@
 In it, under halfway-gpu/:
 
   run, tools/         what runs the tests there (`./run --help`)
-  bin/                the C++ tests and the kernels' experiments for sm_80, sm_90, sm_100 and PTX for what comes
-                      later. They need the C library, and nothing of Boost, CUDA's toolkit or the C++ library
+  bin/                the C++ tests for sm_80, sm_90, sm_100 and PTX for what comes later, and the kernels' experiments
+                      for sm_90 and as PTX. They need the C library, and nothing of Boost, CUDA's toolkit or the C++
+                      library
   lib/                the static libraries of halfway::cuda with CUDA's runtime, for the test of torch_cuda.h, which is
                       compiled there
   python/             the package, with the extension for the Python that made the bundle

@@ -128,7 +128,11 @@ class Chooser {
  private:
   // On the host's side.
   [[nodiscard]] std::uint64_t bytes_of_thread() const noexcept {
-    if (launch_.kind != KernelKind::general) return tuning::Fused::bytes;
+    if (launch_.kind != KernelKind::general) {
+      const bool narrow = work_.reach == Reach::writes_host && launch_.kind == KernelKind::fused &&
+                          work_.from.bits == 64 && work_.to.bits == 16;  // `FusedToQuarter`
+      return narrow ? tuning::Fused::bytes / 2 : tuning::Fused::bytes;
+    }
     const Side& side = work_.reach == Reach::reads_host ? launch_.job.from_side : launch_.job.to_side;
     return bytes_of_group(side);
   }

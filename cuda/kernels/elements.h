@@ -317,7 +317,7 @@ inline constexpr bool is_encoded_plainly =
 
 // What the members of a group are rounded by, where that is by chance: 16 bits each, the first one lowest.
 template <int group>
-struct Lanes {
+struct GroupLanes {
   static constexpr int of_word = 4;
   static constexpr int count = (group + of_word - 1) / of_word;
   std::uint64_t words[count] = {};
@@ -344,8 +344,8 @@ struct Lanes {
 // One by one: the code of all policies and flags stands once for each element type, and not once for each member.
 template <class W, int group, class... E>
 HALFWAY_HD inline void encode_singly(convert::List<E...> /*all*/, int to, const Policy& policy,
-                                     const W (&values)[group], const Lanes<group>& lanes, std::uint64_t (&raw)[group],
-                                     convert::Flags (&flags)[group]) noexcept {
+                                     const W (&values)[group], const GroupLanes<group>& lanes,
+                                     std::uint64_t (&raw)[group], convert::Flags (&flags)[group]) noexcept {
   HALFWAY_ROLLED
   for (int i = 0; i < group; ++i) {
     const W value = member(values, i);
@@ -368,7 +368,7 @@ HALFWAY_HD inline void encode_singly(convert::List<E...> /*all*/, int to, const 
 // What is lost is added to the flags where they are counted.
 template <bool counts, class W, int group, class... E>
 HALFWAY_HD inline void encode_group(convert::List<E...> all, int to, const Policy& policy, const W (&values)[group],
-                                    const Lanes<group>& lanes, std::uint64_t (&raw)[group],
+                                    const GroupLanes<group>& lanes, std::uint64_t (&raw)[group],
                                     convert::Flags (&flags)[group]) noexcept {
   const auto one = [&](auto element) {
     using Element = decltype(element);
@@ -473,10 +473,10 @@ HALFWAY_HD inline void coefficients_of(const Affine& affine, const Divisor& inne
 
 // The lanes of a group: of part `part` of elements with these numbers. Neighbours share a counter.
 template <int group>
-[[nodiscard]] HALFWAY_HD inline Lanes<group> lanes_of(const std::uint64_t (&numbers)[group], int scalars, int part,
-                                                      std::uint64_t seed) noexcept {
+[[nodiscard]] HALFWAY_HD inline GroupLanes<group> lanes_of(const std::uint64_t (&numbers)[group], int scalars, int part,
+                                                           std::uint64_t seed) noexcept {
   constexpr std::uint64_t some = convert::lanes_of_counter;
-  Lanes<group> lanes;
+  GroupLanes<group> lanes;
   std::uint64_t counter = ~std::uint64_t{0};  // of no component: there are fewer
   convert::Words words{};
   HALFWAY_ROLLED

@@ -240,7 +240,7 @@ struct General {
         }
       }
     }
-    Lanes<group> lanes;
+    GroupLanes<group> lanes;
     if (job.policy.stochastic) lanes = lanes_of(some.number, job.to_scalars, part, job.seed);
     encode_group<counting>(convert::Elements{}, job.to, job.policy, values, lanes, out, flags);
     if (job.keeps_bits) {

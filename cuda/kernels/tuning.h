@@ -79,7 +79,8 @@ inline constexpr std::uint64_t most_blocks_counting = std::uint64_t{132} * 16;
 
 // Where the wire is what is waited for, fewer threads keep it busy, and multiprocessors are left to others. Reads are
 // answered after about 2 us: 64e9 B/s x 2 us = 128 KB under way, 16 blocks of 256 threads and 32 bytes; 32, since reads
-// do not come at once. Writes are posted, and need not wait for an answer: 16. Either is twice what sufficed, since
+// do not come at once. Writes are posted, and need not wait for an answer: 16, and twice as many
+// where a thread writes 8 bytes at a time. Either is twice what sufficed, since
 // with half of that the speed drops to 0.72 and 0.52, and other machines may answer later. Experiments: mapped, 64 MiB
 // of pinned memory over PCIe 5, as shares of the copy engine's 55 GB/s, by 4, 8, 16, 32, 64, 128 and 264 blocks:
 //   reads   0.380, 0.723, 0.923, 0.918, 0.918, 0.921, 0.922; with 64 bytes ahead 8 blocks reach 0.925

@@ -1,7 +1,8 @@
-// How the chunks of a staged transfer grow: the first is of one part, each is of twice as many as the one before it, up
-// to what a whole chunk has. Nothing crosses while the first chunk is filled, by threads that are only just woken, so
-// that it had better be small; in whole chunks what each costs beside its bytes is spread over as many as a slot holds.
-// Private to the runtime and to what stages.
+// How the chunks of a staged transfer grow: of 1, 1, 2, 4 .. parts, which are a whole chunk together, and then whole
+// ones of 2, 4 or 8 parts. While the first is filled, by threads that are only just woken, nothing crosses (towards the
+// host: while it crosses, nothing is emptied), so that it had better be small; in whole chunks what each costs beside
+// its bytes is spread over as many as a slot holds. Whole ones begin at multiples of their size, so that kernels that
+// turn planes around get whole planes. Private to the runtime and to what stages.
 #pragma once
 
 #include <algorithm>
@@ -20,15 +21,15 @@ class Ramp {
   constexpr explicit Ramp(std::uint64_t whole) noexcept : growing_(log2(whole)) {}
 
   [[nodiscard]] constexpr std::uint64_t parts(std::uint64_t chunk) const noexcept {
-    return std::uint64_t{1} << std::min(chunk, growing_);
+    return std::uint64_t{1} << std::min(chunk == 0 ? 0 : chunk - 1, growing_);
   }
   [[nodiscard]] constexpr std::uint64_t begin(std::uint64_t chunk) const noexcept {
-    if (chunk <= growing_) return (std::uint64_t{1} << chunk) - 1;
-    return (std::uint64_t{1} << growing_) - 1 + ((chunk - growing_) << growing_);
+    if (chunk <= growing_) return chunk == 0 ? 0 : std::uint64_t{1} << (chunk - 1);
+    return (chunk - growing_) << growing_;
   }
   [[nodiscard]] constexpr std::uint64_t chunk_of(std::uint64_t part) const noexcept {
-    const std::uint64_t before = (std::uint64_t{1} << growing_) - 1;  // parts of those that grow
-    return part < before ? log2(part + 1) : growing_ + ((part - before) >> growing_);
+    if (part >> growing_ == 0) return part == 0 ? 0 : log2(part) + 1;
+    return growing_ + (part >> growing_);
   }
   // Chunks of so many parts in all; the last may be cut short.
   [[nodiscard]] constexpr std::uint64_t chunks(std::uint64_t parts) const noexcept {
@@ -41,7 +42,7 @@ class Ramp {
     return static_cast<std::uint64_t>(63 - std::countl_zero(number));
   }
 
-  std::uint64_t growing_ = 0;  // chunks before the first whole one
+  std::uint64_t growing_ = 0;  // doublings from a part to a whole chunk
 };
 
 }  // namespace detail

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/tiles.h"
 #include "rig.h"
 #include "threads.h"
 
@@ -71,7 +72,7 @@ class Recorder final : public Backend {
     return note("copy", device_.copy(destination, source, bytes, kind, stream));
   }
   Status launch(const Conversion& work, Stream stream) noexcept override {
-    return note("launch", device_.launch(work, stream));
+    return note(tiles_of(work, tuning::Numbers{}) ? "tiles" : "launch", device_.launch(work, stream));
   }
   void recycled(void* memory, std::size_t bytes) noexcept override { device_.recycled(memory, bytes); }
 
@@ -94,16 +95,18 @@ class Recorder final : public Backend {
 // Transfers of an engine that has made one of the kind before. Chunks of 4096 B; `small` is 1024 B, `small_pinned` 2048
 // unless it is said.
 struct Bench {
-  explicit Bench(std::size_t piece = EngineSizes{}.piece, std::uint64_t small_pinned = 2048)
+  explicit Bench(std::size_t piece = EngineSizes{}.piece, std::uint64_t small_pinned = 2048,
+                 std::uint64_t first_chunk = 4096)
       : device({.memory = std::size_t{1} << 20}),
         recorder(device),
         allocator(device),
-        engine(recorder, sizes(piece, small_pinned)) {}
+        engine(recorder, sizes(piece, small_pinned, first_chunk)) {}
 
-  static EngineSizes sizes(std::size_t piece, std::uint64_t small_pinned) {
+  static EngineSizes sizes(std::size_t piece, std::uint64_t small_pinned, std::uint64_t first_chunk = 4096) {
     EngineSizes sizes;
     sizes.piece = piece;
     sizes.machine.chunk = 4096;
+    sizes.machine.first_chunk = first_chunk;
     sizes.machine.small = 1024;
     sizes.machine.small_pinned = small_pinned;
     sizes.machine.cores = 1;  // slower than the wire
@@ -272,6 +275,30 @@ BOOST_AUTO_TEST_CASE(a_kernel_behind_a_slot_is_waited_for) {
   Bench bench;
   const std::string calls = bench.send(halfway::float64, 600, false, false);  // 2400 B cross
   BOOST_TEST(calls.ends_with("launch record record synchronize"), calls);
+}
+
+// Whole chunks are whole planes, whatever the chunks before them are.
+BOOST_AUTO_TEST_CASE(chunks_of_a_transposed_source_are_turned_around_by_tiles) {
+  Bench bench(EngineSizes{}.piece, 2048, 512);
+  // 32 planes of 16 x 32, 1024 B of bfloat16 each: 8 chunks of 4096 B, of which the first are 512, 512, 1024 and 2048.
+  const arrays::Array array = arrays::contiguous(float32, {32, 16, 32});
+  arrays::Array target = arrays::contiguous(bfloat16, {32, 32, 16});
+  const Tensor there = rig::on_device(bench.allocator, bench.device, array.view(), bench.stream);
+  halfway::TensorView turned = there.view();
+  const std::vector<std::int64_t> shape{32, 32, 16};
+  const std::vector<std::int64_t> strides{512, 1, 32};
+  turned.shape = shape;
+  turned.strides = strides;
+  static_cast<void>(bench.recorder.taken());
+  bench.engine.to_host_into(turned, target.mutable_view(), {.stream = bench.stream});
+  const std::string calls = bench.recorder.taken();
+  const auto count_of = [&](const std::string& name) {
+    int count = 0;
+    for (std::size_t at = calls.find(name); at != std::string::npos; at = calls.find(name, at + 1)) ++count;
+    return count;
+  };
+  BOOST_TEST(count_of("launch") == 2);
+  BOOST_TEST(count_of("tiles") == 9);
 }
 
 BOOST_AUTO_TEST_CASE(to_the_host_on_the_callers_stream) {

@@ -42,8 +42,8 @@ void dense(Bench& bench, const char* name) {
   // Several stores in a row by a thread.
   dense_variant<From, To, scaled, tuning::Cut<256, 32, 32>>(experiment, work, tuning::most_blocks);
   for (const std::uint64_t blocks : {4, 8, 16, 32, 64, 1 << 20}) {
-    dense_variant<From, To, scaled, tuning::Fused>(experiment, work, blocks * 132,
-                                                   ", " + std::to_string(blocks) + " x 132 blocks");
+    dense_variant<From, To, scaled, FusedCut<From, To>>(experiment, work, blocks * 132,
+                                                        ", " + std::to_string(blocks) + " x 132 blocks");
   }
 }
 

@@ -40,11 +40,11 @@ void mapped(Bench& bench, const char* name, bool reads, std::size_t bytes, Vary 
 // A vector of 16 bytes takes several of a source that is much wider: a warp's loads then lie as far apart as what a
 // thread takes. A vector of the result that takes 16 bytes of the source leaves no gaps.
 template <class From, class To>
-void wide(Bench& bench, const char* name) {
+void wide(Bench& bench, const char* name, bool reads = true) {
   constexpr std::size_t bytes = std::size_t{16} << 20;  // the most that is read so
-  mapped<From, To>(bench, name, true, bytes, [&](const Experiment& experiment, const Conversion& work) {
-    const std::initializer_list<std::uint64_t> blocks = {
-        tuning::most_blocks_reading_host / 2, tuning::most_blocks_reading_host, tuning::most_blocks_reading_host * 2};
+  mapped<From, To>(bench, name, reads, bytes, [&](const Experiment& experiment, const Conversion& work) {
+    const std::uint64_t shipped = reads ? tuning::most_blocks_reading_host : tuning::most_blocks_writing_host;
+    const std::initializer_list<std::uint64_t> blocks = {shipped / 2, shipped, shipped * 2};
     mapped_variants<From, To, tuning::Fused>(experiment, work, blocks);
     mapped_variants<From, To, tuning::Cut<256, 8, 32>>(experiment, work, blocks);
     mapped_variants<From, To, tuning::Cut<256, 8, 64>>(experiment, work, blocks);
@@ -68,6 +68,7 @@ void run_mapped(Bench& bench) {
     mapped_variants<Float32, BFloat16, tuning::Cut<256, 16, 32>>(experiment, work, blocks);
   });
   wide<Float64, BFloat16>(bench, "mapped: float64 -> bfloat16, 16 MiB");
+  wide<Float64, BFloat16>(bench, "mapped: writes float64 -> bfloat16, 16 MiB", false);
   wide<Int64, Float16>(bench, "mapped: int64 -> float16, 16 MiB");
   wide<Float32, BFloat16>(bench, "mapped: float32 -> bfloat16, 16 MiB");
 }

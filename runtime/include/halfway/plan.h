@@ -153,12 +153,12 @@ struct Machine {
   // Where a kernel has work to do, it reads up to so many bytes over the wire: of a pinned source, in one launch, or of
   // the slots through which a transfer passes, each as soon as it is full.
   std::uint64_t small_pinned = std::uint64_t{16} << 20;
-  // Bytes of a pinned slot: the most that crosses at a time. Transfers of less than eight of them are cut into eighths,
-  // of 512 KiB at least, so that the host's pass and the wire overlap in them too.
+  // Bytes of a pinned slot: the most that crosses at a time. Transfers of less than eight of them have chunks of an
+  // eighth, of 512 KiB at least, so that the host's pass and the wire overlap in them too.
   std::uint64_t chunk = std::uint64_t{1} << 23;
-  // Bytes that the first chunk through slots has at least: it is an eighth of the others, a quarter or a half, and each
-  // has twice as many as the one before it. Assumed; of transfers of 16 MiB whose chunks were all alike, 2 MiB, the
-  // device had nothing to do for the first 0.2 ms (H100, 2026-11-26).
+  // Bytes that the first chunk through slots has at least: it is an eighth of the others, a quarter or a half; the
+  // second has as many, and each of the next twice as many as the one before it. Assumed; of transfers of 16 MiB whose
+  // chunks were all alike, 2 MiB, the device had nothing to do for the first 0.2 ms (H100, 2026-11-26).
   std::uint64_t first_chunk = std::uint64_t{256} << 10;
   bool assumed = true;
   std::string measured{};  // when, where they are not assumed: an ISO 8601 date
@@ -212,7 +212,7 @@ struct TransferPlan {
   bool flat = true;            // the host's side is cut as one row; else along its axes (`Slices`)
   std::uint64_t elements = 0;  // bytes, where nothing is cast and elements are no whole bytes
   // The most elements of a part, and parts of a whole chunk, which are what crosses at a time. The first chunks are of
-  // 1, 2, 4 .. parts.
+  // 1, 1, 2, 4 .. parts.
   std::uint64_t part = 0;
   std::uint64_t parts = 1;
   std::uint64_t chunks = 0;
