@@ -33,12 +33,6 @@ inline constexpr unsigned threads = 256;
 // for the writes). Where channels are separated, 48: two groups of 8 pixels of 3 bytes, in kernels whose registers
 // leave room for 1024 threads.
 //
-// Elements of 8 bytes that become 2 are written 8 bytes at a time, for which a thread asks for 32 bytes, as others do.
-// In the device's memory that is as fast (int64 -> bfloat16, below). With 16 it took 64, in loads that lie 64 bytes
-// apart, and kernels read 16 MiB of such a source over the wire in 405 to 411 us, where those of float32 and those to
-// float32 took 362 to 371. Not measured over the wire: vectors of 8 and 4 bytes; and of float32 to fp8, which have 16.
-// Experiment: mapped, of float64 -> bfloat16 and int64 -> float16.
-//
 // Experiments: dense, scaled, channels. Vectors of 8, 16 and 32 bytes: 0.925, 0.931, 0.730 (bfloat16 -> float32),
 // 0.962, 0.959, 0.945 (float32 -> bfloat16), 0.981, 0.980, 0.861 (int64 -> bfloat16); channels, 8 and 16: 0.932, 0.952.
 // Bytes ahead, of 16, 32, 64 and 128: 0.918, 0.933, 0.940, 0.952 (uint8 -> bfloat16), 0.962, 0.959, 0.978, 0.988
@@ -52,8 +46,14 @@ struct Cut {
   static constexpr int bytes = bytes_;
 };
 using Fused = Cut<threads, 16, 32>;
-using FusedToQuarter = Cut<threads, 8, 32>;
 using Channels = Cut<threads, 16, 48>;
+
+// Elements of 8 bytes that become 2 are written 8 bytes at a time, for which a thread asks for 32 bytes, as others do.
+// In the device's memory that is as fast (int64 -> bfloat16, above). With 16 it took 64, in loads that lie 64 bytes
+// apart, and kernels read 16 MiB of such a source over the wire in 405 to 411 us, where those of float32 and those to
+// float32 took 362 to 371. Not measured over the wire: vectors of 8 and 4 bytes; and of float32 to fp8, which have 16.
+// Experiment: mapped, of float64 -> bfloat16 and int64 -> float16.
+using FusedToQuarter = Cut<threads, 8, 32>;
 
 // Elements of a thread of the general kernel at a time. 4: vectors of 16 bytes where elements have four, and four
 // accesses under way where they lie apart. 8 would need twice the registers and twice the code.

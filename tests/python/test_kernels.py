@@ -103,7 +103,9 @@ def test_code_without_vectors_or_packed_conversions_is_found(gate: Any, which: i
 def test_the_guide_lists_the_numbers_that_are_not_measured() -> None:
     blocks = (ROOT / "cuda" / "kernels" / "tuning.h").read_text().split("\n\n")
     bare = [block for block in blocks if "Not measured" in block]
-    numbers = {name for block in bare for name in re.findall(r"^inline constexpr \S+ (\w+) =", block, re.MULTILINE)}
+    numbers = {
+        name for block in bare for name in re.findall(r"^(?:inline constexpr \S+|using) (\w+) =", block, re.MULTILINE)
+    }
     guide = (ROOT / "docs" / "transfer.md").read_text().split("Not measured of these numbers:\n\n")[1]
     assert set(re.findall(r"^\| `(\w+)`.* \| .* \| .* \|$", guide.split("\n\n")[0], re.MULTILINE)) == numbers
     assert "smallest_plane" in numbers
