@@ -288,9 +288,9 @@ def ratio_wanted(result: Result) -> str:
 NO_GPU = "Not measured: no GPU was at hand. `make gpu-bench` measures on a machine that has one.\n"
 
 
-def rows_to_device(result: Result) -> int:
-    """How many a run measured."""
-    return len(result.get("transfers", [])) + len(result.get("latency", []))
+def rows_to_device(result: Result) -> list[Result]:
+    """Those that a run measured."""
+    return [*result.get("transfers", []), *result.get("latency", [])]
 
 
 def left_out(result: Result) -> str:
@@ -302,9 +302,8 @@ def left_out(result: Result) -> str:
         if step["status"] == "left out":  # none of its rows is named
             why.setdefault(step["why"], []).append(f"the step `{step['name']}`")
     found = [f"{'; '.join(names)} ({reason})" for reason, names in why.items()]
-    return (
-        f"\nTo the device {rows_to_device(result)} rows were measured. Left out: {'. '.join(found)}.\n" if found else ""
-    )
+    measured = len(rows_to_device(result))
+    return f"\nTo the device {measured} rows were measured. Left out: {'. '.join(found)}.\n" if found else ""
 
 
 def engine_of(result: Result) -> str:
@@ -317,9 +316,7 @@ def engine_of(result: Result) -> str:
 
 def beside_cupy(result: Result) -> str:
     """What calls that wait take beside CuPy's fastest idiom, over all rows that have one."""
-    shares = [
-        row["modes"]["blocking"].get("cupy") for row in [*result.get("transfers", []), *result.get("latency", [])]
-    ]
+    shares = [row["modes"]["blocking"].get("cupy") for row in rows_to_device(result)]
     ratios = sorted(share["ratio"]["median"] for share in shares if share)
     if not ratios:
         return ""
@@ -382,7 +379,7 @@ def transfer_slower(found: Found | None) -> str:
         pairs.setdefault(pair, {}).setdefault((memory, cell.mode), []).append(times)
     columns = [(memory, mode) for memory in ("pageable", "pinned") for mode in ("blocking", "non-blocking")]
     blocking = sum(cell.mode == "blocking" for cell in above)
-    measured = rows_to_device(result)
+    measured = len(rows_to_device(result))
     said = (
         f"Of {measured} rows {blocking} took longer than 1.05 times torch's fastest idiom in either mode and "
         f"{transfer_claims.EXCESS:g} us where they block, and {len(above) - blocking} where they do not"

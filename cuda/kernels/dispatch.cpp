@@ -129,9 +129,8 @@ class Chooser {
   // On the host's side.
   [[nodiscard]] std::uint64_t bytes_of_thread() const noexcept {
     if (launch_.kind != KernelKind::general) {
-      const bool narrow = work_.reach == Reach::writes_host && launch_.kind == KernelKind::fused &&
-                          work_.from.bits == 64 && work_.to.bits == 16;  // `FusedToQuarter`
-      return narrow ? tuning::Fused::bytes / 2 : tuning::Fused::bytes;
+      const bool writes = work_.reach == Reach::writes_host;
+      return writes ? tuning::Fused::bytes * written_ / tuning::Fused::vector : tuning::Fused::bytes;
     }
     const Side& side = work_.reach == Reach::reads_host ? launch_.job.from_side : launch_.job.to_side;
     return bytes_of_group(side);
@@ -310,6 +309,7 @@ class Chooser {
         const auto head = head_of(from, to);
         if (!head || *head >= Body::elements) return;
         launch_.kind = Body::prepares ? KernelKind::scaled : KernelKind::fused;
+        written_ = sizeof(typename Body::OutVectors);
         job.head = *head;
         if (Body::prepares) launch_.shared_bytes = static_cast<std::uint32_t>(job.affine.count * sizeof(Coefficients));
       };
@@ -370,6 +370,7 @@ class Chooser {
   const Conversion& work_;
   const tuning::Numbers& numbers_;
   Launch launch_;
+  std::uint64_t written_ = tuning::Fused::vector;  // bytes that a thread of a fused kernel writes at a time
 };
 
 }  // namespace

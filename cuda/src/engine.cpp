@@ -105,10 +105,8 @@ Machine Engine::machine() const {
 void Engine::set_machine(const Machine& machine) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const std::uint64_t chunk = sizes_.machine.chunk;
-  const std::uint64_t first_chunk = sizes_.machine.first_chunk;
   sizes_.machine = machine;
   sizes_.machine.chunk = chunk;
-  sizes_.machine.first_chunk = first_chunk;
 }
 
 HostMemory Engine::host_memory(const TensorView& view, Channel& channel) {

@@ -8,7 +8,6 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <random>
@@ -16,11 +15,13 @@
 #include <utility>
 #include <vector>
 
+#include "gate.h"
 #include "halfway/cuda/transfer.h"
 #include "site.h"
 
 namespace {
 
+using gpu::Gate;
 using halfway::DType;
 using halfway::Error;
 using halfway::Reason;
@@ -61,37 +62,6 @@ void load_kernels() {
   }();
   static_cast<void>(loaded);
 }
-
-// Whatever a stream is given after it waits until it is opened. It opens by itself in the end: then something has
-// waited for the stream that must not, and the test fails instead of hanging.
-class Gate {
- public:
-  explicit Gate(const Stream& stream) {
-    load_kernels();
-    ok(cudaLaunchHostFunc(stream, hold, this));
-  }
-  ~Gate() { open(); }
-  Gate(const Gate&) = delete;
-  Gate& operator=(const Gate&) = delete;
-  void open() {
-    if (passed_ && !open_) BOOST_ERROR("a call waited for the stream that was held back");
-    open_ = true;
-    while (!passed_) std::this_thread::yield();
-  }
-
- private:
-  static constexpr std::chrono::seconds patience{20};
-  static void CUDART_CB hold(void* self) {
-    auto& gate = *static_cast<Gate*>(self);
-    const auto end = std::chrono::steady_clock::now() + patience;
-    while (!gate.open_ && std::chrono::steady_clock::now() < end) {
-      std::this_thread::sleep_for(std::chrono::microseconds(50));
-    }
-    gate.passed_ = true;
-  }
-  std::atomic<bool> open_{false};
-  std::atomic<bool> passed_{false};
-};
 
 arrays::Array numbers(DType dtype, std::vector<std::int64_t> shape, unsigned seed = 7) {
   arrays::Array array = arrays::contiguous(dtype, std::move(shape));
@@ -182,6 +152,7 @@ BOOST_AUTO_TEST_CASE(a_transfer_keeps_its_place_in_the_callers_stream) {
     const std::vector<std::byte> expected = cast_here(source.view(), to);
     Room room(to, {300'000});
     Room copy(to, {300'000});
+    load_kernels();
     Gate gate(stream);
     // What the stream was given before comes first, and what it is given afterwards comes after.
     ok(cudaMemsetAsync(room.memory, 0xFF, room.bytes, stream));
@@ -211,6 +182,7 @@ BOOST_AUTO_TEST_CASE(a_cast_on_the_device_keeps_its_place_and_its_source) {
   const PinnedSource pinned(source);  // pageable memory would be waited for by the copy itself
   Room room(halfway::float32, {1000, 300});
   Room result(halfway::float16, {1000, 300});
+  load_kernels();
   Gate gate(stream);
   ok(cudaMemcpyAsync(room.memory, pinned.memory, room.bytes, cudaMemcpyHostToDevice, stream));
   Tensor owner = Tensor::adopt(room.view, &released, [](void* count) { ++*static_cast<std::atomic<int>*>(count); });
@@ -228,6 +200,7 @@ BOOST_AUTO_TEST_CASE(a_result_that_is_under_way) {
   const arrays::Array source = numbers(halfway::float32, {500'000});
   const Tensor there = cuda::to_device(source.view(), {.stream = stream});
   for (const DType to : {halfway::bfloat16, halfway::float32, halfway::float64}) {
+    load_kernels();
     Gate gate(stream);
     cuda::Pending pending = cuda::to_host_later(there.share(), {.dtype = to, .stream = stream});
     BOOST_TEST(!pending.ready());

@@ -28,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/gate.h"
 #include "halfway/torch_cuda.h"
 #include "tensors.h"
 
@@ -35,6 +36,7 @@ namespace {
 
 using c10::cuda::CUDAStream;
 using c10::cuda::CUDAStreamGuard;
+using gpu::Gate;
 using halfway::Error;
 using halfway::Tensor;
 using halfway_test::reason_of;
@@ -71,36 +73,6 @@ at::Tensor numbers(std::int64_t count, at::ScalarType type) {
   if (at::isIntegralType(type, false)) return wide.remainder(201).to(type);
   return wide.sub(static_cast<double>(count) / 2).mul(0.3737).to(type);
 }
-
-// Whatever a stream is given after it waits until it is opened. It opens by itself in the end: then something has
-// waited for the stream that must not, and the test fails instead of hanging.
-class Gate {
- public:
-  explicit Gate(const CUDAStream& stream) {
-    BOOST_REQUIRE(cudaLaunchHostFunc(stream.stream(), hold, this) == cudaSuccess);
-  }
-  ~Gate() { open(); }
-  Gate(const Gate&) = delete;
-  Gate& operator=(const Gate&) = delete;
-  void open() {
-    if (passed_ && !open_) BOOST_ERROR("a call waited for the stream that was held back");
-    open_ = true;
-    while (!passed_) std::this_thread::yield();
-  }
-
- private:
-  static constexpr std::chrono::seconds patience{20};
-  static void CUDART_CB hold(void* self) {
-    auto& gate = *static_cast<Gate*>(self);
-    const auto end = std::chrono::steady_clock::now() + patience;
-    while (!gate.open_ && std::chrono::steady_clock::now() < end) {
-      std::this_thread::sleep_for(std::chrono::microseconds(50));
-    }
-    gate.passed_ = true;
-  }
-  std::atomic<bool> open_{false};
-  std::atomic<bool> passed_{false};
-};
 
 // Runs `body` once as it is, so that all kernels are loaded and all memory is cached, for which CUDA may wait for the
 // device; then with a stream that is held back.
