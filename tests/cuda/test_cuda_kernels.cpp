@@ -152,6 +152,12 @@ BOOST_AUTO_TEST_CASE(blocks_follow_the_work_and_the_wire) {
   BOOST_TEST(choose(bytes).blocks == tuning::most_blocks_reading_host * 8);
   bytes.reach = cuda::detail::Reach::writes_host;
   BOOST_TEST(choose(bytes).blocks == tuning::most_blocks_writing_host * 4);
+  // So are there more that write 8 bytes at a time, and no more that read for these.
+  Conversion quarter = dense(float64, bfloat16, memory.data(), memory.data(), std::uint64_t{1} << 30);
+  quarter.reach = cuda::detail::Reach::reads_host;
+  BOOST_TEST(choose(quarter).blocks == tuning::most_blocks_reading_host);
+  quarter.reach = cuda::detail::Reach::writes_host;
+  BOOST_TEST(choose(quarter).blocks == tuning::most_blocks_writing_host * 2);
 }
 
 // What is scaled into integers goes to the nearest; of floats it asks for nothing that would keep them from the packed
